@@ -1,0 +1,74 @@
+"""A model and a decoder together, and the one objective that trains every pair of them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from baselines.decoders import Decoder
+from baselines.models import Model
+from baselines.state import State
+
+
+class Terms(NamedTuple):
+    """What one step measures, each a scalar, in nats per image except σ.
+
+    `loss` = `distortion` + `rate` is the negative ELBO; `sigma` is the root mean variance of
+    p(x|z).
+    """
+
+    loss: Tensor
+    distortion: Tensor
+    rate: Tensor
+    sigma: Tensor
+
+
+class Vae(nn.Module):
+    """A model and the decoder on top of it."""
+
+    def __init__(self, model: Model, decoder: Decoder) -> None:
+        super().__init__()
+        self.model = model
+        self.decoder = decoder
+
+    def initial_state(self) -> State:
+        return {**self.model.initial_state(), **self.decoder.initial_state()}
+
+    def forward(
+        self, images: Tensor, noise: Tensor, state: State, precision: torch.dtype
+    ) -> tuple[Terms, State]:
+        """The negative ELBO of a training batch, summed over dimensions, averaged over images.
+
+        Arguments:
+            images: (B, C, H, W) in [0, 1], float32.
+            noise: standard normal, (B, noise_size).
+            state: as returned by the last step; not written.
+            precision: of the networks; the decoder and the KL are always float32.
+        """
+        with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+            context, encoder_state = self.model.encode(images, state, training=True)
+            draw = self.model.draw(context, noise, state, training=True)
+        distribution = self.decoder(draw.output, state, images)
+        distortion = -distribution.log_prob(images).mean()
+        rate = draw.rate.mean()
+        decoder_state = self.decoder.update(distribution, images, state)
+        with torch.no_grad():
+            sigma = distribution.variance.mean().sqrt()
+        terms = Terms(distortion + rate, distortion.detach(), rate.detach(), sigma)
+        return terms, {**state, **encoder_state, **draw.state, **decoder_state}
+
+
+def step_terms(
+    vae: Vae,
+    parameters: dict[str, Tensor],
+    state: State,
+    images: Tensor,
+    noise: Tensor,
+    precision: torch.dtype = torch.float32,
+) -> tuple[Terms, State]:
+    """A training step as a function: (parameters, state, batch, noise) → (loss terms, new state)."""
+    result: tuple[Terms, State] = functional_call(
+        vae, parameters, (images, noise, state, precision), strict=False
+    )
+    return result

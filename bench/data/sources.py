@@ -1,0 +1,89 @@
+"""From a dataset name to where its images come from."""
+
+import difflib
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.data import own
+from bench.data.images import RESOLUTIONS
+from bench.data.parts import Facts, Parts
+from bench.data.published import PUBLISHED
+from bench.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that is not read yet.
+
+    `key` names it in the cache, `files` lists what it is read from, and `pinned` says what must
+    come out where that is known ahead.
+    """
+
+    name: str
+    key: str
+    files: Callable[[], Iterable[Path]]
+    read: Callable[[], Parts]
+    pinned: Facts | None = None
+
+    def signature(self) -> str | None:
+        """A hash of the files' paths, sizes and times of change; `None` where one is missing.
+
+        Raises `RequestError` where what is missing was named by the user.
+        """
+        try:
+            facts = [(str(path), os.stat(path)) for path in self.files()]
+        except FileNotFoundError:
+            return None
+        lines = [f"{path}\0{status.st_size}\0{status.st_mtime_ns}" for path, status in facts]
+        return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+
+
+def names() -> tuple[str, ...]:
+    """The dataset names that need no path."""
+    return tuple(PUBLISHED)
+
+
+def resolve(name: str) -> Source:
+    """The source that a dataset name stands for; `RequestError` where it stands for none.
+
+    `mnist@28` and `mnist` are one dataset, and its name is `mnist`.
+    """
+    stem, resolution = parse(name)
+    kind, _, place = stem.partition(":")
+    if kind in own.KINDS and place:
+        path = Path(os.path.abspath(Path(place).expanduser()))
+        files, read = own.KINDS[kind]
+        suffix = f"@{resolution}" if resolution else ""
+        key = f"{kind}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{suffix}"
+        return Source(
+            name, key, functools.partial(files, path), functools.partial(read, path, resolution)
+        )
+    if stem not in PUBLISHED:
+        near = difflib.get_close_matches(stem, PUBLISHED, 1)
+        raise RequestError(
+            f"unknown dataset '{name}'"
+            + (f"; did you mean '{near[0]}'?" if near else ".")
+            + f" There are {', '.join(PUBLISHED)}, npz:PATH and folder:PATH, each with @28, @32 or "
+            "@64 behind it for another resolution"
+        )
+    published = PUBLISHED[stem]
+    if resolution in (None, published.native):
+        read_native = functools.partial(published.read, published.native)
+        return Source(stem, stem, published.files, read_native, published.pinned)
+    return Source(name, name, published.files, functools.partial(published.read, resolution))
+
+
+def parse(name: str) -> tuple[str, int | None]:
+    """Split a dataset name from the resolution that it asks for, as in `mnist@32`."""
+    match = re.search(r"@(\d+)$", name)
+    if match is None:
+        return name, None
+    resolution = int(match[1])
+    if resolution not in RESOLUTIONS:
+        raise RequestError(f"dataset '{name}': the resolution behind @ is one of 28, 32 and 64")
+    return name[: match.start()], resolution

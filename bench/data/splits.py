@@ -1,0 +1,44 @@
+"""Train, validation and test: disjoint, and fixed by the content hash and a split seed."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.images import Images
+from bench.data.parts import Parts
+
+
+def split_sizes(train: int, test: int) -> tuple[int, int, int]:
+    """How many images become train, validation and test, given those of the two parts.
+
+    An official test part is the test split; without one it is a fifth of all (10,000 at most).
+    Any of the three is 0 where the images do not suffice.
+    """
+    if test:
+        validation = min(5000, train // 12)
+        return train - validation, validation, test
+    test, validation = min(10_000, train // 5), min(5000, train // 10)
+    return train - validation - test, validation, test
+
+
+def split(parts: Parts, content: str, seed: int) -> tuple[Images, Images, Images]:
+    """The images to train on, to validate with and to test with, each a copy of its own.
+
+    What is drawn keeps the permutation's order, so the first images of a split are a fair sample
+    of it even where the source is sorted; an official test part keeps its own order.
+    """
+    train, test = parts
+    order = permutation(len(train), content, seed)
+    _, n_validation, n_test = split_sizes(len(train), len(test))
+    n_drawn = 0 if len(test) else n_test
+    drawn, validation, rest = np.split(order, [n_drawn, n_drawn + n_validation])
+    return train[rest], train[validation], test.copy() if len(test) else train[drawn]
+
+
+def permutation(n: int, content: str, seed: int) -> npt.NDArray[np.intp]:
+    """The permutation of `range(n)` that a content hash and a split seed determine."""
+    entropy = hashlib.sha256(f"{content} {seed}".encode()).digest()
+    # NumPy keeps a bit generator's raw stream for ever, but not what `permutation` makes of it.
+    stream = np.random.PCG64(int.from_bytes(entropy, "big"))
+    return np.argsort(stream.random_raw(n), kind="stable")

@@ -1,0 +1,89 @@
+"""What this machine can compute on, asked without importing torch.
+
+A Run's identity holds its precision, and `auto` depends on the hardware; `--dry-run` and
+`status` must know it before torch could be imported. `doctor` compares with torch's own view.
+"""
+
+import ctypes
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+from bench.errors import RequestError
+
+DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+# Attribute numbers of the CUDA driver's cuDeviceGetAttribute.
+_CAPABILITY_MAJOR = 75
+
+
+@cache
+def cuda_capabilities() -> tuple[int, ...]:
+    """The compute capability's major number of every visible CUDA device; empty without CUDA."""
+    if not _torch_has_cuda():
+        return ()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    majors = []
+    for index in range(count.value):
+        device, major = ctypes.c_int(), ctypes.c_int()
+        if driver.cuDeviceGet(ctypes.byref(device), index) or driver.cuDeviceGetAttribute(
+            ctypes.byref(major), _CAPABILITY_MAJOR, device
+        ):
+            return ()
+        majors.append(major.value)
+    return tuple(majors)
+
+
+def _torch_has_cuda() -> bool:
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    version = Path(found.origin).with_name("version.py").read_text()
+    return re.search(r"^cuda\b.*=\s*['\"]", version, re.MULTILINE) is not None
+
+
+def resolve_device(asked: str) -> str:
+    """`cpu` or `cuda:INDEX` for `auto|cpu|cuda[:i]`.
+
+    Raises:
+        RequestError: no such device here, or not a device name.
+    """
+    if not DEVICE.fullmatch(asked):
+        raise RequestError(f"--device {asked}: expected auto, cpu, cuda or cuda:INDEX")
+    if asked == "cpu":
+        return "cpu"
+    count = len(cuda_capabilities())
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    index = int(asked.partition(":")[2] or 0)
+    if index >= count:
+        have = f"{count} CUDA device{'s' if count != 1 else ''}" if count else "no CUDA device"
+        raise RequestError(
+            f"--device {asked}: this machine has {have} that torch can use; "
+            "use --device cpu, or see `sigma-bench doctor`"
+        )
+    return f"cuda:{index}"
+
+
+def native_bfloat16(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware (Ampere on; AVX512-BF16, AMX)."""
+    if device.startswith("cuda"):
+        return cuda_capabilities()[int(device.partition(":")[2] or 0)] >= 8
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux: nothing known, so nothing claimed
+        return False
+    return re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", flags, re.MULTILINE) is not None
+
+
+def resolve_precision(asked: str, device: str) -> str:
+    """`float32` or `bfloat16`: what is asked for, or for `auto` what `device` computes natively."""
+    if asked == "auto":
+        return "bfloat16" if native_bfloat16(device) else "float32"
+    return asked

@@ -1,0 +1,140 @@
+"""What works on this machine, and what to do about the rest."""
+
+import importlib.util
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from bench import data
+from bench.devices import cuda_capabilities, native_bfloat16
+from bench.errors import RequestError
+from bench.evaluation import features
+from bench.files import cache_root
+
+
+class Finding(NamedTuple):
+    """One examined thing; `broken` is what keeps the main job from running."""
+
+    verdict: Literal["ok", "note", "broken"]
+    what: str
+    found: str
+    remedy: str = ""
+
+
+REQUIRED = ("torch", "torchvision", "optuna", "pandas", "scipy", "seaborn", "pytorch-fid")
+
+
+def examine() -> list[Finding]:
+    """Every finding, the ones that others rest on first."""
+    findings = [_python(), *_versions()]
+    if importlib.util.find_spec("torch") is not None:
+        findings += [_torchvision(), *_devices()]
+    return [*findings, *_data(), *_features(), _disk()]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding("ok" if fits else "note", "python", version, "" if fits else "3.11 to 3.13 are tested")
+
+
+def _versions() -> list[Finding]:
+    findings = []
+    for name in REQUIRED:
+        try:
+            findings.append(Finding("ok", name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            findings.append(Finding("broken", name, "not installed", f"pip install {name}"))
+    return findings
+
+
+def _torchvision() -> Finding:
+    try:
+        import torchvision.ops  # noqa: F401
+    except Exception as error:  # a mismatched pair fails in many ways, all at import
+        remedy = "install torch and torchvision together, from the same index"
+        return Finding("broken", "torch with torchvision", str(error).splitlines()[0], remedy)
+    return Finding("ok", "torch with torchvision", "from one build family")
+
+
+def _devices() -> list[Finding]:
+    import torch
+
+    findings = []
+    expected, seen = len(cuda_capabilities()), torch.cuda.device_count()
+    if expected == seen:
+        names = [torch.cuda.get_device_name(index) for index in range(seen)]
+        findings.append(Finding("ok", "CUDA devices", ", ".join(names) or "none: runs use the CPU"))
+    else:
+        told = f"the driver shows {expected}, torch {seen}"
+        findings.append(Finding("broken", "CUDA devices", told, "match torch's build and the driver"))
+    for device in ("cpu", *(f"cuda:{index}" for index in range(seen))):
+        precision = "bfloat16" if native_bfloat16(device) else "float32"
+        findings.append(
+            Finding("ok", f"{device} precision", f"auto means {precision}; {_speed(device)}")
+        )
+    return findings
+
+
+def _speed(device: str) -> str:
+    """The matrix-product rate in both precisions, best of three."""
+    import torch
+
+    size = 8192 if device.startswith("cuda") else 1024
+    rates = []
+    for dtype in (torch.float32, torch.bfloat16):
+        factor = torch.randn(size, size, device=device, dtype=dtype)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            product = factor @ factor
+            product[0, 0].item()
+            times.append(time.perf_counter() - start)
+        name = str(dtype).removeprefix("torch.")
+        rates.append(f"{name} {2 * size**3 / min(times) / 1e12:.2f} TFLOP/s")
+    return ", ".join(rates)
+
+
+def _data() -> list[Finding]:
+    findings = []
+    for name in data.names():
+        try:
+            known = data.describe(name)
+            if known is None or name == "mnist5k":
+                known = data.prepare(name)
+        except RequestError as error:
+            verdict: Literal["note", "broken"] = "broken" if name == "mnist5k" else "note"
+            findings.append(Finding(verdict, f"data {name}", "not here", str(error)))
+            continue
+        findings.append(Finding("ok", f"data {name}", f"{known.train} training images"))
+    return findings
+
+
+def _features() -> list[Finding]:
+    findings = []
+    for name in ("inception", "efficientnet_lite0"):
+        try:
+            spec = features.resolve(name)
+        except RequestError as error:
+            findings.append(Finding("note", f"features {name}", "not here", str(error)))
+            continue
+        assert spec is not None
+        findings.append(Finding("ok", f"features {name}", f"{spec.metric}, {spec.weights}"))
+    return findings
+
+
+def _disk() -> Finding:
+    root: Path = cache_root()
+    while not root.exists():
+        root = root.parent
+    free = shutil.disk_usage(root).free / 1e9
+    enough = free > 2
+    return Finding(
+        "ok" if enough else "note",
+        "cache",
+        f"{cache_root()}, {free:.0f} GB free",
+        "" if enough else "set SIGMA_BENCH_CACHE to a larger disk",
+    )

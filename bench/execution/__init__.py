@@ -1,0 +1,1 @@
+"""Running many runs: one worker executes a run, `local` drives workers over a grid's rows."""

@@ -1,0 +1,71 @@
+"""Where a number was made: commit, versions, device; recorded beside it."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+VERSIONS = ("sigma-vae-bench", "torch", "torchvision", "optuna", "numpy", "scipy", "pytorch-fid")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Commit, versions and hardware of this process; nothing in it names a host or a user."""
+    import torch
+
+    on_cuda = device.startswith("cuda")
+    return {
+        **_source(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version for name in VERSIONS if (version := _version(name))},
+        "device": torch.cuda.get_device_name(device) if on_cuda else processor(),
+        "device_class": "cuda" if on_cuda else "cpu",
+        "cuda": torch.version.cuda if on_cuda else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _source() -> dict[str, Any]:
+    """The git commit of the checkout that holds this package, where it is one of ours."""
+    package = Path(__file__).resolve().parents[1]
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "bench" / "grid.py").is_file():
+        return {"commit": None, "dirty": None}
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": _git(package, "rev-parse", "HEAD"), "dirty": bool(changed)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def processor() -> str:
+    """The processor's name and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {cores} cores"

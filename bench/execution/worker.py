@@ -1,0 +1,196 @@
+"""One process that executes runs: it loads data and feature networks once and stays."""
+
+import logging
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bench import data
+from bench.data import Dataset
+from bench.errors import RequestError
+from bench.evaluation import features
+from bench.evaluation.evaluate import Metrics, Protocol, eight_bit, evaluate, split
+from bench.evaluation.likelihood import Scorer
+from bench.execution import environment
+from bench.files import atomic, write_bytes, write_json
+from bench.grid import SCHEMA, Run
+from bench.records import COMPLETED, DIVERGED, FAILED, Record, write_checked
+from bench.streams import normal
+from bench.training import Epoch, Trained, train
+
+if TYPE_CHECKING:
+    from bench.evaluation.features import Extractor
+
+logger = logging.getLogger("sigma-bench")
+
+PICTURES = 64
+"""Images in the sample grid; their latents are the same for every run of equal latent size."""
+
+
+@dataclass
+class Worker:
+    """Executes runs on one device."""
+
+    device: str
+    _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
+    _extractors: dict[str, "Extractor"] = field(default_factory=dict)
+
+    def dataset(self, run: Run) -> Dataset:
+        """The run's data on the device, loaded once; its content must be the run's."""
+        key = (run.dataset, run.split_seed)
+        if key not in self._datasets:
+            loaded = data.load(*key)
+            self._datasets[key] = Dataset(
+                loaded.description,
+                *(part.to(self.device) for part in (loaded.train, loaded.validation, loaded.test)),
+            )
+        dataset = self._datasets[key]
+        if dataset.description.content != run.content:
+            raise RequestError(f"dataset {run.dataset} changed while the grid ran; start it again")
+        return dataset
+
+    def extractor(self, run: Run) -> "Extractor | None":
+        """The run's feature network, built once."""
+        chosen = run.evaluation.features
+        if chosen is None:
+            return None
+        if chosen.sha256 not in self._extractors:
+            spec = features.FeatureSpec(chosen.name, Path(chosen.source), chosen.sha256)
+            self._extractors[chosen.sha256] = features.build(spec, torch.device(self.device))
+        return self._extractors[chosen.sha256]
+
+    def execute(
+        self,
+        run: Run,
+        folder: Path,
+        selection: dict[str, Any],
+        on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    ) -> Record:
+        """Train and measure `run` in `folder`, write its record last, and return it.
+
+        Whatever goes wrong in a run is that run's record of failure; only a wrong request and an
+        interruption go through.
+        """
+        start = time.perf_counter()
+        write_json(folder / "run.json", {"id": run.id, **run.model_dump(mode="json")})
+        record: Record = {
+            "schema": SCHEMA,
+            "id": run.id,
+            "run": run.model_dump(mode="json"),
+            "status": COMPLETED,
+            "metrics": {},
+            "protocol": {"selection": selection},
+            "cost": {},
+            "environment": environment.describe(self.device)
+            | {"precision": run.training.precision},
+            "artifacts": {},
+        }
+        write_json(folder / "environment.json", record["environment"])
+        try:
+            self._measure(run, folder, record, on_epoch)
+        except RequestError:
+            raise
+        except Exception as error:
+            logger.warning("run %s failed: %s: %s", run.id, type(error).__name__, error)
+            write_bytes(folder / "error.txt", traceback.format_exc().encode())
+            record["status"] = FAILED
+            record["failure"] = {"type": type(error).__name__, "message": str(error)}
+        record["cost"] |= {
+            "seconds": record["cost"].get("earlier_seconds", 0.0) + time.perf_counter() - start,
+            "peak_memory_bytes": peak_memory(self.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_checked(folder / "record.json", record)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return record
+
+    def _measure(
+        self, run: Run, folder: Path, record: Record, on_epoch: Callable[[Epoch], None]
+    ) -> None:
+        dataset = self.dataset(run)
+        start = time.perf_counter()
+        trained = train(run, dataset.train, folder, on_epoch)
+        here = time.perf_counter() - start
+        seconds = sum(line["seconds"] for line in trained.history)
+        images = run.training.batch * (len(dataset.train) // run.training.batch)
+        record["cost"] |= {
+            "training_seconds": seconds,
+            "images_per_second": images * len(trained.history) / seconds if seconds else 0.0,
+            # What an interrupted process had already spent on the epochs that are kept.
+            "earlier_seconds": max(0.0, seconds - here),
+        }
+        if trained.divergence is not None:
+            record["status"] = DIVERGED
+            record["divergence"] = asdict(trained.divergence)
+            return
+        start = time.perf_counter()
+        metrics, protocol = evaluate(run, trained, dataset, self.extractor(run))
+        record["metrics"] |= finite(metrics)
+        record["protocol"] |= protocol
+        record["artifacts"] |= save(run, trained, dataset, folder)
+        record["cost"]["evaluation_seconds"] = time.perf_counter() - start
+        record["cost"]["device_seconds"] = seconds + record["cost"]["evaluation_seconds"]
+
+
+def finite(metrics: Metrics) -> Metrics:
+    """The metrics, all of them numbers: a NaN in a record would pass for a measurement.
+
+    Raises:
+        FloatingPointError: one is not finite, though training was.
+    """
+    bad = [name for name, value in metrics.items() if not torch.isfinite(torch.tensor(value))]
+    if bad:
+        raise FloatingPointError(f"not finite after a finite training: {', '.join(bad)}")
+    return metrics
+
+
+def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
+    """Weights and pictures of a trained run; returns the names of the files by what they are."""
+    import safetensors.torch
+
+    tensors = {**trained.vae.state_dict(), **{f"state.{k}": v for k, v in trained.state.items()}}
+    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(folder / "weights.safetensors", safetensors.torch.save(contiguous))
+
+    scorer = Scorer(trained.vae, trained.state, torch.float32)
+    images = split(dataset, run)[: PICTURES // 2]
+    noise_size = trained.vae.model.noise_size
+    latents = normal((PICTURES, noise_size), 0, "pictures", device=images.device)
+    again = eight_bit(scorer.reconstruct(images, latents[: len(images)]))
+    pairs = torch.stack([images, again], dim=1).flatten(0, 1)
+    write_picture(folder / "images" / "samples.png", eight_bit(scorer.generate(latents)))
+    write_picture(folder / "images" / "reconstructions.png", pairs)
+    return {
+        "weights": "weights.safetensors",
+        "samples": "images/samples.png",
+        "reconstructions": "images/reconstructions.png",
+        "history": "history.jsonl",
+    }
+
+
+def write_picture(path: Path, images: Tensor, columns: int = 8) -> None:
+    """8-bit images (N, C, H, W) as one PNG, `columns` a row, a pixel of white between them."""
+    from PIL import Image
+    from torchvision.utils import make_grid
+
+    tiles = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=255)
+    with atomic(path) as file:
+        Image.fromarray(tiles.permute(1, 2, 0).numpy()).save(file, format="PNG")
+
+
+def peak_memory(device: str) -> int:
+    """The most bytes this process has held: of the device's memory on CUDA, resident on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,98 @@
+"""Files that are either whole or absent, their checksums, and where the cache lies.
+
+No torch in here: `status`, `list` and `--dry-run` answer before torch could be imported.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import platformdirs
+
+CHUNK = 1 << 22
+
+
+def cache_root() -> Path:
+    """Where prepared data, feature statistics and downloads are kept (`SIGMA_BENCH_CACHE`)."""
+    chosen = os.environ.get("SIGMA_BENCH_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sigma-vae-bench"))
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN; the text that gets hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears under `path` whole and fsynced, or not at all.
+
+    The bytes go to a temporary neighbour, which replaces `path` when the block ends well and is
+    removed when it raises; a reader never sees half a file, a crash leaves the old one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename is only durable once the folder itself is on disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with atomic(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` for people and programs: indented, key order kept, no NaN."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be believed to the first free `<name>.bad[-N]` and return that."""
+    for number in range(1, 10_000):
+        target = path.with_name(f"{path.name}.bad" + (f"-{number}" if number > 1 else ""))
+        if not target.exists():
+            os.replace(path, target)
+            return target
+    raise OSError(f"too many files set aside beside {path}")
+
+
+def sha256_file(path: Path) -> str:
+    """The file's sha256 (hex), remembered in the cache under its path, size and time of change."""
+    status = path.stat()
+    identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
+    memo = cache_root() / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        digest = memo.read_text()
+        if len(digest) == 64:
+            return digest
+    summer = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            summer.update(block)
+    # A cache that cannot be written costs time, never the answer.
+    with contextlib.suppress(OSError):
+        write_bytes(memo, summer.hexdigest().encode())
+    return summer.hexdigest()

@@ -1,0 +1,528 @@
+"""Grid and Run: what to run, its expansion, and a run's identity.
+
+A grid is a YAML file, checked to the last key; it expands to rows (dataset x model x decoder),
+each a list of Runs or a search followed by Runs. No torch in here.
+"""
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    StrictInt,
+    ValidationError,
+)
+
+from baselines.specs import DECODERS, MODELS, DecoderSpec, ModelSpec, Positive, Size, Spec
+from bench import data
+from bench.devices import resolve_precision
+from bench.errors import RequestError
+from bench.files import canonical_json
+
+SCHEMA = 1
+"""Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
+
+Precision = Literal["float32", "bfloat16"]
+Split = Literal["validation", "test"]
+Path_ = tuple[str | int, ...]
+T = TypeVar("T", bound=BaseModel)
+
+
+class Value(BaseModel):
+    """A frozen value whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# -- a run -------------------------------------------------------------------------------------
+
+
+class Training(Value):
+    """How a run is optimised; every epoch drops the last, incomplete batch."""
+
+    epochs: Size = 10
+    batch: Size = 128
+    optimizer: Literal["adam"] = "adam"
+    lr: Positive = 1e-3
+    precision: Precision = "float32"
+
+
+class Features(Value):
+    """The network whose features the Fréchet distance compares; `source` says where it lies."""
+
+    name: str
+    metric: str
+    sha256: str
+    source: str
+
+
+class Evaluation(Value):
+    """What is measured, on which split, and the protocol that moves the numbers."""
+
+    split: Split = "test"
+    samples: Annotated[int, Field(ge=0)] = 10_000
+    iwae: Annotated[int, Field(ge=0)] = 64
+    features: Features | None = None
+    batch: Size = 100
+    precision: Precision = "float32"
+
+
+class Run(Value):
+    """One experiment: a model with a decoder, trained once on one data set and measured.
+
+    `id` is the hash of all that decides its numbers. Two fields only say where a thing was found
+    and are left out of it: the data set's name and the feature weights' path (their contents'
+    hashes are in).
+    """
+
+    dataset: str
+    content: str | None
+    split_seed: int
+    model: SerializeAsAny[ModelSpec]
+    decoder: SerializeAsAny[DecoderSpec]
+    training: Training
+    evaluation: Evaluation
+    seed: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The canonical content behind `id`."""
+        if self.content is None:
+            raise RequestError(f"dataset {self.dataset} is not prepared, so its runs have no id")
+        fields = self.model_dump(mode="json", exclude={"dataset": True})
+        if fields["evaluation"]["features"] is not None:
+            del fields["evaluation"]["features"]["source"]
+        return {"schema": SCHEMA, **fields}
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
+        return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()[:16]
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> "Run":
+        """The Run that `model_dump` wrote."""
+        return cls(
+            **{
+                **fields,
+                "model": MODELS[fields["model"]["name"]](**fields["model"]),
+                "decoder": DECODERS[fields["decoder"]["name"]](**fields["decoder"]),
+            }
+        )
+
+
+# -- a grid ------------------------------------------------------------------------------------
+
+
+class Search(Value):
+    """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
+
+    Half of the trials (rounded up) stand evenly spaced in the logarithm; `sampler` places the
+    rest. A trial is one Run for each of `seeds`, which no row of the grid uses; with several,
+    `pruner` may stop a trial after any of them.
+    """
+
+    low: Positive
+    high: Positive
+    trials: Size
+    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\w+)$")] = (
+        "neg_log_p"
+    )
+    seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
+    sampler: Literal["tpe", "gp", "random", "qmc"] = "tpe"
+    pruner: Literal["none", "median", "wilcoxon"] = "none"
+    sampler_seed: int = 0
+
+
+class TrainingOptions(Training):
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]
+
+
+class EvaluationOptions(Value):
+    samples: Annotated[int, Field(ge=0)] = 10_000
+    iwae: Annotated[int, Field(ge=0)] = 64
+    features: str = "auto"
+    batch: Size = 100
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+
+class DecoderEntry(Value):
+    """A decoder of the grid, and the search that fixes its `option` where it has one."""
+
+    spec: SerializeAsAny[DecoderSpec]
+    option: str | None = None
+    search: Search | None = None
+
+
+class Grid(Value):
+    """The file's top level."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
+    decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
+    split_seed: int = 0
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: runs that differ in nothing but the seed.
+
+    With a search, `runs` still hold a placeholder for the searched option; `tuning` replaces it.
+    """
+
+    runs: tuple[Run, ...]
+    option: str | None = None
+    search: Search | None = None
+
+    @property
+    def label(self) -> str:
+        run = self.runs[0]
+        tuned = f" ({self.option} tuned)" if self.search else ""
+        return f"{run.dataset} · {describe_spec(run.model)} · " + (
+            f"{run.decoder.name}{tuned}" if self.search else describe_spec(run.decoder)
+        )
+
+
+def describe_spec(spec: Spec) -> str:
+    """The name, and in brackets each option that differs from its default."""
+    defaults = {key: field.default for key, field in type(spec).model_fields.items()}
+    changed = [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+               for key, value in spec.options.items() if value != defaults[key]]  # fmt: skip
+    return f"{spec.name} ({', '.join(changed)})" if changed else spec.name
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def bundled() -> dict[str, Path]:
+    """The bundled grids by name."""
+    folder = Path(str(resources.files("bench") / "grids"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def nearest(word: str, possible: Sequence[str]) -> str:
+    """`did you mean 'optimal'?` where something is near, else what is possible."""
+    near = difflib.get_close_matches(str(word), possible, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"possible: {', '.join(possible)}"
+
+
+class Source:
+    """A YAML text that knows the line of every key, for messages that name it."""
+
+    def __init__(self, text: str, name: str, overrides: Sequence[str] = ()) -> None:
+        self.name = name
+        self.lines: dict[Path_, int] = {}
+        self.overridden: dict[Path_, str] = {}
+        try:
+            # The composed tree has the lines; the same tree constructed has the values.
+            loader = yaml.SafeLoader(text)
+            node = loader.get_single_node()
+            if node is None:
+                raise RequestError(f"{name}: the file is empty; see `sigma-bench list grids`")
+            self._walk(node, ())
+            self.value: Any = loader.construct_document(node)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            raise RequestError(f"{name}:{line}: not YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise RequestError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(self.value, dict):
+            raise RequestError(f"{name}:1: a grid is a mapping of keys (name, datasets, …)")
+        for override in overrides:
+            self._override(override)
+
+    def _walk(self, node: yaml.Node, path: Path_) -> None:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, child in node.value:
+                inner = (*path, str(key.value))
+                if inner in self.lines:
+                    raise self.error(inner, f"key '{key.value}' stands twice; keep one")
+                self.lines[inner] = key.start_mark.line + 1
+                self._walk(child, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, child in enumerate(node.value):
+                self._walk(child, (*path, index))
+
+    def _override(self, override: str) -> None:
+        keys, equals, text = override.partition("=")
+        path: Path_ = tuple(int(part) if part.isdigit() else part for part in keys.split("."))
+        if not equals or not all(str(part) for part in path):
+            raise RequestError(f"--set {override}: expected key.path=value, as training.epochs=2")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RequestError(f"--set {override}: '{text}' is not a YAML value") from None
+        place: Any = self.value
+        for part in path[:-1]:
+            if isinstance(place, dict):
+                place = place.setdefault(part, {})
+            elif isinstance(place, list) and isinstance(part, int) and part < len(place):
+                place = place[part]
+            else:
+                raise RequestError(f"--set {override}: there is no '{part}' to go into")
+        last = path[-1]
+        if isinstance(place, dict):
+            place[last] = value
+        elif isinstance(place, list) and isinstance(last, int) and last < len(place):
+            place[last] = value
+        else:
+            raise RequestError(f"--set {override}: there is no '{last}' to set")
+        self.overridden[path] = override
+
+    def error(self, path: Path_, message: str) -> RequestError:
+        """`quick.yaml:7: decoders.4: message`, or the `--set` that brought the value."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.overridden:
+                return RequestError(f"--set {self.overridden[path[:end]]}: {message}")
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        key = ".".join(str(part) for part in path)
+        where = f"{self.name}:{self.lines.get(known, 1)}"
+        return RequestError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+
+    def check(self, model: type[T], value: Any, path: Path_) -> T:
+        """`value` as `model`; the first thing wrong with it as one line."""
+        if not isinstance(value, dict):
+            raise self.error(path, f"expected keys ({', '.join(model.model_fields)})")
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            # An unknown key is usually the cause of a missing one: name it first.
+            problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+            first = problems[0]
+            inner = tuple(part for part in first["loc"] if (*path, part) != path)
+            raise self.error((*path, *inner), _plain(first, model, inner)) from None
+
+
+def _plain(problem: Any, model: type[BaseModel], path: Path_) -> str:
+    if problem["type"] == "extra_forbidden":
+        fields = list(_fields_at(model, path[:-1]))
+        return f"unknown key '{path[-1]}'; {nearest(str(path[-1]), fields)}"
+    if problem["type"] == "missing":
+        return f"'{path[-1]}' is missing"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{message}, not {problem['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], path: Path_) -> Iterator[str]:
+    for part in path:
+        inner = model.model_fields[str(part)].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        model = inner
+    yield from model.model_fields
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Grid:
+    """The grid of a bundled name or of a path, with `--set` applied.
+
+    Raises:
+        RequestError: no such grid; anything wrong in it, with file, line, key and a remedy.
+    """
+    path = bundled().get(name, Path(name))
+    if not path.is_file():
+        what = "folder" if path.is_dir() else "file"
+        if path.suffix in (".yaml", ".yml") or path.is_dir():
+            raise RequestError(f"{name}: expected a grid file, found {'a ' if path.is_dir() else 'no '}{what}")
+        raise RequestError(f"unknown grid '{name}'; {nearest(name, list(bundled()))}; or a path")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{name}: cannot be read: {error}") from None
+    return parse(Source(text, path.name if name in bundled() else name, overrides))
+
+
+def parse(source: Source) -> Grid:
+    """A checked grid from its source."""
+    value = dict(source.value)
+    for key, registry, kind in (("models", MODELS, "model"), ("decoders", DECODERS, "decoder")):
+        entries = value.get(key)
+        if isinstance(entries, list):
+            value[key] = tuple(
+                _entry(source, entry, (key, index), registry, kind)
+                for index, entry in enumerate(entries)
+            )
+    grid = source.check(Grid, value, ())
+    for index, dataset in enumerate(grid.datasets):
+        try:
+            data.describe(dataset, grid.split_seed)
+        except RequestError as error:
+            raise source.error(("datasets", index), str(error)) from None
+    for index, entry in enumerate(grid.decoders):
+        shared = set(grid.seeds) & set(entry.search.seeds if entry.search else ())
+        if shared:
+            raise source.error(
+                ("decoders", index),
+                f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
+            )
+    for key in ("seeds", "datasets"):
+        values = getattr(grid, key)
+        if len(set(values)) < len(values):
+            raise source.error((key,), "a value stands twice; keep one")
+    return grid
+
+
+def _entry(
+    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
+) -> Any:
+    fields = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+        raise source.error(path, f"expected a {kind}'s name, or {{name: …, option: …}}")
+    name = fields["name"]
+    if name not in registry:
+        where = (*path, "name") if isinstance(entry, dict) else path
+        raise source.error(where, f"unknown {kind} '{name}'; {nearest(name, list(registry))}")
+    if kind == "model":
+        return source.check(registry[name], fields, path)
+    tuned = [key for key, option in fields.items() if isinstance(option, dict)]
+    if not tuned:
+        return DecoderEntry(spec=source.check(registry[name], fields, path))  # type: ignore[arg-type]
+    if len(tuned) > 1:
+        raise source.error((*path, tuned[1]), "one option can be tuned at a time")
+    option = tuned[0]
+    inside = fields[option]
+    if set(inside) != {"tune"}:
+        raise source.error((*path, option), "expected a value, or {tune: {low: …, high: …}}")
+    search = source.check(Search, inside["tune"], (*path, option, "tune"))
+    if search.low >= search.high:
+        raise source.error((*path, option, "tune"), "low must be below high")
+    # Both ends must be values that the decoder takes; the low one stands in until tuned.
+    source.check(registry[name], {**fields, option: search.high}, path)
+    spec = source.check(registry[name], {**fields, option: search.low}, path)
+    return DecoderEntry(spec=spec, option=option, search=search)  # type: ignore[arg-type]
+
+
+# -- expansion ---------------------------------------------------------------------------------
+
+ONLY = ("dataset", "model", "decoder", "seed")
+
+
+def expand(
+    grid: Grid,
+    *,
+    device: str,
+    features: Features | None,
+    only: Sequence[str] = (),
+    prepare: bool = False,
+) -> list[Row]:
+    """The rows of a grid on `device`, `auto` settings resolved to what they mean there.
+
+    Arguments:
+        features: what the grid's `evaluation.features` means here.
+        only: `key=value` filters; the same key twice means either, different keys mean both.
+        prepare: bring data into the cache where it is not; else such runs have `content` None.
+
+    Raises:
+        RequestError: a filter that fits nothing, data that cannot be read, a batch larger than
+            the data, an objective that nothing computes.
+    """
+    chosen = _filters(only)
+    training = Training(
+        **{
+            **grid.training.model_dump(),
+            "precision": resolve_precision(grid.training.precision, device),
+        }
+    )
+    evaluation = Evaluation(
+        samples=grid.evaluation.samples,
+        iwae=grid.evaluation.iwae,
+        features=features if grid.evaluation.samples else None,
+        batch=grid.evaluation.batch,
+        precision=resolve_precision(grid.evaluation.precision, device),
+    )
+    rows = []
+    for dataset in grid.datasets:
+        if chosen and dataset not in chosen.get("dataset", [dataset]):
+            continue
+        description = (data.prepare if prepare else data.describe)(dataset, grid.split_seed)
+        if description is not None and description.train < training.batch:
+            raise RequestError(
+                f"training.batch {training.batch} is larger than the {description.train} training "
+                f"images of {dataset}; choose a smaller batch"
+            )
+        for model in grid.models:
+            for entry in grid.decoders:
+                if entry.search:
+                    _check_objective(entry.search, evaluation.features)
+                runs = tuple(
+                    Run(
+                        dataset=dataset,
+                        content=description and description.content,
+                        split_seed=grid.split_seed,
+                        model=model,
+                        decoder=entry.spec,
+                        training=training,
+                        evaluation=evaluation,
+                        seed=seed,
+                    )
+                    for seed in grid.seeds
+                    if str(seed) in chosen.get("seed", [str(seed)])
+                )
+                names = {"model": model.name, "decoder": entry.spec.name}
+                if runs and all(names[k] in chosen.get(k, [names[k]]) for k in names):
+                    rows.append(Row(runs, entry.option, entry.search))
+    if not rows:
+        raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
+    return rows
+
+
+def _filters(only: Sequence[str]) -> dict[str, list[str]]:
+    chosen: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, value = text.partition("=")
+        if not equals or key not in ONLY:
+            raise RequestError(f"--only {text}: expected KEY=VALUE with KEY one of {', '.join(ONLY)}")
+        chosen.setdefault(key, []).append(value)
+    return chosen
+
+
+def _check_objective(search: Search, extractor: Features | None) -> None:
+    if re.match(r"fid|fd_", search.objective):
+        computed = extractor.metric if extractor else "none (features: none)"
+        if search.objective != computed:
+            raise RequestError(
+                f"tune objective '{search.objective}' is not computed here; the grid's features "
+                f"give {computed}"
+            )
+
+
+def trial_run(row: Row, value: float, seed: int) -> Run:
+    """The Run of one trial of a row's search: validation split, its objective alone measured."""
+    assert row.search is not None and row.option is not None
+    template = with_option(row.runs[0], row.option, value)
+    objective = row.search.objective
+    distance = re.match(r"fid|fd_", objective) is not None
+    evaluation = template.evaluation.model_copy(
+        update={
+            "split": "validation",
+            "iwae": int(objective.removeprefix("iwae_")) if objective.startswith("iwae_") else 0,
+            "samples": template.evaluation.samples if distance else 0,
+            "features": template.evaluation.features if distance else None,
+        }
+    )
+    return template.model_copy(update={"evaluation": evaluation, "seed": seed})
+
+
+def with_option(run: Run, option: str, value: Any) -> Run:
+    """The same run with one decoder option set, checked as a grid's would be."""
+    decoder = type(run.decoder).model_validate({**run.decoder.model_dump(), option: value})
+    return run.model_copy(update={"decoder": decoder})
+
+

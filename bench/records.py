@@ -1,0 +1,157 @@
+"""The store under results/: one folder a run, written once, read as a pandas frame.
+
+`results/<grid>/runs/<id>/record.json` is written last and atomically; without it a run is not
+done. Nothing else says what is finished.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from bench.errors import RequestError
+from bench.files import canonical_json, set_aside, write_json
+from bench.grid import SCHEMA, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("sigma-bench")
+
+Record = dict[str, Any]
+"""record.json: schema, id, run, status, metrics, protocol, cost, environment, artifacts."""
+
+COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """sha256 of the record's canonical JSON without its own `checksum`."""
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def read_checked(path: Path) -> Record | None:
+    """A checksummed JSON file's content; None where there is none.
+
+    A file that is torn or was edited is set aside with a warning, which makes its run undone.
+    """
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with contextlib.suppress(ValueError):
+        record = json.loads(text)
+        if isinstance(record, dict) and record.get("checksum") == checksum(record):
+            return record
+    with contextlib.suppress(OSError):  # a reader of somebody else's folder may not rename
+        moved = set_aside(path)
+        logger.warning("%s is torn or was edited: set aside as %s", path, moved.name)
+    return None
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    write_json(path, {**content, "checksum": checksum(content)})
+
+
+@dataclass(frozen=True)
+class Store:
+    """One grid's folder of results."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, results: Path, grid: str) -> "Store":
+        """The grid's folder under `results`, created and found writable.
+
+        Raises:
+            RequestError: the folder cannot be made or written.
+        """
+        store = cls(results / grid)
+        try:
+            store.runs.mkdir(parents=True, exist_ok=True)
+            probe = store.folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RequestError(
+                f"--results {results}: cannot be written ({error.strerror}); choose another folder"
+            ) from None
+        return store
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def run_folder(self, run: Run) -> Path:
+        return self.runs / run.id
+
+    def record(self, run: Run) -> Record | None:
+        """The finished record of `run`, or None; a record of failure counts as finished too."""
+        return read_checked(self.run_folder(run) / "record.json")
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record of the grid, by id."""
+        for path in sorted(self.runs.glob("*/record.json")):
+            record = read_checked(path)
+            if record is not None:
+                yield record
+
+    def searches(self) -> Iterator[Record]:
+        """Every readable search summary of the grid (tuning.py writes them)."""
+        for path in sorted(self.folder.glob("searches/*.json")):
+            search = read_checked(path)
+            if search is not None:
+                yield search
+
+    @contextlib.contextmanager
+    def claim(self, run: Run) -> Iterator[Path | None]:
+        """The run's folder for this process alone, or None while another process holds it.
+
+        The operating system drops the lock with its owner, however that one ends.
+        """
+        folder = self.run_folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            yield None
+            return
+        try:
+            yield folder
+        finally:
+            lock.release()
+
+
+def done(record: Record | None) -> bool:
+    """Whether a record settles its run: completed or diverged; a failure is tried again."""
+    return record is not None and record["status"] != FAILED
+
+
+def is_test(record: Mapping[str, Any]) -> bool:
+    """Whether the record belongs in a table; tuning trials score the validation split."""
+    split: str = record["run"]["evaluation"]["split"]
+    return split == "test"
+
+
+def frame(records: Iterable[Record]) -> "pd.DataFrame":
+    """Records as a flat pandas frame, one row a record, columns by dotted path.
+
+    `run.decoder.name`, `run.seed`, `metrics.neg_log_p`, `cost.seconds`, …; a metric that a record
+    does not have is NaN. Records of another schema raise `ValueError`.
+    """
+    import pandas as pd
+
+    rows = list(records)
+    for record in rows:
+        if record["schema"] != SCHEMA:
+            raise ValueError(
+                f"record {record['id']} has schema {record['schema']}, this version reads {SCHEMA}"
+            )
+    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["id", "status"])

@@ -1,0 +1,197 @@
+"""One run's optimisation, with a checkpoint each epoch and a resume that continues bit-equally."""
+
+import io
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.specs import build_decoder, build_model
+from baselines.state import State
+from baselines.vae import Terms, Vae, step_terms
+from bench.files import set_aside, write_bytes
+from bench.grid import Run
+from bench.streams import generator, stream_seed
+
+logger = logging.getLogger("sigma-bench")
+
+Epoch = dict[str, float]
+"""A line of history.jsonl: epoch, the mean of each term, seconds, images_per_second."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a loss stopped being a number: a result, not a crash.
+
+    `step` counts from 0 over the whole run; `what` is the first term that was not finite; `last`
+    holds the terms of the step before.
+    """
+
+    step: int
+    what: str
+    last: dict[str, float]
+
+
+@dataclass
+class Trained:
+    """What training leaves: the VAE, its state, the history, and why it ended early if it did."""
+
+    vae: Vae
+    state: State
+    history: list[Epoch] = field(default_factory=list)
+    divergence: Divergence | None = None
+
+
+def build(run: Run, channels: int, resolution: int) -> Vae:
+    """The untrained VAE of a run on the CPU, initialised from the run's own streams."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(run.seed, "initialisation of the decoder"))
+        decoder = build_decoder(run.decoder)
+        torch.manual_seed(stream_seed(run.seed, "initialisation of the model"))
+        model = build_model(
+            run.model, channels=channels, resolution=resolution, outputs=decoder.outputs
+        )
+    return Vae(model, decoder)
+
+
+def scaled(images: Tensor) -> Tensor:
+    """8-bit images as float32 in [0, 1], channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def train(
+    run: Run,
+    images: Tensor,
+    folder: Path,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Trained:
+    """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
+
+    Resumes from the folder's checkpoint where there is one. Data order and noise of an epoch are
+    functions of (seed, epoch), so a resumed run repeats what an undisturbed one does. Nothing in
+    an epoch waits for the device: terms gather there and are read once, at its end.
+    """
+    device = images.device
+    precision = getattr(torch, run.training.precision)
+    vae = build(run, images.shape[1], images.shape[-1])
+    vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = Trained(vae, {name: value.to(device) for name, value in vae.initial_state().items()})
+    parameters = dict(vae.named_parameters())
+    optimizer = _optimizer(run, vae)
+    checkpoint = Checkpoint(folder / "checkpoint.pt", run.id)
+    checkpoint.restore(trained, optimizer)
+
+    batch, count = run.training.batch, len(images)
+    steps = count // batch
+    for epoch in range(len(trained.history), run.training.epochs):
+        start = time.perf_counter()
+        order = torch.randperm(
+            count, generator=generator(run.seed, "order", epoch, device=device), device=device
+        )
+        noises = generator(run.seed, "noise", epoch, device=device)
+        log = torch.empty(steps, len(Terms._fields), device=device)
+        state = trained.state
+        for step in range(steps):
+            chosen = scaled(images[order[step * batch : (step + 1) * batch]])
+            noise = torch.randn(batch, vae.model.noise_size, generator=noises, device=device)
+            terms, state = step_terms(vae, parameters, state, chosen, noise, precision)
+            terms.loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            torch.stack([term.detach() for term in terms], out=log[step])
+        trained.state = state
+        terms_read = log.double().cpu()
+        trained.divergence = _divergence(terms_read, epoch * steps, trained.history)
+        if trained.divergence is not None:
+            return trained
+        seconds = time.perf_counter() - start
+        means = dict(zip(Terms._fields, terms_read.mean(0).tolist(), strict=True))
+        line: Epoch = {
+            "epoch": epoch,
+            **means,
+            "seconds": seconds,
+            "images_per_second": steps * batch / seconds,
+        }
+        trained.history.append(line)
+        checkpoint.save(trained, optimizer)
+        on_epoch(line)
+    return trained
+
+
+def _optimizer(run: Run, vae: Vae) -> torch.optim.Optimizer:
+    factors = {f"decoder.{k}": v for k, v in vae.decoder.learning_rates().items()}
+    groups: dict[float, list[Tensor]] = {}
+    for name, parameter in vae.named_parameters():
+        groups.setdefault(factors.get(name, 1.0), []).append(parameter)
+    return torch.optim.Adam(
+        [{"params": group, "lr": run.training.lr * factor} for factor, group in groups.items()],
+        fused=True,
+    )
+
+
+def _divergence(terms: Tensor, first_step: int, history: list[Epoch]) -> Divergence | None:
+    finite = terms.isfinite()
+    bad = (~finite.all(dim=1)).nonzero()
+    if not len(bad):
+        return None
+    step = int(bad[0])
+    # The loss is the sum of the others: name what made it so.
+    names = [n for n, ok in zip(Terms._fields, finite[step].tolist(), strict=True) if not ok]
+    what = next((name for name in names if name != "loss"), "loss")
+    if step:
+        last = dict(zip(Terms._fields, terms[step - 1].tolist(), strict=True))
+    else:
+        last = {key: history[-1][key] for key in Terms._fields} if history else {}
+    return Divergence(first_step + step, what, last)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole training state after an epoch, in one file that is whole or absent."""
+
+    path: Path
+    run_id: str
+
+    def save(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "run": self.run_id,
+                "parameters": trained.vae.state_dict(),
+                "state": trained.state,
+                "optimizer": optimizer.state_dict(),
+                "history": trained.history,
+            },
+            buffer,
+        )
+        write_bytes(self.path, buffer.getvalue())
+        lines = "".join(json.dumps(line) + "\n" for line in trained.history)
+        write_bytes(self.path.with_name("history.jsonl"), lines.encode())
+
+    def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+        """Load the checkpoint into `trained` and `optimizer`; one that is torn is set aside."""
+        if not self.path.exists():
+            return
+        content = self._read()
+        if content is None:
+            moved = set_aside(self.path)
+            logger.warning("%s is torn: set aside as %s, training anew", self.path, moved.name)
+            return
+        trained.vae.load_state_dict(content["parameters"])
+        device = next(trained.vae.parameters()).device
+        trained.state = {name: value.to(device) for name, value in content["state"].items()}
+        optimizer.load_state_dict(content["optimizer"])
+        trained.history = content["history"]
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # a torn archive raises whatever its unpickler stumbled on
+            return None
+        return content if isinstance(content, dict) and content.get("run") == self.run_id else None

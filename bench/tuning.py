@@ -1,0 +1,236 @@
+"""The search for a decoder option (β) on validation data; its trials are Runs like any other.
+
+The search keeps no state of its own: it asks for runs and is told their records, so replaying
+it over the records that exist is how it resumes, reports its progress and finds its choice.
+"""
+
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.files import canonical_json
+from bench.grid import SCHEMA, Row, Run, trial_run, with_option
+from bench.records import COMPLETED, Record, done
+
+if TYPE_CHECKING:
+    import optuna
+
+DIGITS = 4
+"""Significant digits of a tried value: the last bits of a sampler's float are no new experiment."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One value tried: its runs, their scores (lower is better), what it cost."""
+
+    value: float
+    runs: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    score: float | None
+    seconds: float
+    status: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The end of a search: the best value and every trial behind it; None where all failed."""
+
+    value: float | None
+    trials: tuple[Trial, ...]
+
+
+Steps = Generator[list[Run], list[Record], Choice]
+"""A search as a dialogue: it yields runs that may go side by side, and is sent their records."""
+
+
+def search_id(row: Row) -> str:
+    """16 hexadecimal digits of what decides a search: its first trial's identity and its settings."""
+    assert row.search is not None and row.option is not None
+    settings = row.search.model_dump(mode="json")
+    identity = trial_run(row, row.search.low, row.search.seeds[0]).identity
+    content = {"option": row.option, "search": settings, "run": identity}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+
+
+def evenly_spaced(low: float, high: float, count: int) -> list[float]:
+    """`count` values in the middles of equal parts of [ln low, ln high]."""
+    span = math.log(high / low)
+    return [low * math.exp(span * (index + 0.5) / count) for index in range(count)]
+
+
+def search(row: Row) -> Steps:
+    """The search of a row that has one, deterministic given the records it is sent."""
+    import optuna
+
+    settings, option = row.search, row.option
+    assert settings is not None and option is not None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=_sampler(row), pruner=_pruner(row))
+    space = {option: optuna.distributions.FloatDistribution(settings.low, settings.high, log=True)}
+    startup = math.ceil(settings.trials / 2)
+    for value in evenly_spaced(settings.low, settings.high, startup):
+        study.enqueue_trial({option: value})
+
+    trials: list[Trial] = []
+    together = startup if settings.pruner == "none" else 1
+    while len(trials) < settings.trials:
+        # The evenly spaced trials know nothing of each other and may run side by side.
+        count = together if len(trials) < startup else 1
+        asked = [study.ask(space) for _ in range(count)]
+        values = [_rounded(trial.params[option], settings.low, settings.high) for trial in asked]
+        if settings.pruner == "none":
+            runs = [[trial_run(row, v, seed) for seed in settings.seeds] for v in values]
+            records = yield [run for group in runs for run in group]
+            size = len(settings.seeds)
+            groups = [records[i * size : (i + 1) * size] for i in range(count)]
+        else:
+            groups = [(yield from _pruned(row, asked[0], values[0]))]
+        for trial, value, group in zip(asked, values, groups, strict=True):
+            outcome = _trial(value, group, settings.objective)
+            trials.append(outcome)
+            if outcome.score is None:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, outcome.score)
+    scored = [trial for trial in trials if trial.score is not None]
+    best = min(scored, key=lambda trial: trial.score or 0.0, default=None)
+    return Choice(best.value if best else None, tuple(trials))
+
+
+def _pruned(
+    row: Row, trial: "optuna.Trial", value: float
+) -> Generator[list[Run], list[Record], list[Record]]:
+    """The trial's seeds one by one, until the pruner has seen enough."""
+    assert row.search is not None
+    group: list[Record] = []
+    for step, seed in enumerate(row.search.seeds):
+        group += yield [trial_run(row, value, seed)]
+        score = _score(group[-1], row.search.objective)
+        if score is None:
+            break
+        trial.report(score, step)
+        if trial.should_prune():
+            break
+    return group
+
+
+def _trial(value: float, group: Sequence[Record], objective: str) -> Trial:
+    scores = tuple(_score(record, objective) for record in group)
+    known = [score for score in scores if score is not None]
+    statuses = {record["status"] for record in group}
+    return Trial(
+        value=value,
+        runs=tuple(record["id"] for record in group),
+        scores=scores,
+        # One seed that diverged is a verdict on the value, not a missing number.
+        score=math.fsum(known) / len(known) if len(known) == len(scores) else None,
+        seconds=math.fsum(record["cost"]["seconds"] for record in group),
+        status=COMPLETED if statuses == {COMPLETED} else max(statuses - {COMPLETED}),
+    )
+
+
+def _score(record: Record, objective: str) -> float | None:
+    """The objective as something to minimise; a bound on ln p changes its sign."""
+    if record["status"] != COMPLETED:
+        return None
+    value: float = record["metrics"][objective]
+    return -value if objective.startswith("iwae_") else value
+
+
+def _rounded(value: float, low: float, high: float) -> float:
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
+
+
+def _sampler(row: Row) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    assert row.search is not None
+    seed, startup = row.search.sampler_seed, math.ceil(row.search.trials / 2)
+    samplers = optuna.samplers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match row.search.sampler:
+            case "gp":
+                return samplers.GPSampler(seed=seed, n_startup_trials=startup)
+            case "random":
+                return samplers.RandomSampler(seed=seed)
+            case "qmc":
+                return samplers.QMCSampler(seed=seed)
+            case _:
+                return samplers.TPESampler(seed=seed, n_startup_trials=startup)
+
+
+def _pruner(row: Row) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    assert row.search is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match row.search.pruner:
+            case "median":
+                return optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
+            case "wilcoxon":
+                return optuna.pruners.WilcoxonPruner()
+            case _:
+                return optuna.pruners.NopPruner()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search has come: its choice once it has one, trials' runs done and still to do."""
+
+    choice: Choice | None
+    finished: int
+    waiting: int
+
+
+def replay(row: Row, record_of: Callable[[Run], Record | None]) -> Progress:
+    """Drive a search over the records that exist, as far as they go."""
+    assert row.search is not None
+    steps = search(row)
+    finished = 0
+    asked = next(steps)
+    while True:
+        records = [record_of(run) for run in asked]
+        known = [record for record in records if record is not None and done(record)]
+        finished += len(known)
+        if len(known) < len(asked):
+            expected = row.search.trials * len(row.search.seeds)
+            return Progress(None, finished, expected - finished)
+        try:
+            asked = steps.send(known)
+        except StopIteration as stop:
+            return Progress(stop.value, finished, 0)
+
+
+def final_runs(row: Row, choice: Choice) -> tuple[Run, ...]:
+    """The row's runs with the chosen value; none where the search found nothing that works."""
+    if choice.value is None or row.option is None:
+        return ()
+    return tuple(with_option(run, row.option, choice.value) for run in row.runs)
+
+
+def summary(row: Row, choice: Choice) -> dict[str, Any]:
+    """What `searches/<id>.json` keeps: the search, its trials, its choice and its cost."""
+    assert row.search is not None
+    run = row.runs[0]
+    return {
+        "schema": SCHEMA,
+        "id": search_id(row),
+        "dataset": run.dataset,
+        "model": run.model.model_dump(mode="json"),
+        "decoder": run.decoder.model_dump(mode="json"),
+        "option": row.option,
+        "search": row.search.model_dump(mode="json"),
+        "trials": [asdict(trial) for trial in choice.trials],
+        "chosen": choice.value,
+        "runs": [final.id for final in final_runs(row, choice)],
+        "cost": {
+            "runs": sum(len(trial.runs) for trial in choice.trials),
+            "seconds": math.fsum(trial.seconds for trial in choice.trials),
+        },
+    }
+

