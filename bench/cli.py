@@ -79,7 +79,10 @@ def run(
     grid: GridName,
     results: Results = Path("results"),
     device: Device = "auto",
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs side by side.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Runs side by side [one a core on a CPU, one on CUDA]."),
+    ] = None,
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,

@@ -135,7 +135,7 @@ class Search(Value):
     low: Positive
     high: Positive
     trials: Size
-    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\w+)$")] = (
+    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\S+)$")] = (
         "neg_log_p"
     )
     seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
@@ -288,9 +288,12 @@ class Source:
 
     def error(self, path: Path_, message: str) -> RequestError:
         """`quick.yaml:7: decoders.4: message`, or the `--set` that brought the value."""
-        for end in range(len(path), 0, -1):
-            if path[:end] in self.overridden:
-                return RequestError(f"--set {self.overridden[path[:end]]}: {message}")
+        for changed, override in self.overridden.items():
+            # Inside what was set, or a key that only the setting brought in.
+            if changed == path[: len(changed)] or (
+                changed[: len(path)] == path and path not in self.lines
+            ):
+                return RequestError(f"--set {override}: {message}")
         known = path
         while known and known not in self.lines:
             known = known[:-1]

@@ -1,7 +1,6 @@
 """What a person sees while a grid runs: a live panel in a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -33,6 +32,14 @@ def duration(seconds: float) -> str:
 
 
 @dataclass
+class Current:
+    """A run that a worker is at, and the epochs it has told of."""
+
+    run: Run
+    lines: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
 class Progress:
     """Told what happens by the execution; shows it on `console` (standard error)."""
 
@@ -43,10 +50,10 @@ class Progress:
     settled_runs: set[str] = field(default_factory=set)
     computed: list[float] = field(default_factory=list)
     found: int = 0
-    run: Run | None = None
-    lines: list[dict[str, float]] = field(default_factory=list)
-    last_line: float = 0.0
-    waited: bool = False
+    current: dict[str, "Current"] = field(default_factory=dict)
+    jobs: int = 1
+    last_line: float = field(default_factory=time.monotonic)
+    waited: set[str] = field(default_factory=set)
     live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -69,13 +76,25 @@ class Progress:
     # -- told by the execution -----------------------------------------------------------------
 
     def started(self, run: Run) -> None:
-        self.run, self.lines, self.last_line = run, [], time.monotonic()
+        self.current[run.id] = Current(run)
+        self.jobs = max(self.jobs, len(self.current))
 
-    def epoch(self, line: dict[str, float]) -> None:
-        self.lines.append(line)
+    def epoch(self, run: Run, line: dict[str, float]) -> None:
+        self.current[run.id].lines.append(line)
         if self.live is None and time.monotonic() - self.last_line > QUIET:
             self.last_line = time.monotonic()
-            self.say(f"  {self._epoch_text()}")
+            self.say(f"  {self._text(self.current[run.id])}")
+
+    def dropped(self, run: Run) -> None:
+        """A worker is no longer at this run, though it has no record."""
+        self.current.pop(run.id, None)
+
+    def held(self, run: Run) -> None:
+        """Another process is at this run."""
+        self.dropped(run)
+        if run.id not in self.waited:
+            self.waited.add(run.id)
+            self.say(f"waiting for {self._name(run)}: another process is at it")
 
     def finished(self, run: Run, record: Record) -> None:
         seconds = record["cost"]["seconds"]
@@ -96,7 +115,8 @@ class Progress:
             f"[{len(self.settled_runs)}/{self.total}] {self._name(run)}  {told}  "
             f"({duration(seconds)}){remaining}"
         )
-        self.run = None
+        self.last_line = time.monotonic()
+        self.dropped(run)
 
     def settled(self, run: Run) -> None:
         """A run's record is there, computed or found."""
@@ -108,11 +128,6 @@ class Progress:
         told = "no value worked" if choice.value is None else f"chose {choice.value:g}"
         self.say(f"search {row.label}: {told} after {len(choice.trials)} trials")
 
-    def waiting(self, held: Sequence[Run]) -> None:
-        if not self.waited:
-            self.say(f"waiting for {len(held)} runs that another process holds")
-        self.waited = True
-
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -123,7 +138,7 @@ class Progress:
         if not self.computed:
             return 0.0
         each = sum(self.computed) / len(self.computed)
-        return each * max(0, self.total - len(self.settled_runs))
+        return each * max(0, self.total - len(self.settled_runs)) / self.jobs
 
     def panel(self) -> Group:
         head = Table.grid(padding=(0, 1))
@@ -134,21 +149,18 @@ class Progress:
             Text(f"{duration(time.monotonic() - self.clock)} elapsed"),
             Text(f"{duration(self.left())} left" if self.computed else ""),
         )
-        body = Text(f"{self._name(self.run)}  {self._epoch_text()}" if self.run else "")
-        return Group(head, body)
+        body = [Text(self._text(current)) for current in self.current.values()]
+        return Group(head, *body)
 
-    def _epoch_text(self) -> str:
-        assert self.run is not None
-        total = self.run.training.epochs
-        if not self.lines:
-            return f"epoch 1/{total}"
-        line = self.lines[-1]
-        if len(self.lines) == total:
-            stage = "measuring"
-        else:
-            stage = f"epoch {int(line['epoch']) + 2}/{total}"
+    def _text(self, current: Current) -> str:
+        total, name = current.run.training.epochs, self._name(current.run)
+        if not current.lines:
+            return f"{name}  epoch 1/{total}"
+        line = current.lines[-1]
+        last = int(line["epoch"]) + 1
+        stage = "measuring" if last == total else f"epoch {last + 1}/{total}"
         return (
-            f"{stage}  -elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
+            f"{name}  {stage}  -elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
             f"rate {line['rate']:.4g}  sigma {line['sigma']:.3g}  "
             f"{line['images_per_second']:.0f} images/s"
         )

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import filelock
 
@@ -129,7 +129,22 @@ class Store:
             lock.release()
 
 
-def done(record: Record | None) -> bool:
+def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
+    """A record of `run` with nothing measured yet; `selection` says how its options were chosen."""
+    return {
+        "schema": SCHEMA,
+        "id": run.id,
+        "run": run.model_dump(mode="json"),
+        "status": COMPLETED,
+        "metrics": {},
+        "protocol": {"selection": dict(selection)},
+        "cost": {},
+        "environment": {},
+        "artifacts": {},
+    }
+
+
+def done(record: Record | None) -> TypeGuard[Record]:
     """Whether a record settles its run: completed or diverged; a failure is tried again."""
     return record is not None and record["status"] != FAILED
 

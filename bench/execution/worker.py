@@ -22,8 +22,8 @@ from bench.evaluation.evaluate import Metrics, Protocol, eight_bit, evaluate, sp
 from bench.evaluation.likelihood import Scorer
 from bench.execution import environment
 from bench.files import atomic, write_bytes, write_json
-from bench.grid import SCHEMA, Run
-from bench.records import COMPLETED, DIVERGED, FAILED, Record, write_checked
+from bench.grid import Run
+from bench.records import DIVERGED, FAILED, Record, new_record, write_checked
 from bench.streams import normal
 from bench.training import Epoch, Trained, train
 
@@ -82,18 +82,9 @@ class Worker:
         """
         start = time.perf_counter()
         write_json(folder / "run.json", {"id": run.id, **run.model_dump(mode="json")})
-        record: Record = {
-            "schema": SCHEMA,
-            "id": run.id,
-            "run": run.model_dump(mode="json"),
-            "status": COMPLETED,
-            "metrics": {},
-            "protocol": {"selection": selection},
-            "cost": {},
-            "environment": environment.describe(self.device)
-            | {"precision": run.training.precision},
-            "artifacts": {},
-        }
+        record = new_record(run, selection)
+        record["environment"] = environment.describe(self.device)
+        record["environment"]["precision"] = run.training.precision
         write_json(folder / "environment.json", record["environment"])
         try:
             self._measure(run, folder, record, on_epoch)

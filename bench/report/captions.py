@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,24 @@ from bench.records import FAILED, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NAMES = {
+    "neg_log_p": "-log p",
+    "neg_log_p_fitted_sigma": "-log p, fitted σ",
+    "fid": "FID",
+    "mse": "MSE",
+    "sigma": "σ",
+    "beta_effective": "2σ²",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric as the table's heading and caption call it."""
+    if re.fullmatch(r"(iwae|fd)_\w+", metric):
+        kind, _, rest = metric.partition("_")
+        return f"{kind.upper()} {rest.replace('_', ' ')}"
+    return NAMES.get(metric, metric.replace("_", " "))
 
 
 def caption(
@@ -41,8 +60,9 @@ def _sentences(
     yield from _selection(searches)
     yield (
         "Means over the n seeds that completed, ± half the width of the 95 % interval of the mean "
-        "(Student's t over seeds); ±? where a single seed gives no interval. Runs that diverged or "
-        "failed are counted beside n and are in no mean. Runs and time include the search."
+        "(Student's t over seeds); ±? where a single seed gives no interval, nothing where all "
+        "seeds agree. Runs that diverged or failed are counted beside n and are in no mean. "
+        "Runs and time include the search."
     )
     yield from _paper(rows)
 
@@ -74,10 +94,10 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
     if f"{protocol}metric" not in tests:
         return
     for metric, group in tests.groupby(f"{protocol}metric"):
-        named = "FID" if metric == "fid" else metric
         yield (
-            f"{named}: Fréchet distance of {_values(group, f'{protocol}samples')} "
-            f"{_values(group, f'{protocol}samples_are')} from "
+            f"{metric_name(metric)}: Fréchet distance between "
+            f"{_values(group, f'{protocol}samples')} samples "
+            f"({_values(group, f'{protocol}samples_are')}) and "
             f"{_values(group, f'{protocol}real_images')} real images "
             f"({_values(group, f'{protocol}real_split')} split) on the "
             f"{_values(group, f'{protocol}dimension')} features of "

@@ -28,12 +28,13 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     """
     import seaborn
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     order = list(history["decoder"].unique())
     colours = seaborn.color_palette("colorblind", COLOURS)
     dashes = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
     with seaborn.axes_style("ticks"), seaborn.plotting_context("paper"):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        figure = Figure(figsize=(9, 4), layout="constrained")
         for axes, (column, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
             seaborn.lineplot(
                 history.assign(epoch=history["epoch"] + 1),
@@ -55,10 +56,13 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             axes.xaxis.get_major_locator().set_params(integer=True)
             seaborn.despine(ax=axes)
         figure.axes[1].set_yscale("log")
+        scale = figure.axes[1].yaxis
+        scale.set_major_formatter(LogFormatter())
+        scale.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if legend := figure.axes[0].get_legend():
             legend.remove()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

@@ -5,29 +5,24 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bench.evaluation.names import METRICS
 from bench.progress import duration
-from bench.report.tables import DISTANCE, Line, Note, Table
+from bench.report.captions import metric_name
+from bench.report.tables import Line, Note, Table
 
 if TYPE_CHECKING:
     import jinja2
 
 TEXT_COLUMNS = ("dataset", "model", "decoder")
-NAMES = {
-    "neg_log_p": "-log p",
-    "neg_log_p_fitted_sigma": "-log p, fitted σ",
-    "fid": "FID",
-    "mse": "MSE",
-    "sigma": "σ",
-    "beta_effective": "2σ²",
-}
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
-GAP = 2
+GAP = 3
+FOLD = 36
 DIGITS = 4
 """Significant digits of a number without an interval; with one, its second digit is the last."""
 
@@ -88,17 +83,11 @@ def header(column: str, table: Table) -> str:
     """A column's heading, with an arrow to where better is."""
     if column.startswith("published_"):
         tables = table.frame["published_table"].dropna().unique()
-        what = NAMES[column.removeprefix("published_")]
+        what = metric_name(column.removeprefix("published_"))
         return f"{what}, paper" + (f" (Table {tables[0]})" if len(tables) == 1 else "")
     if column in ("seconds", "tuning_seconds"):
         return column.replace("seconds", "time").replace("_", " ")
-    if draws := re.fullmatch(r"iwae_(\d+)", column):
-        name = f"IWAE {draws[1]}"
-    elif DISTANCE.fullmatch(column) and column not in NAMES:
-        name = f"FD ({column.removeprefix('fd_')})"
-    else:
-        name = NAMES.get(column, column.replace("_", " "))
-    return name + ARROWS[_directions().get(_generic(column))]
+    return metric_name(column) + ARROWS[_directions().get(_generic(column))]
 
 
 @cache
@@ -145,11 +134,14 @@ def significant(value: float) -> str:
 
 
 def with_interval(mean: float, half_width: float) -> str:
-    """`-896.1 ± 3.2`: as many decimals as the half-width's two digits need; `±?` without one."""
+    """`-896.1 ± 3.2`: the decimals that the half-width's two digits need; `±?` if it is NaN.
+
+    A half-width of zero (a σ that is fixed) is left out.
+    """
     if math.isnan(half_width):
         return f"{significant(mean)} ±?"
     if half_width == 0:
-        return f"{significant(mean)} ± 0"
+        return significant(mean)
     decimals = _decimals(half_width, 2)
     return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
 
@@ -288,23 +280,27 @@ def console(table: Table, width: int = 160) -> str:
     from rich.table import Table as Grid
 
     shown, left_out = _fitting(table, width)
-    grid = Grid(title=title(table), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, text, needed in zip(shown.columns, shown.headers, _widths(shown), strict=True):
-        side: Literal["left", "right"] = "left" if column in TEXT_COLUMNS else "right"
-        # Headings may break at a space, numbers never; a long name folds as a last resort.
-        folds = column in TEXT_COLUMNS
-        grid.add_column(text, justify=side, overflow="fold", min_width=None if folds else needed)
+    widths = _widths(shown)
+    grid = Grid(title=title(table), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for column, text, needed in zip(shown.columns, shown.headers, widths, strict=True):
+        # Headings break at spaces and long names fold; a number stays whole.
+        if column in TEXT_COLUMNS:
+            grid.add_column(text, overflow="fold", max_width=needed)
+        else:
+            grid.add_column("\n".join(textwrap.wrap(text, needed)), justify="right", no_wrap=True)
     for line in shown.lines:
         grid.add_row(*(escape(str(cell)) for cell in line))
-    output = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    output.print(grid)
+    # What cannot be left out is printed, however narrow the terminal.
+    width = max(width, _total(widths))
+    written = io.StringIO()
+    output = Console(file=written, width=width, color_system=None, highlight=False)
+    output.print(grid, end="\n\n")
     words = [f"[{number}] {text}" for number, text in enumerate(shown.footnotes, start=1)]
     if left_out:
-        words.append(f"In the report, not here: {', '.join(left_out)}.")
+        words.append(f"In the report, not here: {'; '.join(left_out)}.")
     for text in [*words, " ".join(table.caption)]:
         output.print(text, markup=False)
-    written: str = output.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in written.splitlines())
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
 EXPENDABLE = (
@@ -324,7 +320,7 @@ def _fitting(table: Table, width: int) -> tuple[Layout, list[str]]:
     columns, left_out = list(default_columns(table)), []
     shown = layout(table, columns)
     for column in EXPENDABLE:
-        if sum(_widths(shown)) + GAP * len(columns) <= width:
+        if _total(_widths(shown)) <= width:
             break
         if column in columns:
             columns.remove(column)
@@ -337,6 +333,11 @@ def _widths(shown: Layout) -> list[int]:
     from rich.cells import cell_len
 
     return [
-        max(map(cell_len, [*heading.split(), *map(str, cells)]))
-        for heading, *cells in zip(shown.headers, *shown.lines, strict=True)
+        min(longest, FOLD) if column in TEXT_COLUMNS else longest
+        for column, heading, *cells in zip(shown.columns, shown.headers, *shown.lines, strict=True)
+        for longest in [max(map(cell_len, [*heading.split(), *map(str, cells)]))]
     ]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * len(widths)

@@ -119,6 +119,7 @@ def page(table: Table, curves: Sequence[Picture]) -> str:
             table=table,
             title=formats.title(table),
             layout=formats.layout(table),
+            partial=table.partial,
             caption=table.caption,
             text_columns=TEXT_COLUMNS,
             summary=_summary(table),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
-DISTANCE = re.compile(r"fid|fd_\w+")
+DISTANCE = re.compile(r"fid|fd_\w+(?<!_half_width)")
 METRICS = (
     r"neg_log_p",
     r"iwae_\d+",
@@ -63,16 +63,15 @@ class Table:
     frame: pd.DataFrame
     caption: tuple[str, ...]
     records: pd.DataFrame
+    partial: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics to show: those of `METRICS` that at least one row has."""
-        filled = [column for column in self.frame if self.frame[column].notna().any()]
         return tuple(
             column
-            for pattern in METRICS
-            for column in sorted(filled, key=natural)
-            if re.fullmatch(pattern, column)
+            for column in self.frame
+            if _place(column) < len(METRICS) and self.frame[column].notna().any()
         )
 
 
@@ -314,20 +313,27 @@ def _statistics(members: pd.DataFrame) -> pd.DataFrame:
     from scipy import stats
 
     completed = members[members["status"] == COMPLETED]
-    columns = sorted(
-        column for column in members if column.startswith("metrics.") and not column.endswith("_se")
-    )
-    values = completed[columns].astype(float)
-    values.columns = [column.removeprefix("metrics.") for column in columns]
+    # A standard error over images is no measure of the spread over seeds.
+    names = [
+        column.removeprefix("metrics.")
+        for column in members
+        if column.startswith("metrics.") and not column.endswith("_se")
+    ]
+    names.sort(key=lambda name: (_place(name), natural(name)))
+    values = completed[[f"metrics.{name}" for name in names]].astype(float)
+    values.columns = names
     groups = values.groupby(completed["row"], sort=False)
     mean, count = groups.mean(), groups.count()
     freedom = (count - 1).where(count > 1)
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
     half = groups.std(ddof=1) * quantile / np.sqrt(count)
-    both = pd.concat({"": mean, "_half_width": half}, axis=1)
-    both.columns = [name + suffix for suffix, name in both.columns]
-    names = [name for metric in mean for name in (metric, f"{metric}_half_width")]
-    return both[names]
+    both = pd.concat([mean, half.add_suffix("_half_width")], axis=1)
+    return both[[column for name in names for column in (name, f"{name}_half_width")]]
+
+
+def _place(metric: str) -> int:
+    matches = (index for index, shown in enumerate(METRICS) if re.fullmatch(shown, metric))
+    return next(matches, len(METRICS))
 
 
 def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:

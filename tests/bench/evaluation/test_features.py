@@ -325,7 +325,7 @@ class Narrow(nn.Module):
 def scripted(module: nn.Module, path: Path) -> FeatureSpec:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*torch\.jit\.script")
-        torch.jit.script(module).save(str(path))
+        torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
     spec = resolve(str(path))
     assert spec is not None
     return spec

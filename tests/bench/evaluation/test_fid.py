@@ -47,7 +47,7 @@ def test_moments_of_any_split_are_those_of_numpy(sizes: list[int], seed: int) ->
     # The offset is what a sum of squares would lose its digits to.
     rows = 1e4 + normal(sum(sizes), 5, seed=seed)
     streamed = sum(
-        (Moments.of(part) for part in rows.split(sizes)[1:]), Moments.of(rows[: sizes[0]])
+        (Moments.of(part) for part in torch.split(rows, sizes)[1:]), Moments.of(rows[: sizes[0]])
     )
     assert streamed.count == len(rows)
     np.testing.assert_allclose(streamed.mean, rows.numpy().mean(0), rtol=1e-14)
@@ -190,7 +190,7 @@ BATCH = 8  # divides neither set
 @pytest.fixture(scope="module")
 def ours(sets: tuple[Tensor, Tensor], weights: Path) -> list[Moments]:
     extractor = build(FeatureSpec("inception", weights, sha256_file(weights)), "cpu")
-    return [moments(images.split(BATCH), extractor) for images in sets]
+    return [moments(torch.split(images, BATCH), extractor) for images in sets]
 
 
 @pytest.fixture(scope="module")

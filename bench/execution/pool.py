@@ -1,0 +1,170 @@
+"""Worker processes that take one run at a time; the parent never computes, so it outlives them.
+
+Workers are spawned, not forked: threads and CUDA survive no fork. The parent stays free of
+torch; a worker killed for memory takes down one run, never the grid.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.errors import RequestError
+from bench.grid import Run
+from bench.records import Record, Store, done
+
+Kind = Literal["epoch", "record", "held", "wrong", "died"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to execute, and how its decoder options were chosen."""
+
+    run: Run
+    selection: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker says of its task: an epoch's line, its record, that another holds it, …"""
+
+    kind: Kind
+    task: Task
+    content: Any = None
+
+
+@dataclass
+class _Member:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+
+
+class Pool:
+    """`jobs` workers on one device; a context manager that ends them."""
+
+    def __init__(self, store: Store, device: str, jobs: int) -> None:
+        self.store, self.device = store, device
+        self.threads = max(1, cores() // jobs)
+        self.context = multiprocessing.get_context("spawn")
+        self.members = [self._spawn() for _ in range(jobs)]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for member in self.members:
+            member.process.terminate()
+        for member in self.members:
+            member.process.join()
+
+    def _spawn(self) -> _Member:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(
+            target=_serve,
+            args=(theirs, self.store.folder, self.device, self.threads),
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Member(process, ours)
+
+    @property
+    def busy(self) -> bool:
+        return any(member.task is not None for member in self.members)
+
+    def offer(self, task: Task) -> bool:
+        """Give the task to an idle worker; False where all are busy."""
+        for member in self.members:
+            if member.task is None:
+                member.task = task
+                member.connection.send(task)
+                return True
+        return False
+
+    def messages(self, timeout: float | None) -> Iterator[Message]:
+        """What workers say, waiting for the first word at most `timeout` seconds.
+
+        A worker that died is replaced, and its task told as `died` with the exit code.
+        """
+        by_connection = {m.connection: m for m in self.members if m.task is not None}
+        ready = multiprocessing.connection.wait(list(by_connection), timeout)
+        for connection in ready:
+            assert isinstance(connection, Connection)
+            member = by_connection[connection]
+            assert member.task is not None
+            task = member.task
+            try:
+                kind, content = connection.recv()
+            except (EOFError, ConnectionError):
+                member.process.join()
+                code = member.process.exitcode
+                self.members[self.members.index(member)] = self._spawn()
+                yield Message("died", task, code)
+                continue
+            if kind != "epoch":
+                member.task = None
+            yield Message(kind, task, content)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _serve(connection: Connection, folder: Path, device: str, threads: int) -> None:
+    """A worker's life: import torch once, then one run after the other until the pipe closes."""
+    # An interruption is the parent's to handle: it ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+
+    import torch
+
+    from bench.execution.worker import Worker
+
+    torch.set_num_threads(threads)
+    worker, store = Worker(device), Store(folder)
+    while True:
+        try:
+            task: Task = connection.recv()
+        except EOFError:
+            return
+        connection.send(_attempt(worker, store, task, connection))
+
+
+def _attempt(
+    worker: Any, store: Store, task: Task, connection: Connection
+) -> tuple[Kind, Record | str | None]:
+    with store.claim(task.run) as folder:
+        if folder is None:
+            return "held", None
+        # Another process may have finished it between the parent's look and this claim.
+        record = store.record(task.run)
+        if done(record):
+            return "record", record
+        try:
+            return "record", worker.execute(
+                task.run, folder, task.selection, lambda line: connection.send(("epoch", line))
+            )
+        except RequestError as error:
+            return "wrong", str(error)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

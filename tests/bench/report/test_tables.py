@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.errors import RequestError
+from bench.records import Store, frame
+from bench.report.tables import rows
+
+if TYPE_CHECKING:
+    from bench.grid import Features
+    from tests.bench.report.conftest import Results
+
+TUNED = {"rule": "tuned", "search": "0000000000000000"}
+
+
+def beta(value: float) -> dict[str, object]:
+    return {"name": "beta", "beta": value}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=6))
+def test_the_interval_is_students_t_over_seeds(
+    new_results: Callable[[], Results], values: list[float]
+) -> None:
+    results = new_results()
+    for seed, value in enumerate(values):
+        results.add(seed=seed, metrics={"neg_log_p": value})
+    row = results.table().frame.iloc[0]
+    error = float(stats.sem(values))
+    assert row["neg_log_p"] == pytest.approx(np.mean(values), abs=1e-9)
+    if error > 1e-6:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
+        assert 2 * row["neg_log_p_half_width"] == pytest.approx(high - low)
+
+
+def test_one_seed_has_no_interval(results: Results) -> None:
+    results.add()
+    row = results.table().frame.iloc[0]
+    assert row["n"] == 1
+    assert row["neg_log_p"] == -900
+    assert math.isnan(row["neg_log_p_half_width"])
+
+
+def test_rows_differ_in_anything_but_the_seed(results: Results) -> None:
+    for seed in range(3):
+        results.add("shared", seed=seed)
+        results.add({"name": "shared", "sigma_lr": 5.0}, seed=seed)
+        results.add("optimal", seed=seed)
+        results.add("shared", seed=seed, model={"name": "conv_vae", "width": 16})
+    table = results.table().frame
+    assert list(zip(table["model"], table["decoder"], table["n"], strict=True)) == [
+        ("conv_vae", "shared", 3),
+        ("conv_vae", "shared (sigma_lr=5)", 3),
+        ("conv_vae", "optimal", 3),
+        ("conv_vae (width=16)", "shared", 3),
+    ]
+
+
+def test_an_option_switched_off_is_not_its_default(results: Results) -> None:
+    results.add("shared")
+    results.add({"name": "shared", "min_log_sigma": None})
+    labels = set(results.table().frame["decoder"])
+    assert labels == {"shared", "shared (min_log_sigma=None)"}
+
+
+def test_runs_under_other_settings_are_never_averaged(results: Results) -> None:
+    results.add(metrics={"neg_log_p": 1.0}, training={"epochs": 2})
+    results.add(metrics={"neg_log_p": 2.0}, training={"epochs": 10}, seed=1)
+    results.add(metrics={"neg_log_p": 3.0}, training={"epochs": 10}, evaluation={"batch": 50})
+    table = results.table().frame
+    assert dict(zip(table["decoder"], table["neg_log_p"], strict=True)) == {
+        "shared [epochs=2, evaluation.batch=100]": 1.0,
+        "shared [epochs=10, evaluation.batch=100]": 2.0,
+        "shared [epochs=10, evaluation.batch=50]": 3.0,
+    }
+
+
+def test_an_extractor_moved_to_another_path_is_the_same(
+    results: Results, inception: Features
+) -> None:
+    results.add(features=inception)
+    results.add(features=inception.model_copy(update={"source": "/elsewhere"}), seed=1)
+    assert list(results.table().frame["n"]) == [2]
+
+
+def test_another_extractor_is_another_row(results: Results, inception: Features) -> None:
+    results.add(features=inception)
+    results.add(features=inception.model_copy(update={"sha256": "ff" * 32}))
+    results.add(features=None)
+    assert list(results.table().frame["decoder"]) == [
+        "shared [evaluation.features=inception, evaluation.features.sha256=6726825d]",
+        "shared [evaluation.features=inception, evaluation.features.sha256=ffffffff]",
+        "shared [evaluation.features=none, evaluation.features.sha256=none]",
+    ]
+
+
+def test_a_tuned_row_is_its_searchs_runs_and_carries_its_cost(results: Results) -> None:
+    results.add(beta(1.0))
+    finals = [results.add(beta(0.0123), seed=seed, selection=TUNED) for seed in range(2)]
+    search = results.add_search(finals, 0.0123)
+    results.add(beta(5.0), seed=1000, evaluation={"split": "validation"}, selection=TUNED)
+    table = results.table().frame.set_index("decoder")
+    assert list(table.index) == ["beta (beta=1)", "beta (tuned, β=0.0123)"]
+    assert list(table["n"]) == [1, 2]
+    assert list(table["runs"]) == [1, 2 + search["cost"]["runs"]]
+    assert list(table["seconds"]) == [60, 2 * 60 + search["cost"]["seconds"]]
+
+
+def test_a_search_may_choose_a_value_that_is_also_given_by_hand(results: Results) -> None:
+    by_hand = results.add(beta(0.1))
+    results.add_search([by_hand], 0.1)
+    assert list(results.table().frame["decoder"]) == ["beta (beta=0.1)", "beta (tuned, β=0.1)"]
+
+
+def test_two_searches_with_one_choice_are_told_apart(results: Results) -> None:
+    run = results.add(beta(0.1), selection=TUNED)
+    results.add_search([run], 0.1)
+    results.add_search([run], 0.1)
+    labels = list(results.table().frame["decoder"])
+    assert len(set(labels)) == 2
+
+
+def test_a_search_without_a_result_has_a_row(results: Results) -> None:
+    results.add_search([], None)
+    table = results.table().frame.set_index("decoder")
+    row = table.loc["beta (tuned, no value worked)"]
+    assert (row["n"], row["runs"], row["seconds"]) == (0, 6, 120)
+
+
+def test_a_tuned_run_without_its_searchs_summary_is_shown(results: Results) -> None:
+    results.add(beta(0.5), selection=TUNED)
+    assert list(results.table().frame["decoder"]) == ["beta (tuned, β=0.5)"]
+
+
+def test_diverged_and_failed_runs_are_counted_and_in_no_mean(results: Results) -> None:
+    results.add(seed=0, metrics={"neg_log_p": -5.0})
+    results.add(seed=1, status="diverged")
+    results.add(seed=2, status="failed")
+    results.add("optimal", status="diverged")
+    table = results.table().frame.set_index("decoder")
+    assert list(table.loc["shared", ["n", "diverged", "failed", "neg_log_p"]]) == [1, 1, 1, -5]
+    assert list(table.loc["optimal", ["n", "diverged"]]) == [0, 1]
+
+
+def test_only_tuning_trials_make_no_table(results: Results) -> None:
+    results.add(evaluation={"split": "validation"})
+    with pytest.raises(RequestError, match="tuning trials only"):
+        results.table()
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ("table1", (-3333, 22.25, 1)),
+        ("table2-svhn", (-3349, 22.25, 2)),
+        ("mine", (-3349, 22.25, 2)),
+    ],
+)
+def test_the_published_sigma_vae_is_that_of_the_grids_table(
+    results: Results, inception: Features, grid: str, expected: tuple[float, float, int]
+) -> None:
+    results.add(dataset="svhn", features=inception, metrics={"neg_log_p": -3000, "fid": 30.0})
+    row = results.table(grid).frame.iloc[0]
+    columns = ["published_neg_log_p", "published_fid", "published_table"]
+    assert tuple(row[columns]) == expected
+
+
+def test_a_published_beta_matches_by_value_or_by_being_tuned(results: Results) -> None:
+    results.add(beta(0.1), dataset="svhn")
+    results.add(beta(0.2), dataset="svhn")
+    results.add_search([results.add(beta(0.003), dataset="svhn", selection=TUNED)], 0.003)
+    table = results.table("table1").frame.set_index("decoder")
+    assert table.loc["beta (beta=0.1)", "published_neg_log_p"] == -1223
+    assert math.isnan(table.loc["beta (beta=0.2)", "published_neg_log_p"])
+    assert table.loc["beta (tuned, β=0.003)", "published_neg_log_p"] == -3186
+    assert table["published_fid"].isna().all()  # ours is not FID
+
+
+def test_a_published_model_of_another_size_is_said_to_be(results: Results) -> None:
+    results.add("gaussian", dataset="mnist")
+    results.add("gaussian", dataset="mnist", model={"name": "conv_vae", "width": 8})
+    table = results.table("table3").frame
+    assert list(table["published_neg_log_p"]) == [740.5, 740.5]
+    assert [len(notes) for notes in table["notes"]] == [0, 1]
+    assert "conv_vae (width=8)" in table["notes"][1][0].text
+
+
+@pytest.mark.parametrize(
+    ("decoder", "learned", "moving"),
+    [("shared", 0.31, True), ("shared", 0.18, False), ("per_pixel", 0.31, False)],
+)
+def test_a_shared_sigma_far_from_the_fitted_one_is_warned_of(
+    results: Results, decoder: str, learned: float, moving: bool
+) -> None:
+    results.add(decoder, metrics={"neg_log_p": 1.0, "sigma": learned, "sigma_fitted": 0.17})
+    notes = results.table().frame["notes"][0]
+    assert [note.column for note in notes] == (["sigma"] if moving else [])
+    assert not moving or "learned 0.31, the data ask for 0.17" in notes[0].text
+
+
+@pytest.mark.parametrize(("samples", "singular"), [(1000, True), (1280, True), (5000, False)])
+def test_fewer_samples_than_features_are_warned_of(
+    results: Results, samples: int, singular: bool
+) -> None:
+    metrics = {"neg_log_p": 1.0, "fd_efficientnet_lite0": 12.0}
+    results.add(metrics=metrics, evaluation={"samples": samples})
+    notes = results.table().frame["notes"][0]
+    assert [note.column for note in notes] == (["fd_efficientnet_lite0"] if singular else [])
+    assert not singular or notes[0].text.startswith(f"{samples} samples ≤ 1280 features")
+
+
+def test_a_decoder_without_a_likelihood_has_a_blank_and_a_reason(results: Results) -> None:
+    results.add("mse", metrics={"mse": 0.01})
+    results.add("shared")
+    row = results.table().frame.iloc[0]
+    assert math.isnan(row["neg_log_p"])
+    assert [note.column for note in row["notes"]] == ["neg_log_p"]
+
+
+def test_a_decoder_of_another_version_keeps_all_its_options(results: Results) -> None:
+    results.add()
+    records = list(Store(results.folder).records())
+    records[0]["run"]["decoder"] = {"name": "laplace", "scale": 2.0}
+    assert list(rows(frame(records), [])["decoder"]) == ["laplace (scale=2)"]
+
+
+def test_the_caption_tells_the_protocol(results: Results) -> None:
+    results.add(metrics={"neg_log_p": -1.0, "iwae_64": 2.0, "fd_efficientnet_lite0": 3.0})
+    finals = [results.add(beta(0.1), selection=TUNED, metrics={"neg_log_p": 1.0})]
+    results.add_search(finals, 0.1)
+    caption = " ".join(results.table(expected=6).caption)
+    for fact in (
+        "Partial: 2 of 6 runs",
+        "10 epochs, batch 128, adam, learning rate 0.001, float32",
+        "1000 images of the test split",
+        "frozen from the training split",
+        "1280 features of efficientnet_lite0 (weights sha256 ab12cd34)",
+        "it is not FID",
+        "6 trials between 0.001 and 10",
+        "trial seed 1000",
+        "Student's t",
+    ):
+        assert fact in caption
+    assert "Paper" not in caption
+    assert "Partial" not in " ".join(results.table(expected=2).caption)
