@@ -1,7 +1,9 @@
 """The commands; thin: they parse, call and print. torch is imported where something computes."""
 
 import json
+import math
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -141,16 +143,19 @@ def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
 
 def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
     from bench.records import frame
-    from bench.report import tables
+    from bench.report import formats, tables
 
     # The runs of this request alone: the folder may hold other settings of the same grid.
     records = [record for record in store.records() if record["id"] in wanted]
-    searches = [s for s in store.searches() if set(s["runs"]) & set(wanted)]
-    table = tables.rows(frame(records), searches, grid=grid.name)
+    searches = [search for search in store.searches() if set(search["runs"]) & set(wanted)]
+    if not records:  # a search that found nothing leaves no run to show
+        return
+    table = tables.build(frame(records), searches, grid.name)
     if as_json:
         print(table.frame.to_json(orient="records", indent=1))
     else:
-        print(tables.console(table))
+        width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
+        print(formats.console(table, width))
 
 
 def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
@@ -265,9 +270,15 @@ def report(
     """Write a grid's table, figures and page from its records, finished or not."""
     from bench.report import pages
 
+    name, expected = grid, None
     # A folder of results may outlive its grid file: its name alone is enough.
-    name = grid if (results / grid).is_dir() else grids.read(grid).name
-    for path in pages.write(name, [results / name], out, format_.split(",")):
+    if grid in grids.bundled() or not (results / grid).is_dir():
+        chosen = grids.read(grid)
+        name = chosen.name
+        expected = len(chosen.seeds) * math.prod(
+            map(len, (chosen.datasets, chosen.models, chosen.decoders))
+        )
+    for path in pages.write(name, [results / name], out, format_.split(","), expected):
         print(path)
     return DONE
 

@@ -53,6 +53,9 @@ class Pool:
     def __init__(self, store: Store, device: str, jobs: int) -> None:
         self.store, self.device = store, device
         self.threads = max(1, cores() // jobs)
+        # numpy's BLAS reads these when it is loaded, which is before a worker's first line.
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[variable] = str(self.threads)
         self.context = multiprocessing.get_context("spawn")
         self.members = [self._spawn() for _ in range(jobs)]
 

@@ -44,6 +44,11 @@ class Worker:
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
     _extractors: dict[str, "Extractor"] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # float32 in a protocol means float32: torch would let convolutions on CUDA use TF32.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
     def dataset(self, run: Run) -> Dataset:
         """The run's data on the device, loaded once; its content must be the run's."""
         key = (run.dataset, run.split_seed)

@@ -13,26 +13,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = 10
-"""Of the colour-blind palette; the next ten decoders have them again with another dash."""
+"""Of the colour-blind palette; the next ten decoders have them again, dashed."""
+DECODERS = 20
+"""What one figure can tell apart."""
 
 PANELS = {"loss": "training loss, nats per image", "sigma": "σ"}
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """The training loss (negative ELBO) and σ against the epoch, from one line an epoch.
+    """Draw the training loss (negative ELBO) and σ against the epoch.
 
     The line is the mean over seeds, the band reaches from the smallest to the largest.
 
     Arguments:
-        history: columns `decoder`, `epoch`, `loss`, `sigma`; decoders in the order of the table.
+        history: one line an epoch and run: `decoder`, `epoch` from 0, `loss`, `sigma`; at most
+            `DECODERS` decoders, in the order that the legend shall have.
     """
     import seaborn
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
 
     order = list(history["decoder"].unique())
     colours = seaborn.color_palette("colorblind", COLOURS)
-    dashes = ["", (4, 1.5), (1, 1), (3, 1, 1, 1)]
+    dashes = ["", (4, 1.5)]
     with seaborn.axes_style("ticks"), seaborn.plotting_context("paper"):
         figure = Figure(figsize=(9, 4), layout="constrained")
         for axes, (column, label) in zip(figure.subplots(1, 2), PANELS.items(), strict=True):
@@ -57,8 +59,8 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             seaborn.despine(ax=axes)
         figure.axes[1].set_yscale("log")
         scale = figure.axes[1].yaxis
-        scale.set_major_formatter(LogFormatter())
-        scale.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        scale.set_major_formatter(lambda x, _: f"{x:g}")
+        scale.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if legend := figure.axes[0].get_legend():
             legend.remove()

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 TEXT_COLUMNS = ("dataset", "model", "decoder")
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
-GAP = 3
-FOLD = 36
+GAP, FOLD = 3, 36
+"""Characters between a terminal's columns, and of a name before it folds."""
+TINY = 1e-4
+"""Below it a number is written with an exponent."""
 DIGITS = 4
 """Significant digits of a number without an interval; with one, its second digit is the last."""
 
@@ -129,7 +131,9 @@ def _cell_text(row: Line, column: str) -> str:
 
 
 def significant(value: float) -> str:
-    """The value with four significant digits, no exponent, and every digit before the point."""
+    """The value with four significant digits and every digit before the point."""
+    if abs(value) < TINY and value:
+        return f"{value:.{DIGITS - 1}e}"
     return f"{value:.{_decimals(value, DIGITS)}f}"
 
 
@@ -142,6 +146,8 @@ def with_interval(mean: float, half_width: float) -> str:
         return f"{significant(mean)} ±?"
     if half_width == 0:
         return significant(mean)
+    if max(abs(mean), half_width) < TINY:
+        return f"{mean:.1e} ± {half_width:.1e}"
     decimals = _decimals(half_width, 2)
     return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
 
@@ -294,11 +300,11 @@ def console(table: Table, width: int = 160) -> str:
     width = max(width, _total(widths))
     written = io.StringIO()
     output = Console(file=written, width=width, color_system=None, highlight=False)
-    output.print(grid, end="\n\n")
+    output.print(grid)
     words = [f"[{number}] {text}" for number, text in enumerate(shown.footnotes, start=1)]
     if left_out:
         words.append(f"In the report, not here: {'; '.join(left_out)}.")
-    for text in [*words, " ".join(table.caption)]:
+    for text in ["", *words, "", " ".join(table.caption)]:
         output.print(text, markup=False)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FORMATS = ("html", "markdown", "latex", "csv")
 FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 PICTURED = 60
-"""Rows of which the page holds images; each is about 50 kB."""
+"""Rows of which the page holds images and curves; each costs about 100 kB and half a second."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,13 @@ def _write(
             yield path
     curves: list[Picture] = []
     if {"html", "latex"} & set(names):
-        for place, history in _histories(table):
-            slug = re.sub(r"[^a-z0-9]+", "-", f"learning-curves {place}".lower()).strip("-")
+        for number, (name, history) in enumerate(_histories(table), start=1):
+            # Names that differ in punctuation alone must not share a file.
+            stem = f"learning curves {number} {name}" if name else "learning curves"
+            slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
             paths = figures.save(figures.learning_curves(history), folder / "figures" / slug)
             yield from paths
-            curves.append(Picture(place, _data_uri(paths[0])))
+            curves.append(Picture(name, _data_uri(paths[0])))
     if "html" in names:
         path = folder / "index.html"
         write_bytes(path, page(table, curves).encode())
@@ -120,7 +123,7 @@ def page(table: Table, curves: Sequence[Picture]) -> str:
             title=formats.title(table),
             layout=formats.layout(table),
             partial=table.partial,
-            caption=table.caption,
+            caption=table.caption[bool(table.partial) :],
             text_columns=TEXT_COLUMNS,
             summary=_summary(table),
             curves=curves,
@@ -138,6 +141,12 @@ def page(table: Table, curves: Sequence[Picture]) -> str:
 
 def _place(row: Mapping[str, Any]) -> str:
     return f"{row['dataset']} · {row['model']}"
+
+
+def _name(table: Table, row: Mapping[str, Any]) -> str:
+    """A row's name; a single data set and model stand in the page's title."""
+    single = len(table.frame[["dataset", "model"]].drop_duplicates()) == 1
+    return str(row["decoder"]) if single else f"{row['decoder']} · {_place(row)}"
 
 
 def _rows(table: Table) -> list[Mapping[str, Any]]:
@@ -162,18 +171,34 @@ def _summary(table: Table) -> str:
 
 
 def _histories(table: Table) -> Iterator[tuple[str, pd.DataFrame]]:
-    """For every data set and model the history of all its runs, one line an epoch."""
+    """The histories that share a figure: what tells it from the others, one line an epoch and run.
+
+    A decoder without a likelihood stays out: its loss is no negative ELBO.
+    """
     import pandas as pd
 
     folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
-    places: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(table):
-        lines = places.setdefault(_place(row), [])
-        for run in row["ids"]:
-            lines += [{"decoder": row["decoder"], **line} for line in _history(folders[run])]
-    for place, lines in places.items():
+    drawn = [
+        row
+        for row in _rows(table)[:PICTURED]
+        if not row["n"] or not tables.missing(row.get("neg_log_p"))
+    ]
+    parts: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    count = Counter[str]()
+    for row in drawn:
+        place = _place(row)
+        lines = [
+            {"decoder": row["decoder"], **line}
+            for run in row["ids"]
+            for line in _history(folders[run])
+        ]
         if lines:
-            yield place if len(places) > 1 else "", pd.DataFrame(lines)
+            parts.setdefault((place, count[place] // figures.DECODERS), []).extend(lines)
+            count[place] += 1
+    for (place, part), lines in parts.items():
+        name = [place] if len(count) > 1 else []
+        name += [f"part {part + 1}"] if count[place] > figures.DECODERS else []
+        yield ", ".join(name), pd.DataFrame(lines)
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
@@ -203,9 +228,7 @@ def _pictures(table: Table) -> Iterator[tuple[str, list[Picture]]]:
             if path is not None and path.is_file():
                 found.append(Picture(caption, _data_uri(path)))
         if found:
-            single = table.frame[["dataset", "model"]].drop_duplicates().shape[0] == 1
-            name = row["decoder"] if single else f"{row['decoder']} · {_place(row)}"
-            yield f"{name}, seed {record['run.seed']:.0f}", found
+            yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", found
 
 
 def _lost(table: Table) -> Iterator[tuple[str, str, str]]:
@@ -222,8 +245,7 @@ def _lost(table: Table) -> Iterator[tuple[str, str, str]]:
                     if record["status"] == DIVERGED
                     else f"failed: {record['failure.type']}: {record['failure.message']}"
                 )
-                where = f"{row['decoder']} · {_place(row)}, seed {record['run.seed']:.0f}"
-                yield where, run, what
+                yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, what
 
 
 def _cost(table: Table) -> Iterator[tuple[str, ...]]:
@@ -231,7 +253,7 @@ def _cost(table: Table) -> Iterator[tuple[str, ...]]:
     for row in _rows(table):
         memory, speed = row["peak_memory_bytes"], row["images_per_second"]
         yield (
-            f"{row['decoder']} · {_place(row)}",
+            _name(table, row),
             str(row["runs"]),
             duration(row["seconds"]),
             duration(row["tuning_seconds"]) if row["tuning_runs"] else "",

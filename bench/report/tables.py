@@ -63,7 +63,11 @@ class Table:
     frame: pd.DataFrame
     caption: tuple[str, ...]
     records: pd.DataFrame
-    partial: str | None = None
+
+    @property
+    def partial(self) -> str | None:
+        """The caption's first sentence where that says that runs are missing."""
+        return self.caption[0] if self.caption[0].startswith("Partial") else None
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -4,6 +4,9 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +190,13 @@ def sets(shared_data: Path) -> tuple[Tensor, Tensor]:
 BATCH = 8  # divides neither set
 
 
+def png_folder(images: Tensor, folder: Path) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(image).save(folder / f"{number:03}.png")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def ours(sets: tuple[Tensor, Tensor], weights: Path) -> list[Moments]:
     extractor = build(FeatureSpec("inception", weights, sha256_file(weights)), "cpu")
@@ -207,10 +217,7 @@ def theirs(
         network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
     activations = []
     for images in sets:
-        folder = tmp_path_factory.mktemp("png")
-        for number, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
-            Image.fromarray(image).save(folder / f"{number:03}.png")
-        files = sorted(folder.glob("*.png"))
+        files = sorted(png_folder(images, tmp_path_factory.mktemp("png") / "set").iterdir())
         activations.append(get_activations(files, network, BATCH, 2048, "cpu", num_workers=0))
     return activations
 
@@ -243,6 +250,29 @@ def test_our_path_equals_pytorch_fids_on_the_same_png_files(
     )
     assert expected > 1
     assert between(*ours) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.slow
+@peer_runs
+def test_our_path_equals_pytorch_fids_command(
+    sets: tuple[Tensor, Tensor], ours: list[Moments], weights: Path, tmp_path: Path
+) -> None:
+    environment = os.environ | {"TORCH_HOME": str(tmp_path / "torch")}
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / features.INCEPTION_FILE
+    cached.parent.mkdir(parents=True)
+    cached.symlink_to(weights)
+    folders = [
+        str(png_folder(images, tmp_path / name)) for name, images in zip("ab", sets, strict=True)
+    ]
+    command = [sys.executable, "-m", "pytorch_fid", *folders, "--batch-size", str(BATCH)]
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--num-workers", "0"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert between(*ours) == pytest.approx(float(done.stdout.split("FID:")[1]), rel=1e-3)
 
 
 # -- the cache ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A results folder with records that nobody trained: the report reads records and nothing else."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ class Results:
         run = Run.read(
             {
                 "dataset": dataset,
-                "content": "0123456789abcdef" * 4,
+                "content": hashlib.sha256(dataset.encode()).hexdigest(),
                 "split_seed": 0,
                 "model": {"name": model} if isinstance(model, str) else model,
                 "decoder": {"name": decoder} if isinstance(decoder, str) else decoder,

@@ -1,0 +1,165 @@
+"""One contract for every decoder on every model: what a new one must keep."""
+
+import itertools
+
+import pytest
+import torch
+
+from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.vae import Vae, step_terms
+
+BATCH = 6
+REQUIRED = {"beta": {"beta": 0.1}}
+SMALL = {"conv_vae": {"width": 4}, "conv_vae_tf": {"width": 4}, "linear_vae": {}}
+
+pairs = pytest.mark.parametrize(
+    ("decoder", "model", "channels"), list(itertools.product(DECODERS, MODELS, (1, 3)))
+)
+
+
+def make(decoder: str, model: str, channels: int, resolution: int = 28) -> Vae:
+    torch.manual_seed(0)
+    head = build_decoder(DECODERS[decoder](**REQUIRED.get(decoder, {})))
+    spec = MODELS[model](latent=5, **SMALL[model])
+    body = build_model(spec, channels=channels, resolution=resolution, outputs=head.outputs)
+    return Vae(body, head)
+
+
+def batch(vae: Vae, channels: int, resolution: int = 28) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    images = torch.rand(BATCH, channels, resolution, resolution)
+    return images, torch.randn(BATCH, vae.model.noise_size)
+
+
+@pairs
+def test_gradients_reach_every_parameter(decoder: str, model: str, channels: int) -> None:
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    terms.loss.backward()
+    for name, parameter in vae.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pairs
+def test_loss_is_the_negative_elbo_of_the_distribution(
+    decoder: str, model: str, channels: int
+) -> None:
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    state = vae.initial_state()
+    terms, _ = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    context, _ = vae.model.encode(images, state, training=True)
+    draw = vae.model.draw(context, noise, state, training=True)
+    distribution = vae.decoder(draw.output, state, images)
+    assert distribution.event_shape == images.shape[1:]
+    expected = (draw.rate - distribution.log_prob(images)).mean()
+    torch.testing.assert_close(terms.loss.detach(), expected.detach())
+
+
+@pairs
+def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
+    """The same arguments give the same results, and nothing that went in was written to."""
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    state = vae.initial_state()
+    before = {name: value.clone() for name, value in {**state, **vae.state_dict()}.items()}
+    first = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    second = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
+    assert first[1].keys() == state.keys()
+    assert all(torch.equal(first[1][name], second[1][name]) for name in state)
+    after = {**state, **vae.state_dict()}
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pairs
+def test_scoring_is_finite_and_in_range(decoder: str, model: str, channels: int) -> None:
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    _, state = step_terms(
+        vae, dict(vae.named_parameters()), vae.initial_state(), images, noise
+    )
+    with torch.no_grad():
+        distribution = vae.decoder(vae.model.generate(noise, state), state)
+        assert distribution.mean.shape == images.shape
+        assert (0 <= distribution.mean).all()
+        assert (distribution.mean <= 1).all()
+        assert distribution.sample().shape == images.shape
+        log_prob = distribution.log_prob(images)
+    assert log_prob.shape == (BATCH,)
+    assert log_prob.isfinite().all()
+    if decoder != "mse":  # its σ² is B·D/2: samples are noise, as its objective says
+        assert (distribution.variance > 0).all()
+
+
+@pairs
+def test_bfloat16_networks_give_float32_likelihoods(
+    decoder: str, model: str, channels: int
+) -> None:
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    parameters, state = dict(vae.named_parameters()), vae.initial_state()
+    exact, _ = step_terms(vae, parameters, state, images, noise)
+    rounded, _ = step_terms(vae, parameters, state, images, noise, torch.bfloat16)
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in rounded)
+    torch.testing.assert_close(rounded.loss, exact.loss, rtol=0.02, atol=2.0)
+
+
+@pairs
+def test_weights_and_state_survive_saving(
+    decoder: str, model: str, channels: int, tmp_path: object
+) -> None:
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    _, state = step_terms(
+        vae, dict(vae.named_parameters()), vae.initial_state(), images, noise
+    )
+    saved = {name: value.clone() for name, value in vae.state_dict().items()}
+    torch.manual_seed(99)
+    other = make(decoder, model, channels)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter)
+    other.load_state_dict(saved)
+    with torch.no_grad():
+        one = vae.decoder(vae.model.generate(noise, state), state)
+        two = other.decoder(other.model.generate(noise, state), state)
+    assert torch.equal(one.log_prob(images), two.log_prob(images))
+
+
+@pytest.mark.parametrize("resolution", [28, 32, 64])
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_resolution(model: str, resolution: int) -> None:
+    vae = make("per_pixel", model, 3, resolution)
+    images, noise = batch(vae, 3, resolution)
+    terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    assert terms.loss.isfinite()
+
+
+def test_the_release_network_has_its_published_shapes() -> None:
+    """Width 32, latent 20, 28x28: 6,272 features, 4f·7·7, between convolutions and heads."""
+    model = build_model(MODELS["conv_vae"](), channels=3, resolution=28, outputs=1)
+    shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    assert shapes["encoder.0.weight"] == (32, 3, 3, 3)
+    assert shapes["encoder.2.weight"] == (64, 32, 4, 4)
+    assert shapes["encoder.4.weight"] == (128, 64, 5, 5)
+    assert shapes["head.weight"] == (40, 6272)
+    assert shapes["decoder.0.weight"] == (6272, 20)
+    assert shapes["decoder.2.weight"] == (128, 64, 6, 6)
+    assert shapes["decoder.4.weight"] == (64, 32, 6, 6)
+    assert shapes["output.weight"] == (32, 3, 5, 5)
+
+
+def test_specs_and_constructors_agree() -> None:
+    """A spec's options are its module's keyword arguments, whose defaults live in the spec."""
+    import inspect
+
+    from baselines.specs import _implementation
+
+    for spec in [*DECODERS.values(), *MODELS.values()]:
+        signature = inspect.signature(_implementation(spec))
+        given = {"channels", "resolution", "outputs"} if spec in MODELS.values() else set()
+        assert set(signature.parameters) - given == set(spec.model_fields) - {"name"}
+        assert all(p.default is p.empty for p in signature.parameters.values())

@@ -1,0 +1,166 @@
+"""Gaussian decoders against closed forms and the paper's constants."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.decoders import (
+    BetaGaussian,
+    MeanReducedMse,
+    OptimalGaussian,
+    SharedGaussian,
+    UnitGaussian,
+    soft_clip,
+)
+from baselines.state import new_average, read_average, update_average
+
+SVHN = (3, 28, 28)
+
+
+def optimal(**options: object) -> OptimalGaussian:
+    defaults = {"over": "batch", "stop_gradient": False, "min_log_sigma": -6.0, "decay": 0.99}
+    return OptimalGaussian(link="identity", **{**defaults, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("beta", "constant"), [(10, 4054), (1, 1346), (0.1, -1362), (0.01, -4069), (2, 2161)]
+)
+def test_beta_constants_of_the_paper(beta: float, constant: float) -> None:
+    """-log p of a perfect mean on SVHN (D = 2352) is D·½·ln(πβ); β = 2 is the unit variance."""
+    decoder = BetaGaussian(link="identity", beta=beta)
+    image = torch.rand(1, *SVHN)
+    nll = -decoder(image, {}).log_prob(image).item()
+    assert nll == pytest.approx(constant, abs=1)
+
+
+def test_beta_two_is_the_unit_gaussian() -> None:
+    output, image = torch.randn(4, *SVHN), torch.rand(4, *SVHN)
+    beta = BetaGaussian(link="sigmoid", beta=2.0)(output, {}).log_prob(image)
+    unit = UnitGaussian(link="sigmoid")(output, {}).log_prob(image)
+    torch.testing.assert_close(beta, unit)
+
+
+@given(st.floats(1e-3, 10.0))
+def test_beta_is_the_weight_of_the_rate(beta: float) -> None:
+    """Gradients of ||x - μ||² + β·KL and of the Gaussian's negative ELBO are parallel, factor β."""
+    torch.manual_seed(0)
+    output = torch.randn(3, 1, 4, 4, requires_grad=True)
+    image = torch.rand(3, 1, 4, 4)
+    decoder = BetaGaussian(link="identity", beta=beta)
+    (ours,) = torch.autograd.grad(-decoder(output, {}).log_prob(image).sum(), output)
+    (theirs,) = torch.autograd.grad((image - output).square().sum(), output)
+    torch.testing.assert_close(beta * ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_mse_is_the_releases_mean_reduced_loss() -> None:
+    """One loss of the release, mse_loss(mean) + KL(sum), has B times our gradients."""
+    batch = 5
+    output = torch.randn(batch, 1, 8, 8, requires_grad=True)
+    code = torch.randn(batch, 3, requires_grad=True)
+    image = torch.rand(batch, 1, 8, 8)
+    decoder = MeanReducedMse(link="sigmoid")
+    rate = 0.5 * code.square().sum(-1)
+    ours = torch.autograd.grad(
+        -decoder(output, decoder.initial_state(), image).log_prob(image).mean() + rate.mean(),
+        [output, code],
+    )
+    theirs = torch.autograd.grad(
+        F.mse_loss(torch.sigmoid(output), image) + 0.5 * code.square().sum(), [output, code]
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(batch * one, other)
+
+
+def test_optimal_sigma_is_the_best_of_all() -> None:
+    torch.manual_seed(0)
+    mean, image = torch.rand(16, *SVHN), torch.rand(16, *SVHN)
+    decoder = optimal()
+    best = decoder(mean, decoder.initial_state(), image).log_prob(image).sum()
+    rmse = F.mse_loss(mean, image).sqrt().item()
+    for factor in (0.9, 0.99, 1.01, 1.1):
+        fixed = BetaGaussian(link="identity", beta=2 * (rmse * factor) ** 2)
+        assert fixed(mean, {}).log_prob(image).sum() < best
+    at_optimum = BetaGaussian(link="identity", beta=2 * rmse**2)
+    torch.testing.assert_close(at_optimum(mean, {}).log_prob(image).sum(), best)
+
+
+@pytest.mark.parametrize("over", ["batch", "image"])
+def test_optimal_loss_is_half_d_log_mse(over: str) -> None:
+    mean, image = torch.rand(8, 1, 6, 6), torch.rand(8, 1, 6, 6)
+    decoder = optimal(over=over)
+    nll = -decoder(mean, decoder.initial_state(), image).log_prob(image)
+    error = (mean - image).square()
+    mse = error.mean() if over == "batch" else error.mean(dim=(1, 2, 3))
+    expected = 18 * (mse.log() + math.log(2 * math.pi) + 1)
+    torch.testing.assert_close(nll.mean(), expected.mean())
+
+
+@pytest.mark.parametrize("over", ["batch", "image"])
+def test_stopping_the_gradient_changes_nothing(over: str) -> None:
+    """σ* is a stationary point of the loss, so the path through it carries no gradient."""
+    image = torch.rand(8, 1, 6, 6)
+    gradients = []
+    for stop in (False, True):
+        output = torch.full((8, 1, 6, 6), 0.3, requires_grad=True)
+        decoder = optimal(over=over, stop_gradient=stop)
+        loss = -decoder(output, decoder.initial_state(), image).log_prob(image).sum()
+        gradients += torch.autograd.grad(loss, output)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_scored_sigma_comes_from_training_alone() -> None:
+    """Scoring does not look at the images: the σ is the running average, whatever is scored."""
+    decoder = optimal(decay=0.9)
+    state = decoder.initial_state()
+    mean = torch.full((4, 1, 6, 6), 0.5)
+    for _ in range(3):
+        target = mean + 0.2
+        state |= decoder.update(decoder(mean, state, target), target, state)
+    distribution = decoder(mean, state)
+    torch.testing.assert_close(distribution.variance, torch.full_like(mean, 0.04))
+
+
+def test_a_perfect_fit_stops_at_the_floor() -> None:
+    decoder = optimal(min_log_sigma=-4.0)
+    image = torch.rand(2, 1, 6, 6)
+    distribution = decoder(image, decoder.initial_state(), image)
+    torch.testing.assert_close(distribution.variance, torch.full_like(image, math.exp(-8)))
+
+
+def test_the_learned_sigma_has_a_learning_rate_of_its_own() -> None:
+    options = {"min_log_sigma": None, "max_log_sigma": None, "initial_log_sigma": 0.0}
+    plain = SharedGaussian(link="sigmoid", sigma_lr=1.0, **options)
+    fast = SharedGaussian(link="sigmoid", sigma_lr=20.0, **options)
+    assert plain.learning_rates() == {}
+    assert fast.learning_rates() == {"log_sigma": 20.0}
+
+
+@given(st.floats(-50, 50), st.floats(-6, -1), st.floats(0, 6))
+def test_soft_clip_stays_inside_and_keeps_a_gradient(value: float, low: float, high: float) -> None:
+    x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    clipped = soft_clip(x, low, high)
+    # The upper bound is applied first, so the lower one may lift a value by softplus(low - high).
+    assert low <= clipped.item() <= high + math.log1p(math.exp(low - high)) + 1e-9
+    (gradient,) = torch.autograd.grad(clipped, x)
+    assert 0 < gradient <= 1
+
+
+def test_soft_clip_is_the_identity_far_inside() -> None:
+    assert soft_clip(torch.tensor(0.0), -30.0, 30.0).item() == pytest.approx(0, abs=1e-6)
+    assert soft_clip(torch.tensor(-3.0), -6.0, None).item() == pytest.approx(-3 + 0.0486, abs=1e-4)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0, 0.999))
+def test_running_average_has_no_start_up_pull(values: list[float], decay: float) -> None:
+    """The average of equal values is that value from the first on; else it stays in their range."""
+    state = new_average("a")
+    for value in values:
+        state |= update_average(state, "a", torch.tensor(value), decay)
+    result = read_average(state, "a").item()
+    assert min(values) - 1e-3 <= result <= max(values) + 1e-3
+    if decay == 0:
+        assert result == pytest.approx(values[-1], abs=1e-5)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.errors import RequestError
+from bench.report import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.bench.report.conftest import Results
+
+
+@pytest.fixture
+def trained(results: Results) -> Results:
+    for seed in range(2):
+        results.add("shared", seed=seed, losses=[100.0 + seed, 50.0, 40.0], images=True)
+        results.add("mse", seed=seed, losses=[3.0, 2.0, 1.0], metrics={"mse": 0.1})
+    results.add("optimal", status="diverged")
+    results.add("optimal", seed=1, status="failed")
+    return results
+
+
+def test_a_report_is_four_tables_a_page_and_figures(trained: Results, tmp_path: Path) -> None:
+    written = pages.write("grid", [trained.folder], tmp_path / "reports")
+    names = {str(path.relative_to(tmp_path / "reports" / "grid")) for path in written}
+    assert names == {
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "index.html",
+        "figures/learning-curves.png",
+        "figures/learning-curves.pdf",
+    }
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_the_page_is_self_contained(trained: Results, tmp_path: Path) -> None:
+    pages.write("grid", [trained.folder], tmp_path, ["html"])
+    page = (tmp_path / "grid" / "index.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
+    assert len(sources) == 4  # the icon, the curves, samples, reconstructions
+    assert all(source.startswith("data:") for source in sources)
+    assert not re.search(r"https?://|url\(|@import|<script", page)
+
+
+def test_the_page_tells_what_was_lost(trained: Results, tmp_path: Path) -> None:
+    pages.write("grid", [trained.folder], tmp_path, ["html"], expected=9)
+    page = (tmp_path / "grid" / "index.html").read_text()
+    assert "Partial: 5 of 9 runs are done." in page
+    assert "diverged at step 17: distortion was not finite" in page
+    assert "OutOfMemoryError: 1 &lt; 2" in page
+    assert "3 decoders on 1 data set" in page
+    assert "c0ffee" in page
+
+
+def test_only_the_formats_asked_for_are_written(trained: Results, tmp_path: Path) -> None:
+    written = pages.write("grid", [trained.folder], tmp_path, ["csv"])
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["table.csv"]
+    assert [path.name for path in written] == ["table.csv"]
+
+
+def test_the_same_records_give_the_same_bytes(trained: Results, tmp_path: Path) -> None:
+    first = pages.write("grid", [trained.folder], tmp_path / "1")
+    second = pages.write("grid", [trained.folder], tmp_path / "2")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_several_data_sets_have_curves_of_their_own(results: Results, tmp_path: Path) -> None:
+    for dataset in ("mnist5k", "npz:/tmp/a b.npz"):
+        results.add(dataset=dataset, losses=[2.0])
+    written = pages.write("grid", [results.folder], tmp_path, ["latex"])
+    assert [path.name for path in written] == [
+        "table.tex",
+        "learning-curves-1-mnist5k-conv-vae.png",
+        "learning-curves-1-mnist5k-conv-vae.pdf",
+        "learning-curves-2-npz-tmp-a-b-npz-conv-vae.png",
+        "learning-curves-2-npz-tmp-a-b-npz-conv-vae.pdf",
+    ]
+
+
+def test_a_large_grid_has_figures_that_can_be_read_and_says_what_is_not_shown(
+    results: Results, tmp_path: Path
+) -> None:
+    for index in range(61):
+        results.add({"name": "shared", "sigma_lr": 2.0 + index}, losses=[2.0] if index < 21 else [])
+    written = pages.write("grid", [results.folder], tmp_path, ["html"])
+    assert [path.name for path in written if path.suffix == ".png"] == [
+        "learning-curves-1-part-1.png",
+        "learning-curves-2-part-2.png",
+    ]
+    page = (tmp_path / "grid" / "index.html").read_text()
+    assert "Curves and images are shown for the first 60 of 61 rows." in page
+
+
+def test_folders_of_two_machines_make_one_table(new_results: Callable[[], Results]) -> None:
+    here, there = new_results(), new_results()
+    here.add(seed=0)
+    here.add(seed=1, status="failed")
+    there.add(seed=1)
+    there.add(seed=2)
+    records, _ = pages.load([here.folder, there.folder])
+    assert len(records) == 3
+    assert set(records["status"]) == {"completed"}
+
+
+@pytest.mark.parametrize("folder", ["runs", "nowhere"])
+def test_no_records_is_said_in_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RequestError, match=r"grid 'quick' has no finished run .* run quick"):
+        pages.write("quick", [tmp_path / folder], tmp_path)
+
+
+def test_an_unknown_format_is_said_in_one_line(trained: Results, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="pdf: possible: html, markdown, latex, csv"):
+        pages.write("grid", [trained.folder], tmp_path, ["html", "pdf"])
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(
+    trained: Results, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="cannot be written"):
+        pages.write("grid", [trained.folder], tmp_path / "file")

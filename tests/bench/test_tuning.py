@@ -1,0 +1,168 @@
+"""The β search: deterministic, resumed from records alone, and blind to the test split."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import tuning
+from bench.grid import Row, Run
+from bench.records import COMPLETED, DIVERGED, FAILED, Record, new_record
+
+TUNE = {"low": 0.001, "high": 10, "trials": 8}
+
+
+@pytest.fixture()
+def row(expand: Callable[..., list[Row]]) -> Callable[..., Row]:
+    def make(**tune: object) -> Row:
+        entry = {"name": "beta", "beta": {"tune": {**TUNE, **tune}}}
+        return expand(decoders=[entry], seeds=[0, 1])[0]
+
+    return make
+
+
+def beta_of(run: Run) -> float:
+    beta: float = run.decoder.options["beta"]
+    return beta
+
+
+def answer(run: Run, score: float | None, objective: str = "neg_log_p") -> Record:
+    record = new_record(run, {"rule": "trial"})
+    record["cost"] = {"seconds": 2.0}
+    if score is None:
+        record["status"] = DIVERGED
+    else:
+        record["metrics"] = {objective: score}
+    return record
+
+
+def drive(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[Run]]:
+    steps, seen = tuning.search(row), []
+    asked = next(steps)
+    while True:
+        seen += asked
+        try:
+            asked = steps.send([score(run) for run in asked])
+        except StopIteration as stop:
+            return stop.value, seen
+
+
+def bowl(run: Run) -> Record:
+    """Best at β = 0.03."""
+    return answer(run, math.log(beta_of(run) / 0.03) ** 2)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
+def test_a_search_finds_the_bottom_of_a_bowl(row: Callable[..., Row], sampler: str) -> None:
+    choice, runs = drive(row(sampler=sampler, trials=12), bowl)
+    assert choice.value is not None
+    assert 0.01 < choice.value < 0.09
+    assert len(choice.trials) == len(runs) == 12
+    assert all(0.001 <= beta_of(run) <= 10 for run in runs)
+    best = min(choice.trials, key=lambda trial: trial.score or 0)
+    assert choice.value == best.value
+
+
+def test_the_same_search_asks_for_the_same_runs(row: Callable[..., Row]) -> None:
+    first, second = (drive(row(), bowl)[1] for _ in range(2))
+    assert [run.id for run in first] == [run.id for run in second]
+
+
+def test_trials_score_validation_with_their_own_seeds(row: Callable[..., Row]) -> None:
+    _, runs = drive(row(seeds=[7, 8], trials=3), bowl)
+    assert len(runs) == 6
+    assert {run.seed for run in runs} == {7, 8}
+    for run in runs:
+        assert run.evaluation.split == "validation"
+        assert run.evaluation.iwae == run.evaluation.samples == 0
+        assert run.evaluation.features is None
+
+
+@given(
+    low=st.floats(1e-6, 1), ratio=st.floats(1.1, 1e6), count=st.integers(1, 20)
+)
+def test_starting_points_are_evenly_spaced_in_the_logarithm(
+    low: float, ratio: float, count: int
+) -> None:
+    values = tuning.evenly_spaced(low, low * ratio, count)
+    logs = [math.log(value / low) / math.log(ratio) for value in values]
+    assert logs == pytest.approx([(i + 0.5) / count for i in range(count)], abs=1e-6)
+
+
+def test_a_replay_resumes_from_records_alone(row: Callable[..., Row]) -> None:
+    searched = row()
+    choice, runs = drive(searched, bowl)
+    records = {run.id: bowl(run) for run in runs}
+    for known in range(len(runs) + 1):
+        there = {run.id for run in runs[:known]}
+        progress = tuning.replay(
+            searched, lambda run, there=there: records[run.id] if run.id in there else None
+        )
+        assert progress.finished == known
+        assert progress.waiting == len(runs) - known
+        assert (progress.choice == choice) == (known == len(runs))
+
+
+def test_a_failed_trial_is_no_finished_one(row: Callable[..., Row]) -> None:
+    progress = tuning.replay(row(), lambda run: {**bowl(run), "status": FAILED})
+    assert progress.choice is None
+    assert progress.finished == 0
+
+
+def test_a_bound_is_maximised(row: Callable[..., Row]) -> None:
+    def score(run: Run) -> Record:
+        assert run.evaluation.iwae == 5
+        return answer(run, -math.log(beta_of(run) / 0.03) ** 2, "iwae_5")
+
+    choice, _ = drive(row(objective="iwae_5", trials=12), score)
+    assert choice.value is not None
+    assert 0.01 < choice.value < 0.09
+
+
+def test_a_value_that_diverges_on_one_seed_is_not_chosen(row: Callable[..., Row]) -> None:
+    def score(run: Run) -> Record:
+        # The best values of the bowl diverge on the second seed.
+        bad = abs(math.log(beta_of(run) / 0.03)) < 2 and run.seed == 8
+        return answer(run, None) if bad else bowl(run)
+
+    choice, _ = drive(row(seeds=[7, 8]), score)
+    assert choice.value is not None
+    assert abs(math.log(choice.value / 0.03)) >= 2
+    assert {trial.status for trial in choice.trials} == {COMPLETED, DIVERGED}
+
+
+def test_where_all_diverge_there_is_no_choice(row: Callable[..., Row]) -> None:
+    searched = row()
+    choice, _ = drive(searched, lambda run: answer(run, None))
+    assert choice.value is None
+    assert tuning.final_runs(searched, choice) == ()
+
+
+@pytest.mark.parametrize("pruner", ["median", "wilcoxon"])
+def test_a_pruner_spares_seeds_of_bad_values(row: Callable[..., Row], pruner: str) -> None:
+    seeds = list(range(10, 22))
+    choice, runs = drive(row(seeds=seeds, pruner=pruner, trials=8), bowl)
+    assert len(runs) < 8 * len(seeds)
+    assert choice.value is not None
+    chosen = next(trial for trial in choice.trials if trial.value == choice.value)
+    assert len(chosen.runs) == len(seeds)
+
+
+def test_the_summary_counts_what_the_search_cost(row: Callable[..., Row]) -> None:
+    searched = row(trials=4)
+    choice, _ = drive(searched, bowl)
+    summary = tuning.summary(searched, choice)
+    assert summary["cost"] == {"runs": 4, "seconds": 8.0}
+    assert summary["chosen"] == choice.value
+    assert len(summary["runs"]) == 2
+    finals = tuning.final_runs(searched, choice)
+    assert {beta_of(run) for run in finals} == {choice.value}
+    assert all(run.evaluation.split == "test" for run in finals)
+
+
+def test_a_search_is_known_by_what_decides_it(row: Callable[..., Row]) -> None:
+    assert tuning.search_id(row()) == tuning.search_id(row())
+    assert tuning.search_id(row()) != tuning.search_id(row(trials=9))
+    assert tuning.search_id(row()) != tuning.search_id(row(sampler="random"))
