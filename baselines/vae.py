@@ -67,7 +67,7 @@ def step_terms(
     noise: Tensor,
     precision: torch.dtype = torch.float32,
 ) -> tuple[Terms, State]:
-    """A training step as a function: (parameters, state, batch, noise) → (loss terms, new state)."""
+    """A training step as a function: parameters, state, batch, noise → loss terms, new state."""
     result: tuple[Terms, State] = functional_call(
         vae, parameters, (images, noise, state, precision), strict=False
     )

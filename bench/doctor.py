@@ -38,7 +38,9 @@ def examine() -> list[Finding]:
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding("ok" if fits else "note", "python", version, "" if fits else "3.11 to 3.13 are tested")
+    return Finding(
+        "ok" if fits else "note", "python", version, "" if fits else "3.11 to 3.13 are tested"
+    )
 
 
 def _versions() -> list[Finding]:
@@ -70,7 +72,9 @@ def _devices() -> list[Finding]:
         findings.append(Finding("ok", "CUDA devices", ", ".join(names) or "none: runs use the CPU"))
     else:
         told = f"the driver shows {expected}, torch {seen}"
-        findings.append(Finding("broken", "CUDA devices", told, "match torch's build and the driver"))
+        findings.append(
+            Finding("broken", "CUDA devices", told, "match torch's build and the driver")
+        )
     for device in ("cpu", *(f"cuda:{index}" for index in range(seen))):
         precision = "bfloat16" if native_bfloat16(device) else "float32"
         findings.append(

@@ -17,6 +17,16 @@ import platformdirs
 CHUNK = 1 << 22
 
 
+def _umask() -> int:
+    # It can only be read by setting it, which is safe while the process has one thread.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+
+
 def cache_root() -> Path:
     """Where prepared data, feature statistics and downloads are kept (`SIGMA_BENCH_CACHE`)."""
     chosen = os.environ.get("SIGMA_BENCH_CACHE")
@@ -39,6 +49,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as file:
+            # mkstemp's files are their owner's alone; records and reports are for others too.
+            os.chmod(name, 0o666 & ~_UMASK)
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -60,7 +60,7 @@ class Training(Value):
 class Features(Value):
     """The network whose features the Fréchet distance compares; `source` says where it lies."""
 
-    name: str
+    name: Literal["inception", "efficientnet_lite0", "torchscript"]
     metric: str
     sha256: str
     source: str
@@ -270,20 +270,14 @@ class Source:
         except yaml.YAMLError:
             raise RequestError(f"--set {override}: '{text}' is not a YAML value") from None
         place: Any = self.value
-        for part in path[:-1]:
-            if isinstance(place, dict):
-                place = place.setdefault(part, {})
-            elif isinstance(place, list) and isinstance(part, int) and part < len(place):
-                place = place[part]
+        for part, after in zip(path, [*path[1:], None], strict=True):
+            inside = isinstance(place, list) and isinstance(part, int) and part < len(place)
+            if not isinstance(place, dict) and not inside:
+                raise RequestError(f"--set {override}: there is no '{part}' to set")
+            if after is None:
+                place[part] = value
             else:
-                raise RequestError(f"--set {override}: there is no '{part}' to go into")
-        last = path[-1]
-        if isinstance(place, dict):
-            place[last] = value
-        elif isinstance(place, list) and isinstance(last, int) and last < len(place):
-            place[last] = value
-        else:
-            raise RequestError(f"--set {override}: there is no '{last}' to set")
+                place = place[part] if inside else place.setdefault(part, {})
         self.overridden[path] = override
 
     def error(self, path: Path_, message: str) -> RequestError:
@@ -328,7 +322,8 @@ def _plain(problem: Any, model: type[BaseModel], path: Path_) -> str:
 def _fields_at(model: type[BaseModel], path: Path_) -> Iterator[str]:
     for part in path:
         inner = model.model_fields[str(part)].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
         model = inner
     yield from model.model_fields
 
@@ -343,7 +338,9 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     if not path.is_file():
         what = "folder" if path.is_dir() else "file"
         if path.suffix in (".yaml", ".yml") or path.is_dir():
-            raise RequestError(f"{name}: expected a grid file, found {'a ' if path.is_dir() else 'no '}{what}")
+            raise RequestError(
+                f"{name}: expected a grid file, found {'a ' if path.is_dir() else 'no '}{what}"
+            )
         raise RequestError(f"unknown grid '{name}'; {nearest(name, list(bundled()))}; or a path")
     try:
         text = path.read_text(encoding="utf-8")
@@ -396,7 +393,7 @@ def _entry(
         return source.check(registry[name], fields, path)
     tuned = [key for key, option in fields.items() if isinstance(option, dict)]
     if not tuned:
-        return DecoderEntry(spec=source.check(registry[name], fields, path))  # type: ignore[arg-type]
+        return DecoderEntry(spec=source.check(registry[name], fields, path))
     if len(tuned) > 1:
         raise source.error((*path, tuned[1]), "one option can be tuned at a time")
     option = tuned[0]
@@ -409,7 +406,7 @@ def _entry(
     # Both ends must be values that the decoder takes; the low one stands in until tuned.
     source.check(registry[name], {**fields, option: search.high}, path)
     spec = source.check(registry[name], {**fields, option: search.low}, path)
-    return DecoderEntry(spec=spec, option=option, search=search)  # type: ignore[arg-type]
+    return DecoderEntry(spec=spec, option=option, search=search)
 
 
 # -- expansion ---------------------------------------------------------------------------------
@@ -491,7 +488,9 @@ def _filters(only: Sequence[str]) -> dict[str, list[str]]:
     for text in only:
         key, equals, value = text.partition("=")
         if not equals or key not in ONLY:
-            raise RequestError(f"--only {text}: expected KEY=VALUE with KEY one of {', '.join(ONLY)}")
+            raise RequestError(
+                f"--only {text}: expected KEY=VALUE with KEY one of {', '.join(ONLY)}"
+            )
         chosen.setdefault(key, []).append(value)
     return chosen
 
@@ -508,7 +507,8 @@ def _check_objective(search: Search, extractor: Features | None) -> None:
 
 def trial_run(row: Row, value: float, seed: int) -> Run:
     """The Run of one trial of a row's search: validation split, its objective alone measured."""
-    assert row.search is not None and row.option is not None
+    assert row.search is not None
+    assert row.option is not None
     template = with_option(row.runs[0], row.option, value)
     objective = row.search.objective
     distance = re.match(r"fid|fd_", objective) is not None
@@ -527,5 +527,3 @@ def with_option(run: Run, option: str, value: Any) -> Run:
     """The same run with one decoder option set, checked as a grid's would be."""
     decoder = type(run.decoder).model_validate({**run.decoder.model_dump(), option: value})
     return run.model_copy(update={"decoder": decoder})
-
-

@@ -59,7 +59,10 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self.console.is_terminal:
             self.live = Live(
-                get_renderable=self.panel, console=self.console, refresh_per_second=4, transient=True
+                get_renderable=self.panel,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
             )
             self.live.start()
         return self

@@ -101,7 +101,7 @@ def train(
             chosen = scaled(images[order[step * batch : (step + 1) * batch]])
             noise = torch.randn(batch, vae.model.noise_size, generator=noises, device=device)
             terms, state = step_terms(vae, parameters, state, chosen, noise, precision)
-            terms.loss.backward()  # type: ignore[no-untyped-call]
+            terms.loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             torch.stack([term.detach() for term in terms], out=log[step])

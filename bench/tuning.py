@@ -47,8 +47,9 @@ Steps = Generator[list[Run], list[Record], Choice]
 
 
 def search_id(row: Row) -> str:
-    """16 hexadecimal digits of what decides a search: its first trial's identity and its settings."""
-    assert row.search is not None and row.option is not None
+    """16 hexadecimal digits of what decides a search: a trial's identity and the settings."""
+    assert row.search is not None
+    assert row.option is not None
     settings = row.search.model_dump(mode="json")
     identity = trial_run(row, row.search.low, row.search.seeds[0]).identity
     content = {"option": row.option, "search": settings, "run": identity}
@@ -66,10 +67,12 @@ def search(row: Row) -> Steps:
     import optuna
 
     settings, option = row.search, row.option
-    assert settings is not None and option is not None
+    assert settings is not None
+    assert option is not None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=_sampler(row), pruner=_pruner(row))
-    space = {option: optuna.distributions.FloatDistribution(settings.low, settings.high, log=True)}
+    values_between = optuna.distributions.FloatDistribution(settings.low, settings.high, log=True)
+    space: dict[str, optuna.distributions.BaseDistribution] = {option: values_between}
     startup = math.ceil(settings.trials / 2)
     for value in evenly_spaced(settings.low, settings.high, startup):
         study.enqueue_trial({option: value})
@@ -233,4 +236,3 @@ def summary(row: Row, choice: Choice) -> dict[str, Any]:
             "seconds": math.fsum(trial.seconds for trial in choice.trials),
         },
     }
-

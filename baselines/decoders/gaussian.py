@@ -147,7 +147,9 @@ class OptimalGaussian(Decoder):
             variance = read_average(state, "decoder.variance")
         else:
             error = (target - mean).square()
-            variance = error.mean(dim=(-3, -2, -1), keepdim=True) if self.per_image else error.mean()
+            variance = (
+                error.mean(dim=(-3, -2, -1), keepdim=True) if self.per_image else error.mean()
+            )
             if self.stop_gradient:
                 variance = variance.detach()
         return gaussian(mean, 0.5 * variance.clamp_min(self.min_variance).log())

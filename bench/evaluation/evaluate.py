@@ -114,7 +114,9 @@ def distances(
     images, batch = split(dataset, run), run.evaluation.batch
     shape = (run.evaluation.samples, scorer.vae.model.noise_size)
     noise = normal(shape, run.seed, "samples", device=images.device)
-    generated = moments((eight_bit(scorer.generate(part)) for part in noise.split(batch)), extractor)
+    generated = moments(
+        (eight_bit(scorer.generate(part)) for part in noise.split(batch)), extractor
+    )
     real = real_moments(
         images,
         f"{run.content}:{run.split_seed}:{run.evaluation.split}",

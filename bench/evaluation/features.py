@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import RequestError
 from bench.files import sha256_file
+from bench.grid import Features
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,18 @@ class FeatureSpec:
         if self.name == "inception" and self.sha256 == INCEPTION_SHA256:
             return "fid"
         return f"fd_{self.weights.stem if self.name == 'torchscript' else self.name}"
+
+    @property
+    def choice(self) -> Features:
+        """What a Run holds of it."""
+        return Features(
+            name=self.name, metric=self.metric, sha256=self.sha256, source=str(self.weights)
+        )
+
+    @classmethod
+    def of(cls, choice: Features) -> FeatureSpec:
+        """The network that a Run chose."""
+        return cls(choice.name, Path(choice.source), choice.sha256)
 
     @property
     def dimension(self) -> int | None:
@@ -265,7 +278,7 @@ def _torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]
     with _loading(path, "a TorchScript file"), warnings.catch_warnings():
         # Deprecated for programs that write such files; reading a user's is what is asked here.
         warnings.filterwarnings("ignore", r".*torch\.jit\.load")
-        network = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+        network = torch.jit.load(path, map_location=device)
         network.eval()
 
     def features(images: Tensor) -> Tensor:

@@ -43,14 +43,18 @@ class Scorer:
             context = self.encode(images)
             with self.autocast(images):
                 draw = self.vae.model.draw(context, noise, self.state, training=False)
-            return self.vae.decoder(draw.output, self.state).mean
+            return self._mean(draw.output)
 
     def generate(self, noise: Tensor) -> Tensor:
         """Decoder means (B, C, H, W) for draws from the prior, `noise` (B, noise_size)."""
         with torch.inference_mode():
             with self.autocast(noise):
                 output = self.vae.model.generate(noise, self.state)
-            return self.vae.decoder(output, self.state).mean
+            return self._mean(output)
+
+    def _mean(self, output: Tensor) -> Tensor:
+        mean: Tensor = self.vae.decoder(output, self.state).mean
+        return mean
 
 
 @dataclass(frozen=True)
@@ -146,4 +150,5 @@ def _log_weights(scorer: Scorer, context: Context, target: Tensor, noise: Tensor
         draw = scorer.vae.model.draw(repeated, noise.flatten(0, 1), scorer.state, training=False)
     distribution = scorer.vae.decoder(draw.output.unflatten(0, (draws, count)), scorer.state)
     log_ratio = draw.log_ratio.unflatten(0, (draws, count))
-    return (distribution.log_prob(target) + log_ratio).double()
+    log_weights: Tensor = distribution.log_prob(target) + log_ratio
+    return log_weights.double()

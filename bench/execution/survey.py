@@ -1,14 +1,14 @@
 """What a grid holds and how far it has come, read from records alone; no torch in here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import filelock
 
 from bench import tuning
-from bench.grid import Row, Run
-from bench.records import Record, Store, done
+from bench.grid import Row, Run, Search, trial_run
+from bench.records import Record, Store
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
 
@@ -30,51 +30,51 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     Trials whose value the search cannot know yet, and final runs that wait for its choice, have
     no `run`.
     """
-    rows = list(rows)
     expected = Expectation(store)
     lines: list[Line] = []
     for row in rows:
-        runs: Sequence[Run | None] = row.runs
-        if row.runs[0].content is None:
+        if row.runs[0].content is None:  # the data are not here: no run has an id
             trials = row.search.trials * len(row.search.seeds) if row.search else 0
             lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
             lines += [Line(row, run, "final", "to do", None) for run in row.runs]
-            continue
-        if row.search is not None:
-            seen: list[tuple[Run, Record | None]] = []
-
-            def look(run: Run, seen: list[tuple[Run, Record | None]] = seen) -> Record | None:
-                seen.append((run, store.record(run)))
-                return seen[-1][1]
-
-            progress = tuning.replay(row, look)
-            for run, record in seen:
-                lines.append(_line(row, run, "trial", record, store, expected))
-            unknown = progress.waiting - sum(not done(record) for _, record in seen)
-            template = tuning.trial_run(row, row.search.low, row.search.seeds[0])
-            lines += [Line(row, None, "trial", "not chosen yet", expected.of(template))] * unknown
-            runs = (
-                [None] * len(row.runs)
-                if progress.choice is None
-                else tuning.final_runs(row, progress.choice)
-            )
-        for run in runs:
-            if run is None:
-                cost = expected.of(row.runs[0])
-                lines.append(Line(row, None, "final", "not chosen yet", cost))
-            else:
-                lines.append(_line(row, run, "final", store.record(run), store, expected))
+        elif row.search is None:
+            lines += [_line(row, run, "final", store, expected) for run in row.runs]
+        else:
+            lines += _search_lines(row, row.search, store, expected)
     return lines
+
+
+def _search_lines(
+    row: Row, search: Search, store: Store, expected: "Expectation"
+) -> Iterator[Line]:
+    asked: list[Run] = []
+
+    def look(run: Run) -> Record | None:
+        asked.append(run)
+        return store.record(run)
+
+    progress = tuning.replay(row, look)
+    lines = [_line(row, run, "trial", store, expected) for run in asked]
+    yield from lines
+    unknown = progress.waiting - sum(line.state not in ("done", "diverged") for line in lines)
+    cost = expected.of(trial_run(row, search.low, search.seeds[0]))
+    yield from [Line(row, None, "trial", "not chosen yet", cost)] * unknown
+    if progress.choice is None:
+        cost = expected.of(row.runs[0])
+        yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.runs)
+    else:
+        for run in tuning.final_runs(row, progress.choice):
+            yield _line(row, run, "final", store, expected)
 
 
 def _line(
     row: Row,
     run: Run,
     kind: Literal["trial", "final"],
-    record: Record | None,
     store: Store,
     expected: "Expectation",
 ) -> Line:
+    record = store.record(run)
     if _held(store, run):
         return Line(row, run, kind, "running", expected.of(run))
     if record is None:

@@ -69,8 +69,8 @@ class Worker:
         if chosen is None:
             return None
         if chosen.sha256 not in self._extractors:
-            spec = features.FeatureSpec(chosen.name, Path(chosen.source), chosen.sha256)
-            self._extractors[chosen.sha256] = features.build(spec, torch.device(self.device))
+            spec = features.FeatureSpec.of(chosen)
+            self._extractors[chosen.sha256] = features.build(spec, self.device)
         return self._extractors[chosen.sha256]
 
     def execute(
@@ -112,7 +112,8 @@ class Worker:
     def _measure(
         self, run: Run, folder: Path, record: Record, on_epoch: Callable[[Epoch], None]
     ) -> None:
-        dataset = self.dataset(run)
+        # What a wrong request could break comes before the training that it would waste.
+        dataset, extractor = self.dataset(run), self.extractor(run)
         start = time.perf_counter()
         trained = train(run, dataset.train, folder, on_epoch)
         here = time.perf_counter() - start
@@ -129,7 +130,7 @@ class Worker:
             record["divergence"] = asdict(trained.divergence)
             return
         start = time.perf_counter()
-        metrics, protocol = evaluate(run, trained, dataset, self.extractor(run))
+        metrics, protocol = evaluate(run, trained, dataset, extractor)
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol
         record["artifacts"] |= save(run, trained, dataset, folder)

@@ -23,7 +23,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_grid(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
     """Write a small, fast grid; keywords replace its keys, and None takes one out."""
 
@@ -45,7 +45,7 @@ def write_grid(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture()
+@pytest.fixture
 def expand(write_grid: Callable[..., Path]) -> Callable[..., list[Row]]:
     """The rows of a small grid with its data prepared."""
 

@@ -24,7 +24,7 @@ from bench.records import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "results", "small")
 

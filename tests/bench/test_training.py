@@ -14,7 +14,7 @@ from bench.grid import Row
 from bench.training import Trained, build, train
 
 
-@pytest.fixture()
+@pytest.fixture
 def images(tiny: Path) -> torch.Tensor:
     return data.load(f"npz:{tiny}").train
 
@@ -160,4 +160,3 @@ def test_sigma_has_its_learning_rate(
         for row in rows
     ]
     assert moved == pytest.approx([1e-3, 20e-3], rel=1e-3)
-

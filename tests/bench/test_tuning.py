@@ -14,7 +14,7 @@ from bench.records import COMPLETED, DIVERGED, FAILED, Record, new_record
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
 
 
-@pytest.fixture()
+@pytest.fixture
 def row(expand: Callable[..., list[Row]]) -> Callable[..., Row]:
     def make(**tune: object) -> Row:
         entry = {"name": "beta", "beta": {"tune": {**TUNE, **tune}}}
@@ -80,9 +80,7 @@ def test_trials_score_validation_with_their_own_seeds(row: Callable[..., Row]) -
         assert run.evaluation.features is None
 
 
-@given(
-    low=st.floats(1e-6, 1), ratio=st.floats(1.1, 1e6), count=st.integers(1, 20)
-)
+@given(low=st.floats(1e-6, 1), ratio=st.floats(1.1, 1e6), count=st.integers(1, 20))
 def test_starting_points_are_evenly_spaced_in_the_logarithm(
     low: float, ratio: float, count: int
 ) -> None:
@@ -114,7 +112,7 @@ def test_a_failed_trial_is_no_finished_one(row: Callable[..., Row]) -> None:
 def test_a_bound_is_maximised(row: Callable[..., Row]) -> None:
     def score(run: Run) -> Record:
         assert run.evaluation.iwae == 5
-        return answer(run, -math.log(beta_of(run) / 0.03) ** 2, "iwae_5")
+        return answer(run, -(math.log(beta_of(run) / 0.03) ** 2), "iwae_5")
 
     choice, _ = drive(row(objective="iwae_5", trials=12), score)
     assert choice.value is not None

@@ -22,7 +22,6 @@ from bench.evaluation.likelihood import (
 from bench.grid import Evaluation, Run, Training
 from bench.training import scaled, train
 
-
 SIDE = 12
 
 
@@ -161,7 +160,7 @@ def test_chunks_do_not_change_a_bound(
     torch.testing.assert_close(score(scorer, images, 0, "draw").distortion, scores)
 
 
-# -- the refitted σ ----------------------------------------------------------------------------------
+# -- the refitted σ ------------------------------------------------------------------------------
 
 
 def test_the_fitted_sigma_is_the_best_one() -> None:

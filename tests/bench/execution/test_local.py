@@ -99,8 +99,6 @@ def test_a_diverged_run_is_a_result(expand: Expand, tmp_path: Path) -> None:
     assert go(rows, tmp_path)[0].new == 0
 
 
-
-
 def start(grid: Path, results: Path, cache: Path, jobs: int = 1) -> "subprocess.Popen[bytes]":
     """`sigma-bench run` in a process of its own."""
     return subprocess.Popen(
