@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from baselines.specs import DECODERS, MODELS
@@ -74,6 +75,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _fail(message: str, code: int) -> NoReturn:
     print(f"sigma-bench: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def _print_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
 # -- run ---------------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
             )
         )
         return
-    table = Table("run", "dataset · model · decoder", "seed", "kind", "state", "cost", box=None)
+    rows_shown = []
     for line in lines:
         run = line.run
         named = run is not None and run.content is not None
@@ -197,15 +207,19 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
             if run
             else line.row.label
         )
-        table.add_row(
-            run.id if run and named else "-",
-            label,
-            str(run.seed) if run else "-",
-            line.kind,
-            line.state if named or line.state == "not chosen yet" else "data to fetch",
-            "-" if line.seconds is None else duration(line.seconds),
+        rows_shown.append(
+            (
+                run.id if run and named else "-",
+                label,
+                str(run.seed) if run else "-",
+                line.kind,
+                line.state if named or line.state == "not chosen yet" else "data to fetch",
+                "-" if line.seconds is None else duration(line.seconds),
+            )
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    _print_columns(
+        ("run", "dataset · model · decoder", "seed", "kind", "state", "cost"), rows_shown
+    )
     print(_progress_text(lines))
 
 
@@ -252,15 +266,15 @@ def status(
         known = None if None in left else sum(s for s in left if s is not None)
         print(json.dumps({"grid": chosen.name, "runs": dict(count), "seconds_left": known}))
         return DONE
-    table = Table("dataset · model · decoder", "done", "running", "failed", "diverged", "to do")
+    shown = []
     for row in rows:
         own = Counter(line.state for line in lines if line.row is row)
-        table.add_row(
-            row.label,
-            *(str(own[state]) for state in ("done", "running", "failed", "diverged")),
-            str(own["to do"] + own["not chosen yet"]),
-        )
-    Console().print(table)
+        to_do = own["to do"] + own["not chosen yet"]
+        counts = [*(own[state] for state in ("done", "running", "failed", "diverged")), to_do]
+        shown.append((row.label, *map(str, counts)))
+    _print_columns(
+        ("dataset · model · decoder", "done", "running", "failed", "diverged", "to do"), shown
+    )
     print(f"{chosen.name}: {_progress_text(lines)}")
     return DONE
 
@@ -312,10 +326,7 @@ def list_(
     if as_json:
         print(json.dumps(entries, indent=1))
         return DONE
-    table = Table(*entries[0], box=None, padding=(0, 2, 0, 0))
-    for entry in entries:
-        table.add_row(*(str(value) for value in entry.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    _print_columns(list(entries[0]), [tuple(map(str, entry.values())) for entry in entries])
     return DONE
 
 
@@ -333,13 +344,14 @@ def _list_datasets() -> list[dict[str, Any]]:
             f"{known.channels}x{known.resolution}x{known.resolution}, "
             f"{known.train}/{known.validation}/{known.test} train/validation/test"
             if known
-            else f"not here yet: sigma-bench fetch {name}"
+            else "known once it is here"
         )
-        entries.append({"dataset": name, "images": sizes})
+        here = "here" if data.available(name) else f"sigma-bench fetch {name}"
+        entries.append({"dataset": name, "images": sizes, "where": here})
     own = "uint8 `images` (N, H, W, C), optional `test_images`"
-    entries.append({"dataset": "npz:PATH", "images": f"your own: {own}"})
-    entries.append({"dataset": "folder:PATH", "images": "your own: a folder of images"})
-    entries.append({"dataset": "NAME@R", "images": "any of them resized to R = 28, 32 or 64"})
+    entries.append({"dataset": "npz:PATH", "images": own, "where": "your own"})
+    entries.append({"dataset": "folder:PATH", "images": "a folder of images", "where": "your own"})
+    entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
     return entries
 
 
@@ -373,10 +385,10 @@ def doctor(as_json: Json = False) -> int:
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     else:
-        table = Table("", "what", "found", "what to do", box=None, padding=(0, 2, 0, 0))
-        for finding in findings:
-            table.add_row(finding.verdict, finding.what, finding.found, finding.remedy)
-        Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+        _print_columns(
+            ("", "what", "found", "what to do"),
+            [(f.verdict, f.what, f.found, f.remedy) for f in findings],
+        )
     return SOME_FAILED if any(finding.verdict == "broken" for finding in findings) else DONE
 
 

@@ -1,7 +1,16 @@
 """A dataset name becomes uint8 tensors with fixed splits and a content hash."""
 
-from bench.data.dataset import Dataset, Description, describe, load, prepare
+from bench.data.dataset import Dataset, Description, available, describe, load, prepare
 from bench.data.raw import fetch
 from bench.data.sources import names
 
-__all__ = ["Dataset", "Description", "describe", "fetch", "load", "names", "prepare"]
+__all__ = [
+    "Dataset",
+    "Description",
+    "available",
+    "describe",
+    "fetch",
+    "load",
+    "names",
+    "prepare",
+]

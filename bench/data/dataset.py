@@ -53,6 +53,15 @@ def describe(name: str, split_seed: int = 0) -> Description | None:
     return None if facts is None else _description(source, facts, split_seed)
 
 
+def available(name: str) -> bool:
+    """Whether a dataset's images are on this machine, as raw files or in the cache.
+
+    Raises what `describe` raises.
+    """
+    source = resolve(name)
+    return source.signature() is not None or cache.recall(source) is not None
+
+
 def prepare(name: str, split_seed: int = 0) -> Description:
     """Have a dataset in the cache, whole and checked, and describe it.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data import Description, describe, load, names, prepare
+from bench.data import Description, available, describe, load, names, prepare
 from bench.errors import RequestError
 
 
@@ -94,3 +94,17 @@ def test_describing_is_quick(tmp_path: Path, cache: Path) -> None:
         seconds.append(time.perf_counter() - start)
     # The best of five: the others tell of the machine's other work.
     assert min(seconds) < 0.05
+
+
+def test_available_means_raw_files_or_a_cache(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pinned description needs no files; having the images does."""
+    monkeypatch.setenv("SIGMA_BENCH_CACHE", str(tmp_path / "cache"))
+    assert describe("mnist") is not None
+    assert not available("mnist")
+    monkeypatch.setenv("SIGMA_BENCH_DATA", str(shared_data))
+    assert available("mnist")
+    prepare("mnist")
+    monkeypatch.delenv("SIGMA_BENCH_DATA")
+    assert available("mnist")

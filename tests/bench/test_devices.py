@@ -1,0 +1,55 @@
+"""What the machine can do, found without torch, agrees with torch's own view."""
+
+import pytest
+import torch
+
+from bench import devices
+from bench.errors import RequestError
+
+
+def test_cuda_devices_are_torchs() -> None:
+    majors = [
+        torch.cuda.get_device_capability(index)[0] for index in range(torch.cuda.device_count())
+    ]
+    assert list(devices.cuda_capabilities()) == majors
+
+
+def test_native_bfloat16_is_torchs() -> None:
+    probes = [
+        getattr(torch.cpu, name, None)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
+    if None in probes:
+        pytest.skip("this torch does not tell what the processor multiplies")
+    assert devices.native_bfloat16("cpu") == any(probe() for probe in probes if probe)
+
+
+def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: (7, 8, 9))
+    assert devices.resolve_precision("auto", "cuda:0") == "float32"
+    assert devices.resolve_precision("auto", "cuda:1") == "bfloat16"
+    assert devices.resolve_precision("float32", "cuda:2") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "majors", "found"),
+    [
+        ("auto", (), "cpu"),
+        ("auto", (8,), "cuda:0"),
+        ("cpu", (8,), "cpu"),
+        ("cuda", (8, 9), "cuda:0"),
+        ("cuda:1", (8, 9), "cuda:1"),
+    ],
+)
+def test_devices_resolve(
+    monkeypatch: pytest.MonkeyPatch, asked: str, majors: tuple[int, ...], found: str
+) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: majors)
+    assert devices.resolve_device(asked) == found
+
+
+@pytest.mark.parametrize("asked", ["cuda:2", "gpu", "cuda:", "cuda:x", ""])
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: (8, 9))
+    with pytest.raises(RequestError, match="--device"):
+        devices.resolve_device(asked)
