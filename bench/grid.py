@@ -372,10 +372,11 @@ def parse(source: Source) -> Grid:
                 ("decoders", index),
                 f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
             )
-    for key in ("seeds", "datasets"):
+    for key in ("datasets", "models", "decoders", "seeds"):
         values = getattr(grid, key)
-        if len(set(values)) < len(values):
-            raise source.error((key,), "a value stands twice; keep one")
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise source.error((key, index), "stands twice; keep one")
     return grid
 
 

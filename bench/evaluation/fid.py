@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import logging
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
+import filelock
 import numpy as np
 import scipy.linalg
 import torch
@@ -121,16 +122,33 @@ def real_moments(images: Tensor, content_key: str, extractor: Extractor, *, batc
     )
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     path = cache_root() / "features" / f"{name}.safetensors"
-    cached = _read(path, key)
-    if cached is not None:
-        return Moments(
-            cached.count, cached.mean.to(extractor.device), cached.scatter.to(extractor.device)
-        )
-    computed = moments(torch.split(images, batch), extractor)
-    # A cache that cannot be written costs time, never the answer.
-    with contextlib.suppress(OSError):
-        _write(path, key, computed)
-    return computed
+    with _alone(path):
+        cached = _read(path, key)
+        if cached is not None:
+            return Moments(
+                cached.count, cached.mean.to(extractor.device), cached.scatter.to(extractor.device)
+            )
+        computed = moments(torch.split(images, batch), extractor)
+        # A cache that cannot be written costs time, never the answer.
+        with contextlib.suppress(OSError):
+            _write(path, key, computed)
+        return computed
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time computes what `path` will hold; the others wait and read it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # a cache that cannot be written
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write(path: Path, key: str, value: Moments) -> None:

@@ -103,6 +103,7 @@ class Local:
     progress: Progress
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
+    queued: set[str] = field(default_factory=set)
     waiting: deque[Task] = field(default_factory=deque)
     held: list[Task] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -130,13 +131,13 @@ class Local:
 
     def _ask(self, batch: Batch) -> Batch:
         """Find the batch's records, and queue the runs that have none, a search's first."""
-        asked = {task.run.id for task in [*self.waiting, *self.held]} | set(self.progress.current)
         tasks = []
         for run in batch.runs:
             known = self.store.record(run)
             if done(known):
                 self._settle(run, known)
-            elif run.id not in asked:
+            elif run.id not in self.queued:
+                self.queued.add(run.id)
                 tasks.append(Task(run, batch.selection))
         if batch.steps is None:
             self.waiting.extend(tasks)
@@ -195,6 +196,9 @@ class Local:
             case "record":
                 self.outcome.new += 1
                 self.progress.finished(run, content)
+                self._settle(run, content)
+            case "found":
+                self.progress.dropped(run)
                 self._settle(run, content)
             case "held":
                 self.progress.held(run)

@@ -20,7 +20,7 @@ from bench.errors import RequestError
 from bench.grid import Run
 from bench.records import Record, Store, done
 
-Kind = Literal["epoch", "record", "held", "wrong", "died"]
+Kind = Literal["epoch", "record", "found", "held", "wrong", "died"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Message:
-    """What a worker says of its task: an epoch's line, its record, that another holds it, …"""
+    """What a worker says of its task.
+
+    `epoch` a line of history, `record` what it computed, `found` what another process had computed,
+    `held` that another process is at it, `wrong` why the request is, `died` the exit code.
+    """
 
     kind: Kind
     task: Task
@@ -153,7 +157,7 @@ def _attempt(
         # Another process may have finished it between the parent's look and this claim.
         record = store.record(task.run)
         if done(record):
-            return "record", record
+            return "found", record
         try:
             return "record", worker.execute(
                 task.run, folder, task.selection, lambda line: connection.send(("epoch", line))

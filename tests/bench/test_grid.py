@@ -74,8 +74,11 @@ def test_a_missing_key(write_grid: Write, key: str) -> None:
     assert f"{key}: '{key}' is missing" in wrong(write_grid(**{key: None}))
 
 
-def test_a_seed_twice(write_grid: Write) -> None:
-    assert "seeds: a value stands twice" in wrong(write_grid(seeds=[0, 1, 0]))
+def test_an_entry_twice(write_grid: Write) -> None:
+    assert "seeds.2: stands twice" in wrong(write_grid(seeds=[0, 1, 0]))
+    decoders = ["optimal", {"name": "optimal", "over": "batch"}]
+    assert "decoders.1: stands twice" in wrong(write_grid(decoders=decoders))
+    assert "models.1: stands twice" in wrong(write_grid(models=["conv_vae", "conv_vae"]))
 
 
 def test_seeds_that_are_no_seeds(write_grid: Write) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,8 +107,13 @@ def start(grid: Path, results: Path, cache: Path, jobs: int = 1) -> "subprocess.
          "--jobs", str(jobs), "--device", "cpu"],
         env={**os.environ, "SIGMA_BENCH_CACHE": str(cache)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def finish(process: "subprocess.Popen[bytes]") -> None:
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told.decode()
 
 
 def records(results: Path) -> dict[str, Record]:
@@ -119,7 +125,11 @@ def test_two_invocations_share_the_work(
 ) -> None:
     grid = write_grid(decoders=["gaussian", "optimal", "shared", "per_pixel"], seeds=[0, 1])
     both = [start(grid, tmp_path / "results", session_cache) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    told = [process.communicate(timeout=120)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    # Together they computed each run once.
+    computed = [int(re.findall(r"(\d+) computed now", text)[0]) for text in told]
+    assert sum(computed) == 8
     found = records(tmp_path / "results")
     assert len(found) == 8
     assert {record["status"] for record in found.values()} == {"completed"}
@@ -134,7 +144,7 @@ def kill_and_finish(
         training={"epochs": 2 + 5 * kills, "batch": 10},
         models=[{"name": "conv_vae", "width": 2, "latent": 3}],
     )
-    assert start(grid, tmp_path / "whole", cache).wait(timeout=120) == 0
+    finish(start(grid, tmp_path / "whole", cache))
     expected = records(tmp_path / "whole")
     history = tmp_path / "killed" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
     for attempt in range(kills):
@@ -148,9 +158,10 @@ def kill_and_finish(
             time.sleep(0.005)
         time.sleep(0.013 * (attempt % 5))
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
     assert not (history.parent / "record.json").exists()
-    assert start(grid, tmp_path / "killed", cache).wait(timeout=120) == 0
+    finish(start(grid, tmp_path / "killed", cache))
     found = records(tmp_path / "killed")
     assert found == expected
     lines = [json.loads(line) for line in history.read_text().splitlines()]
