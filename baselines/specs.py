@@ -97,7 +97,7 @@ class Optimal(DecoderSpec):
     over: Literal["batch", "image"] = "batch"
     stop_gradient: bool = False
     min_log_sigma: FiniteFloat = -6.0
-    decay: Decay = 0.99
+    decay: Decay = 0.9
 
 
 class OptimalPerImage(DecoderSpec):
@@ -108,7 +108,7 @@ class OptimalPerImage(DecoderSpec):
     over: Literal["image"] = "image"
     stop_gradient: bool = False
     min_log_sigma: FiniteFloat = -6.0
-    decay: Decay = 0.99
+    decay: Decay = 0.9
 
 
 # -- models ------------------------------------------------------------------------------------

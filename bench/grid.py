@@ -6,6 +6,7 @@ each a list of Runs or a search followed by Runs. No torch in here.
 
 import difflib
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,9 +128,9 @@ class Run(Value):
 class Search(Value):
     """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
 
-    Half of the trials (rounded up) stand evenly spaced in the logarithm; `sampler` places the
-    rest. A trial is one Run for each of `seeds`, which no row of the grid uses; with several,
-    `pruner` may stop a trial after any of them.
+    The first `startup` trials (by default half of them, and at least four) stand evenly spaced in
+    the logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which
+    no row of the grid uses; with several, `pruner` may stop a trial after any of them.
     """
 
     low: Positive
@@ -139,9 +140,27 @@ class Search(Value):
         "neg_log_p"
     )
     seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
-    sampler: Literal["tpe", "gp", "random", "qmc"] = "tpe"
+    startup: Size | None = None
+    sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
     pruner: Literal["none", "median", "wilcoxon"] = "none"
     sampler_seed: int = 0
+
+    @property
+    def evenly_spaced(self) -> tuple[float, ...]:
+        """The first values to try, in the middles of equal parts of [ln low, ln high]."""
+        half = max(4, math.ceil(self.trials / 2))
+        count = min(self.trials, self.startup or half)
+        span = math.log(self.high / self.low)
+        values = (self.low * math.exp(span * (index + 0.5) / count) for index in range(count))
+        return tuple(significant(value, self.low, self.high) for value in values)
+
+
+def significant(value: float, low: float, high: float) -> float:
+    """A tried value to four significant digits, inside its range.
+
+    The last bits of a sampler's float are no new experiment.
+    """
+    return min(max(float(f"{value:.4g}"), low), high)
 
 
 class TrainingOptions(Training):

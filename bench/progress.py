@@ -49,7 +49,6 @@ class Progress:
     clock: float = field(default_factory=time.monotonic)
     settled_runs: set[str] = field(default_factory=set)
     computed: list[float] = field(default_factory=list)
-    found: int = 0
     current: dict[str, "Current"] = field(default_factory=dict)
     jobs: int = 1
     last_line: float = field(default_factory=time.monotonic)
@@ -121,11 +120,9 @@ class Progress:
         self.last_line = time.monotonic()
         self.dropped(run)
 
-    def settled(self, run: Run) -> None:
-        """A run's record is there, computed or found."""
-        if run.id not in self.settled_runs:
-            self.settled_runs.add(run.id)
-            self.found += 1
+    def found(self, identity: str) -> None:
+        """A run's record is there."""
+        self.settled_runs.add(identity)
 
     def chosen(self, row: Row, choice: "Choice") -> None:
         told = "no value worked" if choice.value is None else f"chose {choice.value:g}"

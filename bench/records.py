@@ -93,7 +93,11 @@ class Store:
 
     def record(self, run: Run) -> Record | None:
         """The finished record of `run`, or None; a record of failure counts as finished too."""
-        return read_checked(self.run_folder(run) / "record.json")
+        return self.record_of(run.id)
+
+    def record_of(self, identity: str) -> Record | None:
+        """The finished record of the run with this id, or None."""
+        return read_checked(self.runs / identity / "record.json")
 
     def records(self) -> Iterator[Record]:
         """Every readable record of the grid, by id."""

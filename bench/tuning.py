@@ -1,25 +1,23 @@
 """The search for a decoder option (β) on validation data; its trials are Runs like any other.
 
-The search keeps no state of its own: it asks for runs and is told their records, so replaying
-it over the records that exist is how it resumes, reports its progress and finds its choice.
+A search keeps no state of its own: it asks for runs and is told their records, so driving it
+over the records that exist is how it resumes. Its summary only spares that when it has ended.
 """
 
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import canonical_json
-from bench.grid import SCHEMA, Row, Run, trial_run, with_option
-from bench.records import COMPLETED, Record, done
+from bench.grid import SCHEMA, Row, Run, significant, trial_run, with_option
+from bench.records import COMPLETED, Record, Store, done, read_checked
 
 if TYPE_CHECKING:
     import optuna
-
-DIGITS = 4
-"""Significant digits of a tried value: the last bits of a sampler's float are no new experiment."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,6 @@ def search_id(row: Row) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
-def evenly_spaced(low: float, high: float, count: int) -> list[float]:
-    """`count` values in the middles of equal parts of [ln low, ln high]."""
-    span = math.log(high / low)
-    return [low * math.exp(span * (index + 0.5) / count) for index in range(count)]
-
-
 def search(row: Row) -> Steps:
     """The search of a row that has one, deterministic given the records it is sent."""
     import optuna
@@ -69,13 +61,13 @@ def search(row: Row) -> Steps:
     settings, option = row.search, row.option
     assert settings is not None
     assert option is not None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=_sampler(row), pruner=_pruner(row))
     values_between = optuna.distributions.FloatDistribution(settings.low, settings.high, log=True)
     space: dict[str, optuna.distributions.BaseDistribution] = {option: values_between}
-    startup = math.ceil(settings.trials / 2)
-    for value in evenly_spaced(settings.low, settings.high, startup):
+    for value in settings.evenly_spaced:
         study.enqueue_trial({option: value})
+    startup = len(settings.evenly_spaced)
 
     trials: list[Trial] = []
     together = startup if settings.pruner == "none" else 1
@@ -83,7 +75,7 @@ def search(row: Row) -> Steps:
         # The evenly spaced trials know nothing of each other and may run side by side.
         count = together if len(trials) < startup else 1
         asked = [study.ask(space) for _ in range(count)]
-        values = [_rounded(trial.params[option], settings.low, settings.high) for trial in asked]
+        values = [significant(t.params[option], settings.low, settings.high) for t in asked]
         if settings.pruner == "none":
             runs = [[trial_run(row, v, seed) for seed in settings.seeds] for v in values]
             records = yield [run for group in runs for run in group]
@@ -143,27 +135,23 @@ def _score(record: Record, objective: str) -> float | None:
     return -value if objective.startswith("iwae_") else value
 
 
-def _rounded(value: float, low: float, high: float) -> float:
-    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
-
-
 def _sampler(row: Row) -> "optuna.samplers.BaseSampler":
     import optuna
 
     assert row.search is not None
-    seed, startup = row.search.sampler_seed, math.ceil(row.search.trials / 2)
+    seed, startup = row.search.sampler_seed, len(row.search.evenly_spaced)
     samplers = optuna.samplers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match row.search.sampler:
-            case "gp":
-                return samplers.GPSampler(seed=seed, n_startup_trials=startup)
+            case "tpe":
+                return samplers.TPESampler(seed=seed, n_startup_trials=startup)
             case "random":
                 return samplers.RandomSampler(seed=seed)
             case "qmc":
                 return samplers.QMCSampler(seed=seed)
             case _:
-                return samplers.TPESampler(seed=seed, n_startup_trials=startup)
+                return samplers.GPSampler(seed=seed, n_startup_trials=startup)
 
 
 def _pruner(row: Row) -> "optuna.pruners.BasePruner":
@@ -181,32 +169,28 @@ def _pruner(row: Row) -> "optuna.pruners.BasePruner":
                 return optuna.pruners.NopPruner()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a search has come: its choice once it has one, trials' runs done and still to do."""
-
-    choice: Choice | None
-    finished: int
-    waiting: int
-
-
-def replay(row: Row, record_of: Callable[[Run], Record | None]) -> Progress:
-    """Drive a search over the records that exist, as far as they go."""
+def startup_runs(row: Row) -> list[Run]:
+    """The runs of a search's first trials, known without a sampler."""
     assert row.search is not None
-    steps = search(row)
-    finished = 0
-    asked = next(steps)
-    while True:
-        records = [record_of(run) for run in asked]
-        known = [record for record in records if record is not None and done(record)]
-        finished += len(known)
-        if len(known) < len(asked):
-            expected = row.search.trials * len(row.search.seeds)
-            return Progress(None, finished, expected - finished)
-        try:
-            asked = steps.send(known)
-        except StopIteration as stop:
-            return Progress(stop.value, finished, 0)
+    values, seeds = row.search.evenly_spaced, row.search.seeds
+    return [trial_run(row, value, seed) for value in values for seed in seeds]
+
+
+def recall(row: Row, store: Store) -> Choice | None:
+    """The choice of a search that has ended, from its summary; None where a record is missing."""
+    known = read_checked(summary_path(row, store))
+    if known is None or known["schema"] != SCHEMA:
+        return None
+    trials = tuple(
+        Trial(**{**trial, "runs": tuple(trial["runs"]), "scores": tuple(trial["scores"])})
+        for trial in known["trials"]
+    )
+    records = (store.record_of(identity) for trial in trials for identity in trial.runs)
+    return Choice(known["chosen"], trials) if all(map(done, records)) else None
+
+
+def summary_path(row: Row, store: Store) -> Path:
+    return store.folder / "searches" / f"{search_id(row)}.json"
 
 
 def final_runs(row: Row, choice: Choice) -> tuple[Run, ...]:
@@ -227,7 +211,10 @@ def summary(row: Row, choice: Choice) -> dict[str, Any]:
         "model": run.model.model_dump(mode="json"),
         "decoder": run.decoder.model_dump(mode="json"),
         "option": row.option,
-        "search": row.search.model_dump(mode="json"),
+        "search": {
+            **row.search.model_dump(mode="json"),
+            "startup": len(row.search.evenly_spaced),
+        },
         "trials": [asdict(trial) for trial in choice.trials],
         "chosen": choice.value,
         "runs": [final.id for final in final_runs(row, choice)],

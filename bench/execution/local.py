@@ -125,6 +125,11 @@ class Local:
     def _begin(self, row: Row) -> Batch:
         if row.search is None:
             return self._ask(Batch(row, list(row.runs), BY_HAND))
+        choice = tuning.recall(row, self.store)
+        if choice is not None:
+            for identity in {identity for trial in choice.trials for identity in trial.runs}:
+                self.progress.found(identity)
+            return self._ask(self._final(row, choice))
         steps = tuning.search(row)
         selection = {"rule": "trial", "search": tuning.search_id(row)}
         return self._ask(Batch(row, next(steps), selection, steps))
@@ -147,7 +152,7 @@ class Local:
 
     def _settle(self, run: Run, record: Record) -> None:
         self.records[run.id] = record
-        self.progress.settled(run)
+        self.progress.found(run.id)
 
     def _advance(self, batch: Batch) -> Batch | None:
         """What follows once all records of `batch` are there; None when its row is finished."""
@@ -165,11 +170,13 @@ class Local:
         return batch
 
     def _chosen(self, row: Row, choice: tuning.Choice) -> Batch:
-        summary = tuning.summary(row, choice)
-        write_checked(self.store.folder / "searches" / f"{summary['id']}.json", summary)
+        write_checked(tuning.summary_path(row, self.store), tuning.summary(row, choice))
         self.progress.chosen(row, choice)
+        return self._final(row, choice)
+
+    def _final(self, row: Row, choice: tuning.Choice) -> Batch:
         self.outcome.fruitless += choice.value is None
-        selection = {"rule": "tuned", "search": summary["id"]}
+        selection = {"rule": "tuned", "search": tuning.search_id(row)}
         return Batch(row, list(tuning.final_runs(row, choice)), selection)
 
     def _work(self) -> None:

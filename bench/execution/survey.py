@@ -1,6 +1,7 @@
 """What a grid holds and how far it has come, read from records alone; no torch in here."""
 
-from collections.abc import Iterable, Iterator
+import statistics
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ import filelock
 
 from bench import tuning
 from bench.grid import Row, Run, Search, trial_run
-from bench.records import Record, Store
+from bench.records import Store
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
 
@@ -25,7 +26,7 @@ class Line:
 
 
 def survey(rows: Iterable[Row], store: Store) -> list[Line]:
-    """One line for every run of the rows, searches replayed over the records that exist.
+    """One line for every run of the rows.
 
     Trials whose value the search cannot know yet, and final runs that wait for its choice, have
     no `run`.
@@ -47,23 +48,22 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
 def _search_lines(
     row: Row, search: Search, store: Store, expected: "Expectation"
 ) -> Iterator[Line]:
-    asked: list[Run] = []
-
-    def look(run: Run) -> Record | None:
-        asked.append(run)
-        return store.record(run)
-
-    progress = tuning.replay(row, look)
-    lines = [_line(row, run, "trial", store, expected) for run in asked]
-    yield from lines
-    unknown = progress.waiting - sum(line.state not in ("done", "diverged") for line in lines)
+    choice = tuning.recall(row, store)
+    if choice is None:
+        asked = tuning.startup_runs(row)
+        asked += expected.trials_of(tuning.search_id(row), {run.id for run in asked})
+        unknown = max(0, search.trials * len(search.seeds) - len(asked))
+    else:
+        asked = [expected.runs[identity] for trial in choice.trials for identity in trial.runs]
+        unknown = 0
+    yield from (_line(row, run, "trial", store, expected) for run in asked)
     cost = expected.of(trial_run(row, search.low, search.seeds[0]))
     yield from [Line(row, None, "trial", "not chosen yet", cost)] * unknown
-    if progress.choice is None:
+    if choice is None:
         cost = expected.of(row.runs[0])
         yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.runs)
     else:
-        for run in tuning.final_runs(row, progress.choice):
+        for run in tuning.final_runs(row, choice):
             yield _line(row, run, "final", store, expected)
 
 
@@ -97,36 +97,34 @@ def _held(store: Store, run: Run) -> bool:
 
 
 class Expectation:
-    """What a run should cost, from finished runs of the same grid on this machine's records."""
+    """What a run should cost, from the finished runs of the same grid on this machine."""
 
     def __init__(self, store: Store) -> None:
-        self.known: list[tuple[Run, float]] = [
-            (Run.read(record["run"]), record["cost"]["seconds"])
-            for record in store.records()
-            if record["status"] == "completed"
-        ]
+        self.runs: dict[str, Run] = {}
+        self.trials: dict[str, list[Run]] = {}
+        self.seconds: dict[Hashable, list[float]] = {}
+        for record in store.records():
+            run = self.runs[record["id"]] = Run.read(record["run"])
+            selection = record["protocol"]["selection"]
+            if selection["rule"] == "trial":
+                self.trials.setdefault(selection["search"], []).append(run)
+            if record["status"] == "completed":
+                for likeness in _likenesses(run):
+                    self.seconds.setdefault(likeness, []).append(record["cost"]["seconds"])
+
+    def trials_of(self, search: str, other_than: set[str]) -> list[Run]:
+        """The finished trials of a search beside those that are known anyway."""
+        return [run for run in self.trials.get(search, []) if run.id not in other_than]
 
     def of(self, run: Run) -> float | None:
         """The mean seconds of the finished runs most like `run`; None before any has finished."""
-        for alike in (_same_work, _same_size, _same_split):
-            seconds = [cost for known, cost in self.known if alike(known, run)]
-            if seconds:
-                return sum(seconds) / len(seconds)
+        for likeness in _likenesses(run):
+            if likeness in self.seconds:
+                return statistics.fmean(self.seconds[likeness])
         return None
 
 
-def _same_size(one: Run, other: Run) -> bool:
-    return (one.content, one.model, one.training, one.evaluation) == (
-        other.content,
-        other.model,
-        other.training,
-        other.evaluation,
-    )
-
-
-def _same_work(one: Run, other: Run) -> bool:
-    return _same_size(one, other) and one.decoder.name == other.decoder.name
-
-
-def _same_split(one: Run, other: Run) -> bool:
-    return one.evaluation.split == other.evaluation.split
+def _likenesses(run: Run) -> tuple[Hashable, ...]:
+    """What runs of like cost have in common, the closest first."""
+    size = (run.content, run.model, run.training, run.evaluation)
+    return (*size, run.decoder.name), size, run.evaluation.split

@@ -117,8 +117,9 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
         seeds = ", ".join(str(seed) for seed in how["seeds"])
         sentence = (
             f"Tuned {option}: {best} {how['objective']} on the validation split among "
-            f"{how['trials']} trials between {how['low']:g} and {how['high']:g} (the first half "
-            f"evenly spaced in the logarithm, then {how['sampler']}{pruner}), trial seed"
+            f"{how['trials']} trials between {how['low']:g} and {how['high']:g} (the first "
+            f"{how['startup']} evenly spaced in the logarithm, then {how['sampler']}{pruner}), "
+            "trial seed"
             f"{'s' if len(how['seeds']) > 1 else ''} {seeds}."
         )
         if sentence not in told:

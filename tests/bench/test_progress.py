@@ -79,7 +79,7 @@ def test_the_panel_shows_the_current_runs(expand: Callable[..., list[Row]]) -> N
 def test_found_runs_count_as_settled_but_not_as_speed(expand: Callable[..., list[Row]]) -> None:
     one, two = (row.runs[0] for row in expand())
     progress = Progress("small", 2, Console(file=io.StringIO()))
-    progress.settled(one)
+    progress.found(one.id)
     assert progress.left() == 0
     progress.started(two)
     progress.finished(two, record_of(two))

@@ -2,14 +2,23 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import tuning
-from bench.grid import Row, Run
-from bench.records import COMPLETED, DIVERGED, FAILED, Record, new_record
+from bench.grid import Row, Run, Search
+from bench.records import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    Record,
+    Store,
+    new_record,
+    write_checked,
+)
 
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
 
@@ -80,33 +89,51 @@ def test_trials_score_validation_with_their_own_seeds(row: Callable[..., Row]) -
         assert run.evaluation.features is None
 
 
-@given(low=st.floats(1e-6, 1), ratio=st.floats(1.1, 1e6), count=st.integers(1, 20))
+@given(low=st.floats(1e-6, 1), ratio=st.floats(1.1, 1e6), trials=st.integers(1, 40))
 def test_starting_points_are_evenly_spaced_in_the_logarithm(
-    low: float, ratio: float, count: int
+    low: float, ratio: float, trials: int
 ) -> None:
-    values = tuning.evenly_spaced(low, low * ratio, count)
-    logs = [math.log(value / low) / math.log(ratio) for value in values]
-    assert logs == pytest.approx([(i + 0.5) / count for i in range(count)], abs=1e-6)
+    values = Search(low=low, high=low * ratio, trials=trials).evenly_spaced
+    assert len(values) == min(trials, max(4, math.ceil(trials / 2)))
+    logs = [math.log(value / low) for value in values]
+    expected = [math.log(ratio) * (i + 0.5) / len(values) for i in range(len(values))]
+    assert logs == pytest.approx(expected, abs=1e-3)
+    assert all(low <= value <= low * ratio for value in values)
 
 
-def test_a_replay_resumes_from_records_alone(row: Callable[..., Row]) -> None:
-    searched = row()
+def test_a_search_resumes_from_records_alone(row: Callable[..., Row]) -> None:
+    """Told the records that exist, it asks for the rest of an undisturbed search's runs."""
+    searched = row(trials=6)
     choice, runs = drive(searched, bowl)
-    records = {run.id: bowl(run) for run in runs}
     for known in range(len(runs) + 1):
-        there = {run.id for run in runs[:known]}
-        progress = tuning.replay(
-            searched, lambda run, there=there: records[run.id] if run.id in there else None
-        )
-        assert progress.finished == known
-        assert progress.waiting == len(runs) - known
-        assert (progress.choice == choice) == (known == len(runs))
+        there = {run.id: bowl(run) for run in runs[:known]}
+        computed = []
+
+        def look(
+            run: Run, there: dict[str, Record] = there, computed: list[str] = computed
+        ) -> Record:
+            if run.id not in there:
+                computed.append(run.id)
+            return there.get(run.id) or bowl(run)
+
+        again, _ = drive(searched, look)
+        assert again == choice
+        assert computed == [run.id for run in runs[known:]]
 
 
-def test_a_failed_trial_is_no_finished_one(row: Callable[..., Row]) -> None:
-    progress = tuning.replay(row(), lambda run: {**bowl(run), "status": FAILED})
-    assert progress.choice is None
-    assert progress.finished == 0
+def test_a_summary_is_believed_while_its_records_are_there(
+    row: Callable[..., Row], tmp_path: Path
+) -> None:
+    searched, store = row(), Store.open(tmp_path, "small")
+    choice, runs = drive(searched, bowl)
+    assert tuning.recall(searched, store) is None
+    write_checked(tuning.summary_path(searched, store), tuning.summary(searched, choice))
+    assert tuning.recall(searched, store) is None
+    for run in runs:
+        write_checked(store.run_folder(run) / "record.json", bowl(run))
+    assert tuning.recall(searched, store) == choice
+    write_checked(store.run_folder(runs[0]) / "record.json", {**bowl(runs[0]), "status": FAILED})
+    assert tuning.recall(searched, store) is None
 
 
 def test_a_bound_is_maximised(row: Callable[..., Row]) -> None:
