@@ -233,13 +233,19 @@ def test_an_interruption_ends_with_130_and_goes_on_later(
          "--jobs", "1", "--device", "cpu"],
         env={**os.environ, "SIGMA_BENCH_CACHE": str(session_cache)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore SIGINT, and their children would.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "r").glob("small/runs/*/checkpoint.pt")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "r").glob("small/runs/*/checkpoint.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("sigma-bench: interrupted")
     assert "Traceback" not in err + out
