@@ -60,6 +60,8 @@ class Pool:
         # numpy's BLAS reads these when it is loaded, which is before a worker's first line.
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[variable] = str(self.threads)
+        # A thread that spins while its sibling waits for a busy core stalls a run many times over.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self.context = multiprocessing.get_context("spawn")
         self.members = [self._spawn() for _ in range(jobs)]
 
