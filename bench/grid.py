@@ -59,12 +59,15 @@ class Training(Value):
 
 
 class Features(Value):
-    """The network whose features the Fréchet distance compares; `source` says where it lies."""
+    """The network whose features the Fréchet distance compares.
+
+    `source` says where it lies on this machine, which no record tells.
+    """
 
     name: Literal["inception", "efficientnet_lite0", "torchscript"]
     metric: str
     sha256: str
-    source: str
+    source: str = Field(default="", exclude=True)
 
 
 class Evaluation(Value):
@@ -81,9 +84,8 @@ class Evaluation(Value):
 class Run(Value):
     """One experiment: a model with a decoder, trained once on one data set and measured.
 
-    `id` is the hash of all that decides its numbers. Two fields only say where a thing was found
-    and are left out of it: the data set's name and the feature weights' path (their contents'
-    hashes are in).
+    `id` is the hash of all that decides its numbers. The data set's name only says where it was
+    found and is left out; its content's hash is in.
     """
 
     dataset: str
@@ -100,10 +102,7 @@ class Run(Value):
         """The canonical content behind `id`."""
         if self.content is None:
             raise RequestError(f"dataset {self.dataset} is not prepared, so its runs have no id")
-        fields = self.model_dump(mode="json", exclude={"dataset": True})
-        if fields["evaluation"]["features"] is not None:
-            del fields["evaluation"]["features"]["source"]
-        return {"schema": SCHEMA, **fields}
+        return {"schema": SCHEMA, **self.model_dump(mode="json", exclude={"dataset"})}
 
     @property
     def id(self) -> str:

@@ -126,5 +126,6 @@ class Expectation:
 
 def _likenesses(run: Run) -> tuple[Hashable, ...]:
     """What runs of like cost have in common, the closest first."""
-    size = (run.content, run.model, run.training, run.evaluation)
+    # As JSON, which leaves out where feature weights lie.
+    size = (run.content, run.model, run.training, run.evaluation.model_dump_json())
     return (*size, run.decoder.name), size, run.evaluation.split
