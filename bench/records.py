@@ -77,7 +77,8 @@ class Store:
             store.runs.mkdir(parents=True, exist_ok=True)
             probe = store.folder / ".writable"
             probe.touch()
-            probe.unlink()
+            # Another invocation that opens the folder now may have removed it.
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise RequestError(
                 f"--results {results}: cannot be written ({error.strerror}); choose another folder"

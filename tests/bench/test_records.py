@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(RequestError, match="cannot be written"):
         Store.open(tmp_path / "results", "small")
+
+
+def test_many_may_open_a_folder_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: Store.open(tmp_path / "results", "small"), range(400)))
+    assert len(opened) == 400
+    assert not list((tmp_path / "results" / "small").glob(".writable"))
