@@ -6,6 +6,7 @@ A Run's identity holds its precision, and `auto` depends on the hardware; `--dry
 
 import ctypes
 import importlib.util
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,13 @@ from bench.errors import RequestError
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
 # Attribute numbers of the CUDA driver's cuDeviceGetAttribute.
 _CAPABILITY_MAJOR = 75
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

@@ -154,12 +154,6 @@ def done(record: Record | None) -> TypeGuard[Record]:
     return record is not None and record["status"] != FAILED
 
 
-def is_test(record: Mapping[str, Any]) -> bool:
-    """Whether the record belongs in a table; tuning trials score the validation split."""
-    split: str = record["run"]["evaluation"]["split"]
-    return split == "test"
-
-
 def frame(records: Iterable[Record]) -> "pd.DataFrame":
     """Records as a flat pandas frame, one row a record, columns by dotted path.
 

@@ -1,12 +1,13 @@
 """Where a number was made: commit, versions, device; recorded beside it."""
 
-import os
 import platform
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from bench.devices import cores
 
 VERSIONS = ("sigma-vae-bench", "torch", "torchvision", "optuna", "numpy", "scipy", "pytorch-fid")
 
@@ -59,7 +60,6 @@ def _git(folder: Path, *words: str) -> str | None:
 @cache
 def processor() -> str:
     """The processor's name and how many of its cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -68,4 +68,4 @@ def processor() -> str:
                 break
     except OSError:
         pass
-    return f"{name}, {cores} cores"
+    return f"{name}, {cores()} cores"

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from bench import tuning
+from bench.devices import cores
 from bench.errors import RequestError
-from bench.execution.pool import Pool, Task, cores
+from bench.execution.pool import Pool, Task
 from bench.grid import Row, Run
 from bench.progress import Progress
 from bench.records import (
@@ -119,7 +120,7 @@ class Local:
                 self._work()
         finally:
             if self.pool is not None:
-                self.pool.__exit__()
+                self.pool.close()
         return self.outcome
 
     def _begin(self, row: Row) -> Batch:

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.devices import cores
 from bench.errors import RequestError
 from bench.grid import Run
 from bench.records import Record, Store, done
@@ -52,7 +53,7 @@ class _Member:
 
 
 class Pool:
-    """`jobs` workers on one device; a context manager that ends them."""
+    """`jobs` workers on one device; `close` ends them."""
 
     def __init__(self, store: Store, device: str, jobs: int) -> None:
         self.store, self.device = store, device
@@ -65,10 +66,7 @@ class Pool:
         self.context = multiprocessing.get_context("spawn")
         self.members = [self._spawn() for _ in range(jobs)]
 
-    def __enter__(self) -> "Pool":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         for member in self.members:
             member.process.terminate()
         for member in self.members:
@@ -121,13 +119,6 @@ class Pool:
             if kind != "epoch":
                 member.task = None
             yield Message(kind, task, content)
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _serve(connection: Connection, folder: Path, device: str, threads: int) -> None:
