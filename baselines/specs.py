@@ -111,6 +111,14 @@ class OptimalPerImage(DecoderSpec):
     decay: Decay = 0.9
 
 
+class Bernoulli(DecoderSpec):
+    """Intensity as the probability of a white pixel: cross-entropy, no comparable likelihood."""
+
+    implementation = "baselines.decoders.discrete:BernoulliDecoder"
+    name: Literal["bernoulli"] = "bernoulli"
+    link: Literal["sigmoid"] = "sigmoid"
+
+
 # -- models ------------------------------------------------------------------------------------
 
 
@@ -149,7 +157,7 @@ def _by_name(*specs: type[Any]) -> dict[str, Any]:
 
 
 DECODERS: dict[str, type[DecoderSpec]] = _by_name(
-    Mse, Gaussian, Beta, PerPixel, Shared, Optimal, OptimalPerImage
+    Mse, Gaussian, Beta, PerPixel, Shared, Optimal, OptimalPerImage, Bernoulli
 )
 MODELS: dict[str, type[ModelSpec]] = _by_name(ConvVae, ConvVaeTf, LinearVae)
 

@@ -1,6 +1,7 @@
 """The p(x|z) families: a decoder turns a network's output into a distribution over images."""
 
 from baselines.decoders.base import Decoder, soft_clip
+from baselines.decoders.discrete import BernoulliDecoder
 from baselines.decoders.gaussian import (
     BetaGaussian,
     FixedGaussian,
@@ -12,6 +13,7 @@ from baselines.decoders.gaussian import (
 )
 
 __all__ = [
+    "BernoulliDecoder",
     "BetaGaussian",
     "Decoder",
     "FixedGaussian",
