@@ -35,6 +35,9 @@ SCHEMA = 1
 
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
+Pictures = Literal["means", "sampled", "reconstructions"]
+"""Generated images whose features are compared with real ones: decoder means of prior draws, draws
+from p(x|z) of the same, decoder means of posterior draws."""
 Path_ = tuple[str | int, ...]
 T = TypeVar("T", bound=BaseModel)
 
@@ -77,6 +80,7 @@ class Evaluation(Value):
     samples: Annotated[int, Field(ge=0)] = 10_000
     iwae: Annotated[int, Field(ge=0)] = 64
     features: Features | None = None
+    distances: tuple[Pictures, ...] = ("means", "sampled", "reconstructions")
     batch: Size = 100
     precision: Precision = "float32"
 
@@ -170,6 +174,11 @@ class EvaluationOptions(Value):
     samples: Annotated[int, Field(ge=0)] = 10_000
     iwae: Annotated[int, Field(ge=0)] = 64
     features: str = "auto"
+    distances: Annotated[tuple[Pictures, ...], Field(min_length=1)] = (
+        "means",
+        "sampled",
+        "reconstructions",
+    )
     batch: Size = 100
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
@@ -463,6 +472,7 @@ def expand(
         samples=grid.evaluation.samples,
         iwae=grid.evaluation.iwae,
         features=features if grid.evaluation.samples else None,
+        distances=grid.evaluation.distances if features and grid.evaluation.samples else (),
         batch=grid.evaluation.batch,
         precision=resolve_precision(grid.evaluation.precision, device),
     )
@@ -537,6 +547,7 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
             "iwae": int(objective.removeprefix("iwae_")) if objective.startswith("iwae_") else 0,
             "samples": template.evaluation.samples if distance else 0,
             "features": template.evaluation.features if distance else None,
+            "distances": ("means",) if distance else (),
         }
     )
     return template.model_copy(update={"evaluation": evaluation, "seed": seed})
