@@ -111,7 +111,12 @@ class Run(Value):
     @property
     def id(self) -> str:
         """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
-        return hashlib.sha256(canonical_json(self.identity).encode()).hexdigest()[:16]
+        return _digest(self.identity)
+
+    @property
+    def training_id(self) -> str:
+        """The same of what decides the trained weights: `identity` without the evaluation."""
+        return _digest({key: self.identity[key] for key in self.identity if key != "evaluation"})
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Run":
@@ -123,6 +128,10 @@ class Run(Value):
                 "decoder": DECODERS[fields["decoder"]["name"]](**fields["decoder"]),
             }
         )
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
 # -- a grid ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import filelock
 
 from bench.errors import RequestError
-from bench.files import canonical_json, set_aside, write_json
+from bench.files import canonical_json, set_aside, sha256_file, write_json
 from bench.grid import SCHEMA, Run
 
 if TYPE_CHECKING:
@@ -114,6 +114,23 @@ class Store:
             if search is not None:
                 yield search
 
+    def keep(self, run: Run, weights: Path) -> None:
+        """Note where the weights of `run` are, for runs that differ in their evaluation alone."""
+        content = {"run": run.id, "weights": weights.name, "sha256": sha256_file(weights)}
+        write_checked(self._kept(run), content)
+
+    def trained(self, run: Run) -> Path | None:
+        """The folder of a run that trained what `run` would train, its weights intact; or None."""
+        kept = read_checked(self._kept(run))
+        if kept is None:
+            return None
+        weights = self.runs / kept["run"] / kept["weights"]
+        intact = weights.is_file() and sha256_file(weights) == kept["sha256"]
+        return weights.parent if intact else None
+
+    def _kept(self, run: Run) -> Path:
+        return self.folder / "trained" / f"{run.training_id}.json"
+
     @contextlib.contextmanager
     def claim(self, run: Run) -> Iterator[Path | None]:
         """The run's folder for this process alone, or None while another process holds it.
@@ -158,7 +175,8 @@ def frame(records: Iterable[Record]) -> "pd.DataFrame":
     """Records as a flat pandas frame, one row a record, columns by dotted path.
 
     `run.decoder.name`, `run.seed`, `metrics.neg_log_p`, `cost.seconds`, …; a metric that a record
-    does not have is NaN. Records of another schema raise `ValueError`.
+    does not have is NaN, a setting that is a list is a tuple. Records of another schema raise
+    `ValueError`.
     """
     import pandas as pd
 
@@ -168,4 +186,11 @@ def frame(records: Iterable[Record]) -> "pd.DataFrame":
             raise ValueError(
                 f"record {record['id']} has schema {record['schema']}, this version reads {SCHEMA}"
             )
-    return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["id", "status"])
+    if not rows:
+        return pd.DataFrame(columns=["id", "status"])
+    table = pd.json_normalize(rows)
+    for column in table:
+        if column.startswith("run.") and table[column].map(type).eq(list).any():
+            # A setting that is a list must compare and hash like any other.
+            table[column] = table[column].map(lambda v: tuple(v) if isinstance(v, list) else v)
+    return table

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -55,9 +56,40 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
         decoder = build_decoder(run.decoder)
         torch.manual_seed(stream_seed(run.seed, "initialisation of the model"))
         model = build_model(
-            run.model, channels=channels, resolution=resolution, outputs=decoder.outputs
+            run.model,
+            channels=channels,
+            resolution=resolution,
+            outputs=decoder.outputs,
+            stopped=decoder.stopped_outputs,
         )
     return Vae(model, decoder)
+
+
+WEIGHTS, HISTORY = "weights.safetensors", "history.jsonl"
+STATE = "state."
+"""Before the names of state entries, which share a file with the parameters."""
+
+
+def save(trained: Trained, folder: Path) -> Path:
+    """Write the parameters and the state as safetensors; returns the file."""
+    tensors = {
+        **trained.vae.state_dict(),
+        **{STATE + name: value for name, value in trained.state.items()},
+    }
+    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(contiguous))
+    return folder / WEIGHTS
+
+
+def load(run: Run, folder: Path, images: Tensor) -> Trained:
+    """What a finished training left in `folder`; `images` (N, C, H, W) decide shape and device."""
+    vae = build(run, images.shape[1], images.shape[-1])
+    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    vae.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(STATE)})
+    vae = vae.to(device=images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = {name: tensors[STATE + name].to(images.device) for name in vae.initial_state()}
+    history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
+    return Trained(vae, state, history)
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -151,6 +183,12 @@ def _divergence(terms: Tensor, first_step: int, history: list[Epoch]) -> Diverge
     return Divergence(first_step + step, what, last)
 
 
+def write_history(history: list[Epoch], folder: Path) -> None:
+    """Write `history.jsonl`, a line an epoch."""
+    lines = "".join(json.dumps(line) + "\n" for line in history)
+    write_bytes(folder / HISTORY, lines.encode())
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The whole training state after an epoch, in one file that is whole or absent."""
@@ -171,8 +209,7 @@ class Checkpoint:
             buffer,
         )
         write_bytes(self.path, buffer.getvalue())
-        lines = "".join(json.dumps(line) + "\n" for line in trained.history)
-        write_bytes(self.path.with_name("history.jsonl"), lines.encode())
+        write_history(trained.history, self.path.parent)
 
     def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
         """Load the checkpoint into `trained` and `optimizer`; one that is torn is set aside."""

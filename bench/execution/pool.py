@@ -152,11 +152,18 @@ def _attempt(
         if done(record):
             return "found", record
         try:
-            return "record", worker.execute(
-                task.run, folder, task.selection, lambda line: connection.send(("epoch", line))
+            computed = worker.execute(
+                task.run,
+                folder,
+                task.selection,
+                lambda line: connection.send(("epoch", line)),
+                store.trained(task.run),
             )
         except RequestError as error:
             return "wrong", str(error)
+        if "weights" in computed["artifacts"]:
+            store.keep(task.run, folder / computed["artifacts"]["weights"])
+        return "record", computed
 
 
 def _die_with_parent() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench import data
+from bench import data, training
 from bench.data import Dataset
 from bench.errors import RequestError
 from bench.evaluation import features
@@ -25,7 +25,7 @@ from bench.files import atomic, write_bytes, write_json
 from bench.grid import Run
 from bench.records import DIVERGED, FAILED, Record, new_record, write_checked
 from bench.streams import normal
-from bench.training import Epoch, Trained, train
+from bench.training import Epoch, Trained, load, train, write_history
 
 if TYPE_CHECKING:
     from bench.evaluation.features import Extractor
@@ -79,9 +79,11 @@ class Worker:
         folder: Path,
         selection: dict[str, Any],
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+        weights: Path | None = None,
     ) -> Record:
         """Train and measure `run` in `folder`, write its record last, and return it.
 
+        `weights` is the folder of a run that differs in its evaluation alone, to spare training.
         Whatever goes wrong in a run is that run's record of failure; only a wrong request and an
         interruption go through.
         """
@@ -92,7 +94,7 @@ class Worker:
         record["environment"]["precision"] = run.training.precision
         write_json(folder / "environment.json", record["environment"])
         try:
-            self._measure(run, folder, record, on_epoch)
+            self._measure(run, folder, record, on_epoch, weights)
         except RequestError:
             raise
         except Exception as error:
@@ -110,12 +112,22 @@ class Worker:
         return record
 
     def _measure(
-        self, run: Run, folder: Path, record: Record, on_epoch: Callable[[Epoch], None]
+        self,
+        run: Run,
+        folder: Path,
+        record: Record,
+        on_epoch: Callable[[Epoch], None],
+        weights: Path | None,
     ) -> None:
         # What a wrong request could break comes before the training that it would waste.
         dataset, extractor = self.dataset(run), self.extractor(run)
         start = time.perf_counter()
-        trained = train(run, dataset.train, folder, on_epoch)
+        if weights is None:
+            trained = train(run, dataset.train, folder, on_epoch)
+        else:
+            trained = load(run, weights, dataset.train)
+            write_history(trained.history, folder)
+            record["protocol"]["training"] = {"weights_of": weights.name}
         here = time.perf_counter() - start
         seconds = sum(line["seconds"] for line in trained.history)
         images = run.training.batch * (len(dataset.train) // run.training.batch)
@@ -152,12 +164,7 @@ def finite(metrics: Metrics) -> Metrics:
 
 def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
     """Weights and pictures of a trained run; returns the names of the files by what they are."""
-    import safetensors.torch
-
-    tensors = {**trained.vae.state_dict(), **{f"state.{k}": v for k, v in trained.state.items()}}
-    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(folder / "weights.safetensors", safetensors.torch.save(contiguous))
-
+    path = training.save(trained, folder)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     images = split(dataset, run)[: PICTURES // 2]
     noise_size = trained.vae.model.noise_size
@@ -167,10 +174,10 @@ def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol
     write_picture(folder / "images" / "samples.png", eight_bit(scorer.generate(latents)))
     write_picture(folder / "images" / "reconstructions.png", pairs)
     return {
-        "weights": "weights.safetensors",
+        "weights": path.name,
         "samples": "images/samples.png",
         "reconstructions": "images/reconstructions.png",
-        "history": "history.jsonl",
+        "history": training.HISTORY,
     }
 
 

@@ -72,6 +72,32 @@ def test_a_grid_with_a_search_runs_to_its_end_and_is_found_again(
     assert all(line.seconds for line in lines)
 
 
+def test_another_evaluation_trains_nothing_again(expand: Expand, tmp_path: Path) -> None:
+    """Weights are found by what decided them; damaged ones are trained anew."""
+    first, _ = go(expand(decoders=["shared"]), tmp_path)
+    (source,) = first.records.values()
+    other = expand(decoders=["shared"], evaluation={"samples": 0, "iwae": 3})
+    reused, _ = go(other, tmp_path)
+    (record,) = reused.records.values()
+    assert record["protocol"]["training"] == {"weights_of": source["id"]}
+    assert record["metrics"]["neg_log_p"] == source["metrics"]["neg_log_p"]
+    assert "iwae_3" in record["metrics"]
+    assert record["cost"]["training_seconds"] == source["cost"]["training_seconds"]
+    runs = tmp_path / "small" / "runs"
+    names = "history.jsonl", "weights.safetensors"
+    for name in names:
+        assert (runs / source["id"] / name).read_bytes() == (
+            runs / record["id"] / name
+        ).read_bytes()
+
+    for folder in runs.iterdir():
+        (folder / names[1]).write_bytes((folder / names[1]).read_bytes()[:-4])
+    anew, _ = go(expand(decoders=["shared"], evaluation={"samples": 0, "iwae": 4}), tmp_path)
+    (record,) = anew.records.values()
+    assert "training" not in record["protocol"]
+    assert record["metrics"]["neg_log_p"] == source["metrics"]["neg_log_p"]
+
+
 def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(
     expand: Expand, tmp_path: Path
 ) -> None:
