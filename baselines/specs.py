@@ -25,6 +25,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     implementation: ClassVar[str]
+    source: ClassVar[str | None] = None
+    """sha256 (hex) of the code that brought the implementation, where that is a user's own."""
 
     name: str
 
@@ -90,11 +92,11 @@ class Shared(DecoderSpec):
 
 
 class Optimal(DecoderSpec):
-    """Optimal σ-VAE: Gaussian with σ² = MSE of the batch, the analytic optimum."""
+    """Optimal σ-VAE: Gaussian with σ² = MSE, the analytic optimum, of the axes in `over`."""
 
     implementation = "baselines.decoders.gaussian:OptimalGaussian"
     name: Literal["optimal"] = "optimal"
-    over: Literal["batch", "image"] = "batch"
+    over: Literal["batch", "image", "channel", "pixel"] = "batch"
     stop_gradient: bool = False
     min_log_sigma: FiniteFloat = -6.0
     decay: Decay = 0.9
@@ -119,11 +121,80 @@ class Bernoulli(DecoderSpec):
     link: Literal["sigmoid"] = "sigmoid"
 
 
+class Categorical(DecoderSpec):
+    """A softmax over the 256 levels of every pixel and channel."""
+
+    implementation = "baselines.decoders.discrete:CategoricalDecoder"
+    name: Literal["categorical"] = "categorical"
+    link: Literal["sigmoid"] = "sigmoid"
+
+
+class BitwiseCategorical(DecoderSpec):
+    """The 8 bits of every level, each by a binary classifier."""
+
+    implementation = "baselines.decoders.discrete:BitwiseDecoder"
+    name: Literal["bitwise_categorical"] = "bitwise_categorical"
+    link: Literal["sigmoid"] = "sigmoid"
+
+
+class LogisticMixture(DecoderSpec):
+    """Mixture of discretised logistics of every pixel and channel, its end bins open."""
+
+    implementation = "baselines.decoders.discrete:LogisticMixtureDecoder"
+    name: Literal["logistic_mixture"] = "logistic_mixture"
+    components: Size = 5
+    min_log_scale: FiniteFloat | None = -7.0
+
+
+class StudentT(DecoderSpec):
+    """Student-t: location, scale and degrees of freedom of every pixel and channel."""
+
+    implementation = "baselines.decoders.student:StudentTDecoder"
+    name: Literal["student_t"] = "student_t"
+    min_log_scale: FiniteFloat | None = -6.0
+    max_log_scale: FiniteFloat | None = None
+    min_df: Annotated[FiniteFloat, Field(gt=2)] = 2.1
+
+
+class BetaSigma(DecoderSpec):
+    """Beta-Sigma VAE: Gaussian with σ² = MSE and, apart from it, a rate weighted by β."""
+
+    implementation = "baselines.decoders.remedies:BetaSigmaGaussian"
+    name: Literal["beta_sigma"] = "beta_sigma"
+    beta: Positive
+    over: Literal["batch", "image", "channel", "pixel"] = "batch"
+    stop_gradient: bool = False
+    min_log_sigma: FiniteFloat = -6.0
+    decay: Decay = 0.9
+
+
+class BetaNll(DecoderSpec):
+    """β-NLL: Gaussian, ln σ per pixel, its likelihood weighted by σ^(2·exponent)."""
+
+    implementation = "baselines.decoders.remedies:BetaNllGaussian"
+    name: Literal["beta_nll"] = "beta_nll"
+    exponent: Annotated[FiniteFloat, Field(ge=0, le=1)] = 0.5
+    min_log_sigma: FiniteFloat | None = -6.0
+    max_log_sigma: FiniteFloat | None = None
+
+
+class Faithful(DecoderSpec):
+    """Faithful: Gaussian, ln σ per pixel, the mean trained by the plain squared error."""
+
+    implementation = "baselines.decoders.remedies:FaithfulGaussian"
+    name: Literal["faithful"] = "faithful"
+    min_log_sigma: FiniteFloat | None = -6.0
+    max_log_sigma: FiniteFloat | None = None
+
+
 # -- models ------------------------------------------------------------------------------------
 
 
 class ModelSpec(Spec):
     """A network family; channels and resolution come from the data."""
+
+    takes_stopped: ClassVar[bool] = True
+    """Whether the constructor takes `stopped`; a user's own may leave that out."""
 
     latent: Size = 20
 
@@ -157,7 +228,21 @@ def _by_name(*specs: type[Any]) -> dict[str, Any]:
 
 
 DECODERS: dict[str, type[DecoderSpec]] = _by_name(
-    Mse, Gaussian, Beta, PerPixel, Shared, Optimal, OptimalPerImage, Bernoulli
+    Mse,
+    Gaussian,
+    Beta,
+    PerPixel,
+    Shared,
+    Optimal,
+    OptimalPerImage,
+    Bernoulli,
+    Categorical,
+    BitwiseCategorical,
+    LogisticMixture,
+    StudentT,
+    BetaSigma,
+    BetaNll,
+    Faithful,
 )
 MODELS: dict[str, type[ModelSpec]] = _by_name(ConvVae, ConvVaeTf, LinearVae)
 
@@ -173,12 +258,19 @@ def build_decoder(spec: DecoderSpec) -> Decoder:
     return decoder
 
 
-def build_model(spec: ModelSpec, *, channels: int, resolution: int, outputs: int) -> Model:
+def build_model(
+    spec: ModelSpec, *, channels: int, resolution: int, outputs: int, stopped: int = 0
+) -> Model:
     """The model that `spec` describes for images (channels, resolution, resolution).
 
-    `outputs` is the number of network outputs per data channel, which the decoder asks for.
+    `outputs` is the number of network outputs per data channel, which the decoder asks for; the
+    last `stopped` of them see features whose gradient is stopped.
     """
     model: Model = _implementation(spec)(
-        channels=channels, resolution=resolution, outputs=outputs, **spec.options
+        channels=channels,
+        resolution=resolution,
+        outputs=outputs,
+        **({"stopped": stopped} if spec.takes_stopped else {}),
+        **spec.options,
     )
     return model

@@ -33,12 +33,17 @@ class Vae(nn.Module):
         self.decoder = decoder
 
     def initial_state(self) -> State:
-        return {**self.model.initial_state(), **self.decoder.initial_state()}
+        """All state before the first batch, on the CPU."""
+        decoder = self.decoder.initial_state(self.model.image_shape)
+        return {**self.model.initial_state(), **decoder}
 
     def forward(
         self, images: Tensor, noise: Tensor, state: State, precision: torch.dtype
     ) -> tuple[Terms, State]:
         """The negative ELBO of a training batch, summed over dimensions, averaged over images.
+
+        The loss has this value for every decoder; its gradient is that of the decoder's
+        surrogate where it has one.
 
         Arguments:
             images: (B, C, H, W) in [0, 1], float32.
@@ -53,9 +58,14 @@ class Vae(nn.Module):
         distortion = -distribution.log_prob(images).mean()
         rate = draw.rate.mean()
         decoder_state = self.decoder.update(distribution, images, state)
+        loss = distortion + rate
+        surrogate = self.decoder.surrogate(distribution, images, draw.rate)
+        if surrogate is not None:
+            descended = surrogate.mean()
+            loss = loss.detach() + (descended - descended.detach())
         with torch.no_grad():
-            sigma = distribution.variance.mean().sqrt()
-        terms = Terms(distortion + rate, distortion.detach(), rate.detach(), sigma)
+            sigma = self.decoder.sigma(distribution)
+        terms = Terms(loss, distortion.detach(), rate.detach(), sigma)
         return terms, {**state, **encoder_state, **draw.state, **decoder_state}
 
 

@@ -18,19 +18,27 @@ class Decoder(nn.Module):
 
     Class attributes:
         outputs: network output channels that the decoder needs per data channel.
+        stopped_outputs: the last so many of them see features whose gradient is stopped.
         is_likelihood: False where the training loss is no likelihood of the data, so that no
             log-likelihood may be reported.
+        is_discrete: True where `log_prob` is the probability of an 8-bit image, which does not
+            compare with the densities of other decoders.
     """
 
     outputs: int = 1
+    stopped_outputs: int = 0
     is_likelihood: bool = True
+    is_discrete: bool = False
 
     def __init__(self, *, link: Link) -> None:
         super().__init__()
         self.link = link
 
-    def initial_state(self) -> State:
-        """What the decoder remembers of training (a running variance), before the first batch."""
+    def initial_state(self, image_shape: tuple[int, int, int]) -> State:
+        """What the decoder remembers of training (a running variance), before the first batch.
+
+        `image_shape` is (C, H, W).
+        """
         return {}
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
@@ -49,6 +57,25 @@ class Decoder(nn.Module):
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
         """The entries of `state` that this training batch changes; never written in place."""
         return {}
+
+    def surrogate(self, distribution: Distribution, target: Tensor, rate: Tensor) -> Tensor | None:
+        """What training descends instead of the negative ELBO, whose value it still reports.
+
+        Arguments:
+            distribution: what `forward` returned for `target`, (B, C, H, W) in [0, 1].
+            rate: KL(q(z|x) || p(z)) in nats, (B,).
+
+        Returns:
+            (B,) nats of which only the gradient is used, or None to descend the negative ELBO.
+        """
+        return None
+
+    def sigma(self, distribution: Distribution) -> Tensor:
+        """The root mean variance of p(x|z), a scalar of the training curve, read at every step.
+
+        A family whose variance is a pass over all it predicts returns something cheaper.
+        """
+        return distribution.variance.mean().sqrt()
 
     def learning_rates(self) -> dict[str, float]:
         """Factors on the learning rate by parameter name, where they differ from 1."""

@@ -10,6 +10,8 @@ from torch.distributions import Distribution, Independent, Normal
 from baselines.decoders.base import Decoder, Link, log_sigma_of_beta, soft_clip
 from baselines.state import State, new_average, read_average, update_average
 
+Over = Literal["batch", "image", "channel", "pixel"]
+
 
 def gaussian(mean: Tensor, log_sigma: Tensor) -> Distribution:
     """N(mean, σ²) over images (C, H, W), σ broadcast; λ = ln σ stays float32 until the end."""
@@ -54,7 +56,7 @@ class MeanReducedMse(Decoder):
 
     is_likelihood = False
 
-    def initial_state(self) -> State:
+    def initial_state(self, image_shape: tuple[int, int, int]) -> State:
         return new_average("decoder.log_sigma")
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
@@ -116,8 +118,10 @@ class OptimalGaussian(Decoder):
     """N(μ(z), σ*² I) with σ*² = MSE, the maximum-likelihood variance (paper, Eq. 5).
 
     The paper prints σ* = MSE; its author confirmed that the variance is meant. In training σ*²
-    is the batch's (or each image's) own; a scored σ is the running average over training, so
-    the σ that scores an image never saw it. The gradient flows through σ* unless stopped.
+    is the batch's own: one number, or one an image, a channel, or a pixel of each channel
+    (`over`; the author advises against the last). A scored σ is the running average over
+    training, so the σ that scores an image never saw it; that of `image` is one number. The
+    gradient flows through σ* unless stopped.
 
     σ* has a hard floor, exp(min_log_sigma): the soft clip that a learned σ absorbs would make an
     analytic one too large, by 5 % at σ = 0.05. The average forgets fast (`decay`): while the MSE
@@ -129,18 +133,20 @@ class OptimalGaussian(Decoder):
         *,
         link: Link,
         min_log_sigma: float,
-        over: Literal["batch", "image"],
+        over: Over,
         stop_gradient: bool,
         decay: float,
     ) -> None:
         super().__init__(link=link)
         self.min_variance = math.exp(2 * min_log_sigma)
-        self.per_image = over == "image"
+        self.over = over
         self.stop_gradient = stop_gradient
         self.decay = decay
 
-    def initial_state(self) -> State:
-        return new_average("decoder.variance")
+    def initial_state(self, image_shape: tuple[int, int, int]) -> State:
+        channels, height, width = image_shape
+        shape = {"channel": (channels, 1, 1), "pixel": (channels, height, width)}
+        return new_average("decoder.variance", *shape.get(self.over, ()))
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
         mean = self.mean(output)
@@ -149,12 +155,23 @@ class OptimalGaussian(Decoder):
         else:
             error = (target - mean).square()
             variance = (
-                error.mean(dim=(-3, -2, -1), keepdim=True) if self.per_image else error.mean()
+                error.mean(dim=(-3, -2, -1), keepdim=True)
+                if self.over == "image"
+                else self._shared_variance(error)
             )
             if self.stop_gradient:
                 variance = variance.detach()
         return gaussian(mean, 0.5 * variance.clamp_min(self.min_variance).log())
 
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
-        mse = (target - distribution.mean).square().mean()
-        return update_average(state, "decoder.variance", mse, self.decay)
+        variance = self._shared_variance((target - distribution.mean).square())
+        return update_average(state, "decoder.variance", variance, self.decay)
+
+    def _shared_variance(self, error: Tensor) -> Tensor:
+        """The mean squared error over all that shares one σ across images, as `state` has it."""
+        images = tuple(range(error.dim() - 3))
+        if self.over == "pixel":
+            return error.mean(dim=images)
+        if self.over == "channel":
+            return error.mean(dim=(*images, -2, -1), keepdim=True).reshape(-1, 1, 1)
+        return error.mean()

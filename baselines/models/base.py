@@ -33,8 +33,13 @@ class Model(nn.Module):
     All randomness comes in as `noise`, standard normal numbers (B, noise_size): no module draws
     its own, so that a step can be repeated, captured and vectorised. Nothing is written in
     `forward`: what training changes besides parameters is returned as state.
+
+    Attributes:
+        image_shape: (C, H, W) of the data.
+        noise_size: standard normal numbers that one draw consumes.
     """
 
+    image_shape: tuple[int, int, int]
     noise_size: int
 
     def initial_state(self) -> State:
@@ -85,3 +90,15 @@ def full_precision(module: nn.Module, value: Tensor) -> Tensor:
     with torch.autocast(value.device.type, enabled=False):
         result: Tensor = module(value.float())
     return result
+
+
+def read_out(output: nn.Module, stopped: nn.Module | None, features: Tensor) -> Tensor:
+    """Raw decoder output in float32, from features that the first layer alone may move.
+
+    The outputs of `stopped` stand last along dimension 1 and send no gradient to `features`
+    (Stirn et al. 2023).
+    """
+    result = full_precision(output, features)
+    if stopped is None:
+        return result
+    return torch.cat([result, full_precision(stopped, features.detach())], dim=1)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.models.base import Context, GaussianLatentModel, full_precision
+from baselines.models.base import Context, GaussianLatentModel, full_precision, read_out
 from baselines.state import State, new_average, read_average, update_average
 
 
@@ -21,10 +21,18 @@ class ConvVae(GaussianLatentModel):
     """
 
     def __init__(
-        self, *, channels: int, resolution: int, outputs: int, width: int, latent: int
+        self,
+        *,
+        channels: int,
+        resolution: int,
+        outputs: int,
+        stopped: int,
+        width: int,
+        latent: int,
     ) -> None:
         super().__init__()
         f, side = width, _quarter(resolution)
+        self.image_shape = (channels, resolution, resolution)
         self.noise_size = latent
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, f, 3, stride=1, padding=1),
@@ -45,14 +53,19 @@ class ConvVae(GaussianLatentModel):
             nn.ConvTranspose2d(2 * f, f, 6, stride=2, padding=2),
             nn.ReLU(),
         )
-        self.output = nn.ConvTranspose2d(f, outputs * channels, 5, stride=1, padding=2)
+
+        def last(outputs: int) -> nn.Module:
+            return nn.ConvTranspose2d(f, outputs * channels, 5, stride=1, padding=2)
+
+        self.output = last(outputs - stopped)
+        self.stopped = last(stopped) if stopped else None
 
     def encode(self, images: Tensor, state: State, *, training: bool) -> tuple[Context, State]:
         mean, log_variance = full_precision(self.head, self.encoder(images)).chunk(2, dim=-1)
         return (mean, log_variance), {}
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
-        return full_precision(self.output, self.decoder(latent)), {}
+        return read_out(self.output, self.stopped, self.decoder(latent)), {}
 
 
 class BatchNorm(nn.Module):
@@ -107,12 +120,14 @@ class ConvVaeTf(GaussianLatentModel):
         channels: int,
         resolution: int,
         outputs: int,
+        stopped: int,
         width: int,
         latent: int,
         decay: float,
     ) -> None:
         super().__init__()
         f, side = width, _quarter(resolution)
+        self.image_shape = (channels, resolution, resolution)
         self.noise_size = latent
         self.conv1 = nn.Conv2d(channels, f, 5, stride=2, padding=2, bias=False)
         self.norm1 = BatchNorm("encoder.norm1", f, decay)
@@ -126,9 +141,14 @@ class ConvVaeTf(GaussianLatentModel):
             2 * f, f, 5, stride=2, padding=2, output_padding=1, bias=False
         )
         self.norm3 = BatchNorm("decoder.norm", f, decay)
-        self.output = nn.ConvTranspose2d(
-            f, outputs * channels, 5, stride=2, padding=2, output_padding=1
-        )
+
+        def last(outputs: int) -> nn.Module:
+            return nn.ConvTranspose2d(
+                f, outputs * channels, 5, stride=2, padding=2, output_padding=1
+            )
+
+        self.output = last(outputs - stopped)
+        self.stopped = last(stopped) if stopped else None
 
     def initial_state(self) -> State:
         return {
@@ -147,4 +167,4 @@ class ConvVaeTf(GaussianLatentModel):
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
         value, changed = self.norm3(self.deconv(self.latent(latent)), state, training=training)
-        return 2 * full_precision(self.output, F.relu(value)), changed
+        return 2 * read_out(self.output, self.stopped, F.relu(value)), changed

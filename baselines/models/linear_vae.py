@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from baselines.models.base import Context, GaussianLatentModel, full_precision
+from baselines.models.base import Context, GaussianLatentModel, full_precision, read_out
 from baselines.state import State
 
 
@@ -17,19 +17,28 @@ class LinearVae(GaussianLatentModel):
     in the family, so its bound can be tight.
     """
 
-    def __init__(self, *, channels: int, resolution: int, outputs: int, latent: int) -> None:
+    def __init__(
+        self, *, channels: int, resolution: int, outputs: int, stopped: int, latent: int
+    ) -> None:
         super().__init__()
         size = channels * resolution * resolution
         self.noise_size = latent
         self.head = nn.Linear(size, latent)
         self.log_variance = nn.Parameter(torch.zeros(latent))
-        self.output = nn.Linear(latent, outputs * size)
-        self.shape = (outputs * channels, resolution, resolution)
-        nn.init.normal_(self.output.weight, std=1 / math.sqrt(size))
+        self.image_shape = (channels, resolution, resolution)
+
+        def last(outputs: int) -> nn.Module:
+            layer = nn.Linear(latent, outputs * size)
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(size))
+            return layer
+
+        self.output = last(outputs - stopped)
+        self.stopped = last(stopped) if stopped else None
 
     def encode(self, images: Tensor, state: State, *, training: bool) -> tuple[Context, State]:
         mean = full_precision(self.head, images.flatten(1))
         return (mean, self.log_variance.expand_as(mean)), {}
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
-        return full_precision(self.output, latent).unflatten(-1, self.shape), {}
+        output = read_out(self.output, self.stopped, latent)
+        return output.unflatten(1, (-1, *self.image_shape[1:])), {}

@@ -5,11 +5,12 @@ import itertools
 import pytest
 import torch
 
+from baselines.distributions import EightBit, log_mass, pit
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae, step_terms
 
 BATCH = 6
-REQUIRED = {"beta": {"beta": 0.1}}
+REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
 SMALL = {"conv_vae": {"width": 4}, "conv_vae_tf": {"width": 4}, "linear_vae": {}}
 
 pairs = pytest.mark.parametrize(
@@ -21,13 +22,19 @@ def make(decoder: str, model: str, channels: int, resolution: int = 28) -> Vae:
     torch.manual_seed(0)
     head = build_decoder(DECODERS[decoder](**REQUIRED.get(decoder, {})))
     spec = MODELS[model](latent=5, **SMALL[model])
-    body = build_model(spec, channels=channels, resolution=resolution, outputs=head.outputs)
+    body = build_model(
+        spec,
+        channels=channels,
+        resolution=resolution,
+        outputs=head.outputs,
+        stopped=head.stopped_outputs,
+    )
     return Vae(body, head)
 
 
 def batch(vae: Vae, channels: int, resolution: int = 28) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
-    images = torch.rand(BATCH, channels, resolution, resolution)
+    images = torch.rand(BATCH, channels, resolution, resolution).mul(255).round() / 255
     return images, torch.randn(BATCH, vae.model.noise_size)
 
 
@@ -82,15 +89,69 @@ def test_scoring_is_finite_and_in_range(decoder: str, model: str, channels: int)
     _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     with torch.no_grad():
         distribution = vae.decoder(vae.model.generate(noise, state), state)
-        assert distribution.mean.shape == images.shape
-        assert (distribution.mean >= 0).all()
-        assert (distribution.mean <= 1).all()
-        assert distribution.sample().shape == images.shape
+        mean, sample = distribution.mean, distribution.sample()
         log_prob = distribution.log_prob(images)
+        assert (distribution.variance > 0).all()
+        assert vae.decoder.sigma(distribution).shape == ()
+    assert mean.shape == sample.shape == images.shape
+    assert ((mean >= 0) & (mean <= 1)).all()
+    assert sample.isfinite().all()
     assert log_prob.shape == (BATCH,)
     assert log_prob.isfinite().all()
-    if decoder != "mse":  # its σ² is B·D/2: samples are noise, as its objective says
-        assert (distribution.variance > 0).all()
+    assert vae.decoder.is_discrete == isinstance(distribution, EightBit)
+    if vae.decoder.is_discrete:
+        level = sample * 255
+        assert ((sample >= 0) & (sample <= 1)).all()
+        torch.testing.assert_close(level, level.round(), rtol=0, atol=1e-4)
+
+
+@pairs
+def test_scoring_repeats_training(decoder: str, model: str, channels: int) -> None:
+    """After one batch all running averages are that batch's, so scoring it sees no difference.
+
+    The one documented exception: σ of each image is known in training alone.
+    """
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    initial = vae.initial_state()
+    terms, state = step_terms(vae, dict(vae.named_parameters()), initial, images, noise)
+    with torch.no_grad():
+        context, _ = vae.model.encode(images, state, training=False)
+        draw = vae.model.draw(context, noise, state, training=False)
+        scored = vae.decoder(draw.output, state)
+        loss = (draw.rate - scored.log_prob(images)).mean()
+    if decoder == "optimal_per_image":
+        assert loss > terms.loss
+    else:
+        torch.testing.assert_close(loss, terms.loss.detach(), rtol=1e-4, atol=1e-2)
+
+
+@pairs
+def test_every_likelihood_is_a_probability_of_levels(
+    decoder: str, model: str, channels: int
+) -> None:
+    """All but the cross-entropy, which has no probability of an intensity and says so."""
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae, channels)
+    _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    with torch.no_grad():
+        output = vae.model.generate(noise[:1], state)[..., ::7, ::7]
+        distribution = vae.decoder(output, state)
+        one = images[:1, :, ::7, ::7]
+        if decoder == "bernoulli":
+            with pytest.raises(NotImplementedError):
+                log_mass(distribution, one)
+            return
+        levels = torch.arange(256) / 255
+        table = torch.stack([log_mass(distribution, level.expand_as(one)) for level in levels])
+        place = pit(distribution, one, torch.rand_like(one))
+        own = log_mass(distribution, one)
+    assert own.dtype == place.dtype == torch.float64
+    assert own.shape == place.shape == one.shape
+    torch.testing.assert_close(table.exp().sum(0), torch.ones_like(own), rtol=0, atol=1e-6)
+    assert ((place >= 0) & (place <= 1)).all()
+    if vae.decoder.is_discrete:
+        torch.testing.assert_close(own.sum((1, 2, 3)).float(), distribution.log_prob(one))
 
 
 @pairs
@@ -125,6 +186,22 @@ def test_weights_and_state_survive_saving(
     assert torch.equal(one.log_prob(images), two.log_prob(images))
 
 
+@pytest.mark.parametrize(
+    ("over", "shape"),
+    [("batch", ()), ("image", ()), ("channel", (3, 1, 1)), ("pixel", (3, 28, 28))],
+)
+def test_a_running_variance_has_the_axes_that_images_share(
+    over: str, shape: tuple[int, ...]
+) -> None:
+    head = build_decoder(DECODERS["optimal"](over=over))
+    body = build_model(MODELS["linear_vae"](latent=5), channels=3, resolution=28, outputs=1)
+    vae = Vae(body, head)
+    images, noise = batch(vae, 3)
+    state = vae.initial_state()
+    _, after = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    assert state["decoder.variance"].shape == after["decoder.variance"].shape == shape
+
+
 @pytest.mark.parametrize("resolution", [28, 32, 64])
 @pytest.mark.parametrize("model", list(MODELS))
 def test_every_resolution(model: str, resolution: int) -> None:
@@ -156,6 +233,8 @@ def test_specs_and_constructors_agree() -> None:
 
     for spec in [*DECODERS.values(), *MODELS.values()]:
         signature = inspect.signature(_implementation(spec))
-        given = {"channels", "resolution", "outputs"} if spec in MODELS.values() else set()
+        given = (
+            {"channels", "resolution", "outputs", "stopped"} if spec in MODELS.values() else set()
+        )
         assert set(signature.parameters) - given == set(spec.model_fields) - {"name"}
         assert all(p.default is p.empty for p in signature.parameters.values())

@@ -19,6 +19,7 @@ from baselines.decoders import (
 from baselines.state import new_average, read_average, update_average
 
 SVHN = (3, 28, 28)
+IMAGE = (1, 6, 6)
 
 
 def optimal(**options: object) -> OptimalGaussian:
@@ -65,7 +66,7 @@ def test_mse_is_the_releases_mean_reduced_loss() -> None:
     decoder = MeanReducedMse(link="sigmoid")
     rate = 0.5 * code.square().sum(-1)
     ours = torch.autograd.grad(
-        -decoder(output, decoder.initial_state(), image).log_prob(image).mean() + rate.mean(),
+        -decoder(output, decoder.initial_state(IMAGE), image).log_prob(image).mean() + rate.mean(),
         [output, code],
     )
     theirs = torch.autograd.grad(
@@ -79,7 +80,7 @@ def test_optimal_sigma_is_the_best_of_all() -> None:
     torch.manual_seed(0)
     mean, image = torch.rand(16, *SVHN), torch.rand(16, *SVHN)
     decoder = optimal()
-    best = decoder(mean, decoder.initial_state(), image).log_prob(image).sum()
+    best = decoder(mean, decoder.initial_state(IMAGE), image).log_prob(image).sum()
     rmse = F.mse_loss(mean, image).sqrt().item()
     for factor in (0.9, 0.99, 1.01, 1.1):
         fixed = BetaGaussian(link="identity", beta=2 * (rmse * factor) ** 2)
@@ -92,7 +93,7 @@ def test_optimal_sigma_is_the_best_of_all() -> None:
 def test_optimal_loss_is_half_d_log_mse(over: str) -> None:
     mean, image = torch.rand(8, 1, 6, 6), torch.rand(8, 1, 6, 6)
     decoder = optimal(over=over)
-    nll = -decoder(mean, decoder.initial_state(), image).log_prob(image)
+    nll = -decoder(mean, decoder.initial_state(IMAGE), image).log_prob(image)
     error = (mean - image).square()
     mse = error.mean() if over == "batch" else error.mean(dim=(1, 2, 3))
     expected = 18 * (mse.log() + math.log(2 * math.pi) + 1)
@@ -107,15 +108,50 @@ def test_stopping_the_gradient_changes_nothing(over: str) -> None:
     for stop in (False, True):
         output = torch.full((8, 1, 6, 6), 0.3, requires_grad=True)
         decoder = optimal(over=over, stop_gradient=stop)
-        loss = -decoder(output, decoder.initial_state(), image).log_prob(image).sum()
+        loss = -decoder(output, decoder.initial_state(IMAGE), image).log_prob(image).sum()
         gradients += torch.autograd.grad(loss, output)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("over", "axes"),
+    [("batch", (0, 1, 2, 3)), ("image", (1, 2, 3)), ("channel", (0, 2, 3)), ("pixel", (0,))],
+)
+def test_the_axes_of_the_mean_are_the_option(over: str, axes: tuple[int, ...]) -> None:
+    """σ² over an axis is the maximum-likelihood fit of all that it spans: torch's own variance."""
+    torch.manual_seed(0)
+    scale = torch.rand(7, 3, 6, 6) + 0.1
+    image = 0.5 + scale * torch.randn(7, 3, 6, 6)
+    # With the sample mean as μ the squared errors' mean is the sample variance.
+    mean = image.mean(dim=axes, keepdim=True).expand_as(image)
+    decoder = optimal(over=over)
+    state = decoder.initial_state((3, 6, 6))
+    distribution = decoder(mean, state, image)
+    expected = image.var(dim=axes, correction=0, keepdim=True).expand_as(image)
+    torch.testing.assert_close(distribution.variance, expected)
+    state |= decoder.update(distribution, image, state)
+    scored = decoder(mean, state).variance
+    if over == "image":
+        torch.testing.assert_close(scored, expected.mean().expand_as(image))
+    else:
+        torch.testing.assert_close(scored, expected)
+
+
+def test_a_finer_sigma_never_fits_worse() -> None:
+    torch.manual_seed(0)
+    mean, image = torch.rand(16, *SVHN), torch.rand(16, *SVHN)
+    fits = {}
+    for over in ("batch", "channel", "pixel", "image"):
+        decoder = optimal(over=over)
+        fits[over] = decoder(mean, decoder.initial_state(SVHN), image).log_prob(image).sum()
+    assert fits["batch"] < fits["channel"] < fits["pixel"]
+    assert fits["batch"] < fits["image"]
 
 
 def test_a_scored_sigma_comes_from_training_alone() -> None:
     """Scoring does not look at the images: the σ is the running average, whatever is scored."""
     decoder = optimal(decay=0.9)
-    state = decoder.initial_state()
+    state = decoder.initial_state(IMAGE)
     mean = torch.full((4, 1, 6, 6), 0.5)
     for _ in range(3):
         target = mean + 0.2
@@ -127,7 +163,7 @@ def test_a_scored_sigma_comes_from_training_alone() -> None:
 def test_a_perfect_fit_stops_at_the_floor() -> None:
     decoder = optimal(min_log_sigma=-4.0)
     image = torch.rand(2, 1, 6, 6)
-    distribution = decoder(image, decoder.initial_state(), image)
+    distribution = decoder(image, decoder.initial_state(IMAGE), image)
     torch.testing.assert_close(distribution.variance, torch.full_like(image, math.exp(-8)))
 
 

@@ -43,7 +43,9 @@ def test_batch_norm_is_torchs_with_returned_statistics() -> None:
 def test_the_tensorflow_models_output_is_its_tanh() -> None:
     """sigmoid of our doubled output is (tanh + 1) / 2 of the release's last layer."""
     torch.manual_seed(0)
-    model = ConvVaeTf(channels=1, resolution=28, outputs=1, width=4, latent=5, decay=0.99)
+    model = ConvVaeTf(
+        channels=1, resolution=28, outputs=1, stopped=0, width=4, latent=5, decay=0.99
+    )
     state = model.initial_state()
     images = torch.rand(6, 1, 28, 28)
     context, changed = model.encode(images, state, training=True)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,32 @@ def test_an_infinite_learning_rate_diverges_and_does_not_crash(
     assert divergence is not None
     assert divergence.step >= 1
     assert "loss" in divergence.last
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_constant_pixels_end_an_unclipped_variance_with_a_reason(
+    expand: Callable[..., list[Row]], tmp_path: Path, seed: int
+) -> None:
+    """The likelihood of a pixel that never changes has no bound; the soft clip is one."""
+    rng = np.random.default_rng(0)
+    framed = np.zeros((300, 28, 28), np.uint8)
+    framed[:, 8:20, 8:20] = rng.integers(0, 256, (300, 12, 12))
+    path = tmp_path / "framed.npz"
+    np.savez(path, images=framed)
+    rows = expand(
+        datasets=[f"npz:{path}"],
+        decoders=[{"name": "per_pixel", "min_log_sigma": None}, "per_pixel"],
+        models=[{"name": "linear_vae", "latent": 3}],
+        training={"epochs": 10, "batch": 70, "lr": 0.1},
+        seeds=[seed],
+    )
+    images = data.load(f"npz:{path}").train
+    unclipped, clipped = (train(row.runs[0], images, tmp_path / row.runs[0].id) for row in rows)
+    assert unclipped.divergence is not None
+    assert unclipped.divergence.what == "distortion"
+    assert unclipped.divergence.step > 0
+    assert clipped.divergence is None
+    assert len(clipped.history) == 10
 
 
 def test_decoders_of_one_seed_share_initial_model_weights(
