@@ -1,6 +1,8 @@
 """Random numbers by name: every consumer has its own stream, fixed by (seed, name, index)."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
@@ -23,3 +25,20 @@ def normal(
 ) -> torch.Tensor:
     """Standard normal numbers from the start of the named stream."""
     return torch.randn(shape, generator=generator(seed, name, index, device=device), device=device)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, name: str, index: int = 0, *, device: torch.device | str) -> Iterator[None]:
+    """Put torch's global generators at the start of the named stream, and back afterwards.
+
+    For what takes no generator of its own, as `Distribution.sample`; those of the CPU and of
+    `device` alone are touched.
+    """
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        chosen = stream_seed(seed, name, index)
+        torch.default_generator.manual_seed(chosen)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(chosen)
+        yield

@@ -1,29 +1,59 @@
-"""All measures of one run: a flat dict of numbers, and the protocol that they were taken under."""
+"""All measures of one run: numbers by name, the protocol that they were taken under, and curves."""
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from baselines.models import GaussianLatentModel
 from bench.data import Dataset
+from bench.evaluation.calibration import (
+    MIN_VARIANCE,
+    calibration,
+    pit_counts,
+    z_moments,
+    z_variance,
+)
+from bench.evaluation.distances import distances
 from bench.evaluation.features import Extractor
-from bench.evaluation.fid import Moments, frechet_distance, moments, real_moments
+from bench.evaluation.importance import BLOCK, importance_weighted
+from bench.evaluation.information import ACTIVE, active_units, encoding, information
 from bench.evaluation.likelihood import (
-    BLOCK,
-    Scorer,
+    distortion,
+    eight_bit_distortion,
     fitted_sigma,
     gaussian_distortion,
-    importance_weighted,
     mean_and_error,
-    score,
+    mean_variance,
+    rate,
+    squared_error,
 )
+from bench.evaluation.scorer import POSTERIOR, Measure, Scorer, score
 from bench.grid import Run
-from bench.streams import normal
+from bench.streams import generator, normal
 from bench.training import Trained
 
 Metrics = dict[str, float]
 Protocol = dict[str, Any]
+Curves = dict[str, Any]
+
+NO_LIKELIHOOD = "its training loss is no likelihood of the data"
+NO_CELLS = "single values of p(x|z) have no cumulative distribution"
+NO_LATENT = "the model has no single Gaussian latent"
+
+
+class Evaluated(NamedTuple):
+    """A run's measures: flat numbers, how each was taken, and the curves behind some of them.
+
+    `curves` holds `coverage`, `nominal` and `observed` of central intervals, and `pit`, the
+    histogram of PIT values as 20 densities; both are absent where calibration is.
+    """
+
+    metrics: Metrics
+    protocol: Protocol
+    curves: Curves
 
 
 def split(dataset: Dataset, run: Run) -> Tensor:
@@ -34,112 +64,190 @@ def split(dataset: Dataset, run: Run) -> Tensor:
 
 def evaluate(
     run: Run, trained: Trained, dataset: Dataset, extractor: Extractor | None
-) -> tuple[Metrics, Protocol]:
-    """Measure a trained run on its split; a measure that its decoder does not have is absent.
+) -> Evaluated:
+    """Measure a trained run on its split; what its decoder or model does not have is absent.
 
     Arguments:
         dataset: 8-bit images on the device of the model.
         extractor: the feature network of the run's protocol, or None where it has none.
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
-    metrics, protocol = likelihood(run, scorer, dataset)
+    images = split(dataset, run)
+    scores = score(scorer, images, run.seed, POSTERIOR, _measures(run, scorer, images))
+    metrics, protocol = _likelihood(run, scorer, dataset, scores)
+    carried, how = _information(run, images.device, scores)
+    metrics |= carried
+    protocol |= how
+    covered, how, curves = _calibration(run, scorer, scores)
+    metrics |= covered
+    protocol |= how
     if extractor is not None and run.evaluation.features is not None:
-        distance, how = distances(run, scorer, dataset, extractor)
+        distance, how = distances(run, scorer, images, extractor)
         metrics |= distance
         protocol |= how
-    return metrics, protocol
+    return Evaluated(metrics, protocol, curves)
 
 
-def likelihood(run: Run, scorer: Scorer, dataset: Dataset) -> tuple[Metrics, Protocol]:
-    """`neg_log_p` and its parts, the refitted σ, and the importance-weighted bound."""
+def _measures(run: Run, scorer: Scorer, images: Tensor) -> dict[str, Measure]:
+    """What the pass over the scored images keeps of each."""
+    measures: dict[str, Measure] = {
+        "rate": rate,
+        "squared_error": squared_error,
+        "variance": mean_variance,
+    }
+    if isinstance(scorer.vae.model, GaussianLatentModel):
+        measures["encoding"] = encoding
+    if scorer.vae.decoder.is_likelihood:
+        measures["distortion"] = distortion
+    if scorer.vae.decoder.is_likelihood and _has_cells(scorer, images[:1]):
+        measures |= {
+            "eight_bit_distortion": eight_bit_distortion,
+            "pit": partial(pit_counts, generator=generator(run.seed, "randomised PIT")),
+            "z": z_moments,
+        }
+    return measures
+
+
+@torch.inference_mode()
+def _has_cells(scorer: Scorer, image: Tensor) -> bool:
+    """Whether p(x|z) gives single 8-bit values a probability; a user's own may not."""
+    noise = torch.zeros(1, scorer.vae.model.noise_size, device=image.device)
+    try:
+        eight_bit_distortion(scorer.posterior(image, noise))
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def _likelihood(
+    run: Run, scorer: Scorer, dataset: Dataset, scores: dict[str, Tensor]
+) -> tuple[Metrics, Protocol]:
+    """`neg_log_p` and its parts, bits per dimension, the refitted σ, and the weighted bound."""
     images = split(dataset, run)
     dimensions = images[0].numel()
-    scores = score(scorer, images, run.seed, "posterior draw")
-    training = score(scorer, dataset.train, run.seed, "posterior draw for training data")
-    refitted = fitted_sigma(training, dimensions)
-    variance = scores.variance.mean().item()
-
-    metrics: Metrics = {}
-    metrics["rate"], metrics["rate_se"] = mean_and_error(scores.rate)
-    metrics["mse"], metrics["mse_se"] = mean_and_error(scores.squared_error / dimensions)
+    training = score(
+        scorer,
+        dataset.train,
+        run.seed,
+        "posterior draw for training data",
+        {"squared_error": squared_error},
+    )
+    refitted = fitted_sigma(training["squared_error"], dimensions)
+    variance = scores["variance"].mean().item()
+    gaussian = gaussian_distortion(scores["squared_error"], dimensions, refitted)
+    averaged = {
+        "rate": scores["rate"],
+        "mse": scores["squared_error"] / dimensions,
+        "neg_log_p_fitted_sigma": gaussian + scores["rate"],
+    }
+    if scorer.vae.decoder.is_likelihood:
+        averaged["distortion"] = scores["distortion"]
+        averaged["neg_log_p"] = scores["distortion"] + scores["rate"]
+    if "eight_bit_distortion" in scores:
+        bound = scores["eight_bit_distortion"] + scores["rate"]
+        averaged["bits_per_dim"] = bound / (dimensions * math.log(2))
+    metrics = _means(averaged)
     metrics["sigma"] = math.sqrt(variance)
     metrics["beta_effective"] = 2 * variance
     metrics["sigma_fitted"] = refitted
-    metrics["neg_log_p_fitted_sigma"], metrics["neg_log_p_fitted_sigma_se"] = mean_and_error(
-        gaussian_distortion(scores.squared_error, dimensions, refitted) + scores.rate
-    )
-    if scorer.vae.decoder.is_likelihood:
-        metrics["distortion"], metrics["distortion_se"] = mean_and_error(scores.distortion)
-        metrics["neg_log_p"], metrics["neg_log_p_se"] = mean_and_error(
-            scores.distortion + scores.rate
-        )
-        if draws := run.evaluation.iwae:
-            bound = importance_weighted(scorer, images, draws, run.seed)
-            name = f"iwae_{draws}"
-            metrics[name], metrics[f"{name}_se"] = mean_and_error(bound.log_p)
-            if draws > 1:
-                noise = bound.monte_carlo_variance.sum().sqrt().item() / len(images)
-                metrics[f"{name}_monte_carlo_se"] = noise
     protocol: Protocol = {
-        "likelihood": {
-            "split": run.evaluation.split,
-            "images": len(images),
-            "dimensions": dimensions,
-            "units": "nats per image on data in [0, 1]",
-            "draws": 1,
-            "sigma": "frozen from the training split",
-            "beta_convention": "sigma^2 = beta / 2, all terms summed over dimensions",
-            "fitted_sigma_images": len(dataset.train),
-            "iwae_draws": run.evaluation.iwae,
-            "iwae_noise_block": BLOCK,
-            "precision": run.evaluation.precision,
-            "standard_error": "over images",
-            "seed": run.seed,
-        }
+        "split": run.evaluation.split,
+        "images": len(images),
+        "dimensions": dimensions,
+        "units": "nats per image: "
+        + (
+            "-ln of a probability of the 8-bit image"
+            if scorer.vae.decoder.is_discrete
+            else "-ln of a density on data in [0, 1]"
+        ),
+        "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
+        "draws": 1,
+        "sigma": "frozen from the training split",
+        "beta_convention": "sigma^2 = beta / 2, all terms summed over dimensions",
+        "fitted_sigma_images": len(dataset.train),
+        "iwae_draws": run.evaluation.iwae,
+        "iwae_noise_block": BLOCK,
+        "precision": run.evaluation.precision,
+        "standard_error": "over images",
+        "seed": run.seed,
     }
-    return metrics, protocol
+    if not scorer.vae.decoder.is_likelihood:
+        protocol["absent"] = NO_LIKELIHOOD
+    else:
+        metrics |= _importance(run, scorer, images)
+    if "bits_per_dim" in metrics:
+        protocol["bits"] = "probability of the 8-bit value's bin, end bins open"
+    return metrics, {"likelihood": protocol}
 
 
-def eight_bit(images: Tensor) -> Tensor:
-    """Images in [0, 1] as the 8-bit values that a PNG would hold."""
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
+def _importance(run: Run, scorer: Scorer, images: Tensor) -> Metrics:
+    draws = run.evaluation.iwae
+    if not draws:
+        return {}
+    bound, name = importance_weighted(scorer, images, draws, run.seed), f"iwae_{draws}"
+    metrics = _means({name: bound.log_p})
+    if draws > 1:
+        metrics |= _means({f"{name}_ess": bound.effective_draws})
+        noise = bound.monte_carlo_variance.sum().sqrt().item() / len(images)
+        metrics[f"{name}_monte_carlo_se"] = noise
+    return metrics
 
 
-def distances(
-    run: Run, scorer: Scorer, dataset: Dataset, extractor: Extractor
+def _information(
+    run: Run, device: torch.device, scores: dict[str, Tensor]
 ) -> tuple[Metrics, Protocol]:
-    """The Fréchet distance between decoder means of prior draws and the real images."""
-    chosen = run.evaluation.features
-    assert chosen is not None
-    images, batch = split(dataset, run), run.evaluation.batch
-    shape = (run.evaluation.samples, scorer.vae.model.noise_size)
-    noise = normal(shape, run.seed, "samples", device=images.device)
-    generated = moments(
-        (eight_bit(scorer.generate(part)) for part in noise.split(batch)), extractor
-    )
-    real = real_moments(
-        images,
-        f"{run.content}:{run.split_seed}:{run.evaluation.split}",
-        extractor,
-        batch=batch,
-    )
-    protocol: Protocol = {
-        "distance": {
-            "metric": chosen.metric,
-            "extractor": chosen.name,
-            "weights_sha256": chosen.sha256,
-            "dimension": int(real.mean.numel()),
-            "samples": run.evaluation.samples,
-            "real_images": len(images),
-            "real_split": run.evaluation.split,
-            "samples_are": "decoder means of prior draws, rounded to 8 bits",
-            "batch": batch,
-            "precision": extractor.precision,
-            "seed": run.seed,
-        }
+    """The rate's two parts, which add up to it, and the latents in use."""
+    if "encoding" not in scores:
+        return {}, {"information": {"absent": NO_LATENT}}
+    mean, log_variance = scores["encoding"].to(device).chunk(2, dim=1)
+    count = len(mean)
+    # The draws that were scored: the same stream, from its start.
+    noise = normal(tuple(mean.shape), run.seed, POSTERIOR, device=device)
+    carried = information(mean, log_variance, noise).cpu()
+    metrics = _means({"mutual_information": carried, "marginal_kl": scores["rate"] - carried})
+    metrics["active_units"] = active_units(mean)
+    protocol = {
+        "images": count,
+        "draws": 1,
+        "bound": math.log(count),
+        "estimator": "ln q(z|x) - ln m(z), m the mixture of all N encodings, the draw's own among "
+        "them: at most ln N, and in expectation a lower bound of I(x; z) for new images",
+        "marginal_kl": "rate - mutual_information",
+        "active_variance": ACTIVE,
+        "standard_error": "over images, the encodings being given",
+        "seed": run.seed,
     }
-    return {chosen.metric: _distance(generated, real)}, protocol
+    return metrics, {"information": protocol}
 
 
-def _distance(one: Moments, other: Moments) -> float:
-    return frechet_distance(one.mean, one.covariance, other.mean, other.covariance)
+def _calibration(
+    run: Run, scorer: Scorer, scores: dict[str, Tensor]
+) -> tuple[Metrics, Protocol, Curves]:
+    """Coverage of the intervals of p(x|z), and the size of its errors."""
+    if "pit" not in scores:
+        reason = NO_CELLS if scorer.vae.decoder.is_likelihood else NO_LIKELIHOOD
+        return {}, {"calibration": {"absent": reason}}, {}
+    found = calibration(scores["pit"])
+    metrics = {"calibration_error": found.error, "calibration_error_se": found.standard_error}
+    metrics["z_variance"], metrics["z_variance_se"] = z_variance(scores["z"])
+    protocol = {
+        "intervals": "central, of p(x|z) with one posterior draw; randomised PIT where discrete",
+        "levels": len(found.nominal),
+        "min_sigma": math.sqrt(MIN_VARIANCE),
+        "images": len(scores["pit"]),
+        "standard_error": "over images",
+        "seed": run.seed,
+    }
+    curves = {
+        "coverage": {"nominal": found.nominal, "observed": found.observed},
+        "pit": found.density,
+    }
+    return metrics, {"calibration": protocol}, curves
+
+
+def _means(values: dict[str, Tensor]) -> Metrics:
+    """The mean of each measure over images and, as `<name>_se`, its standard error."""
+    metrics: Metrics = {}
+    for name, by_image in values.items():
+        metrics[name], metrics[f"{name}_se"] = mean_and_error(by_image)
+    return metrics

@@ -1,27 +1,10 @@
 """The Fréchet distance between two sets of images, from the moments of their features."""
 
-import contextlib
-import hashlib
-import logging
-import operator
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
-from pathlib import Path
 
-import filelock
 import numpy as np
 import scipy.linalg
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
-
-from bench.evaluation.features import Extractor
-from bench.files import cache_root, canonical_json, set_aside, write_bytes
-
-LAYOUT = 1
-"""Of the cached statistics; raised when an extractor's preprocessing or the file changes."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +42,6 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
-def moments(batches: Iterable[Tensor], extractor: Extractor) -> Moments:
-    """The moments of the features of batches of 8-bit images `(B, C, H, W)`.
-
-    Raises ValueError where there is no batch.
-    """
-    parts = (Moments.of(extractor(batch)) for batch in batches)
-    try:
-        first = next(parts)
-    except StopIteration:
-        raise ValueError("no images, so no moments") from None
-    return reduce(operator.add, parts, first)
-
-
 def frechet_distance(
     mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor
 ) -> float:
@@ -98,92 +68,3 @@ def frechet_distance(
         shared = np.sqrt(squares.clip(min=0)).sum()
     gap = mu1 - mu2
     return max(float(gap @ gap + np.trace(c1) + np.trace(c2) - 2 * shared), 0.0)
-
-
-def real_moments(images: Tensor, content_key: str, extractor: Extractor, *, batch: int) -> Moments:
-    """The moments of real images `(N, C, H, W)`, 8 bits, kept in the cache between runs.
-
-    Arguments:
-        content_key: identifies the contents of `images`, by hash.
-        batch: images handed to the extractor at once; part of the key, like the extractor, its
-            precision and kind of device, and the shape of `images`.
-    """
-    key = canonical_json(
-        {
-            "layout": LAYOUT,
-            "content": content_key,
-            "images": list(images.shape),
-            "extractor": extractor.spec.name,
-            "weights": extractor.spec.sha256,
-            "precision": extractor.precision,
-            "device": extractor.device.type,
-            "batch": batch,
-        }
-    )
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = cache_root() / "features" / f"{name}.safetensors"
-    with _alone(path):
-        cached = _read(path, key)
-        if cached is not None:
-            return Moments(
-                cached.count, cached.mean.to(extractor.device), cached.scatter.to(extractor.device)
-            )
-        computed = moments(torch.split(images, batch), extractor)
-        # A cache that cannot be written costs time, never the answer.
-        with contextlib.suppress(OSError):
-            _write(path, key, computed)
-        return computed
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time computes what `path` will hold; the others wait and read it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_suffix(".lock"))
-        lock.acquire()
-    except OSError:  # a cache that cannot be written
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _write(path: Path, key: str, value: Moments) -> None:
-    tensors = {
-        "count": torch.tensor(value.count),
-        "mean": value.mean.cpu(),
-        "scatter": value.scatter.cpu(),
-    }
-    write_bytes(path, save(tensors, metadata={"key": key, "sha256": _digest(key, tensors)}))
-
-
-def _read(path: Path, key: str) -> Moments | None:
-    """What `path` holds, or None where there is nothing or nothing to be believed."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("count", "mean", "scatter")}
-            if (file.metadata() or {}).get("sha256") == _digest(key, tensors):
-                return Moments(int(tensors["count"]), tensors["mean"], tensors["scatter"])
-            reason = "wrong checksum"
-    except (OSError, SafetensorError) as error:
-        reason = str(error)
-    # Another process may have set it aside first.
-    with contextlib.suppress(FileNotFoundError):
-        logging.getLogger("sigma-bench").warning(
-            "cached feature statistics are damaged (%s): computing them again; the file is now %s",
-            reason,
-            set_aside(path),
-        )
-    return None
-
-
-def _digest(key: str, tensors: dict[str, Tensor]) -> str:
-    summer = hashlib.sha256(key.encode())
-    for name in sorted(tensors):
-        summer.update(tensors[name].numpy().tobytes())
-    return summer.hexdigest()

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.streams import generator, normal, stream_seed
+from bench.streams import generator, normal, seeded, stream_seed
 
 
 def test_stream_seeds_are_pinned() -> None:
@@ -32,4 +32,16 @@ def test_generators_do_not_touch_the_global_one() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     torch.randn(5, generator=generator(0, "noise"))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_distribution_draws_from_its_own_stream_and_leaves_the_global_one() -> None:
+    def draw(name: str) -> torch.Tensor:
+        with seeded(0, name, device="cpu"):
+            return torch.distributions.Normal(0.0, 1.0).sample((5,))
+
+    before = torch.random.get_rng_state()
+    assert torch.equal(draw("one"), draw("one"))
+    assert not torch.equal(draw("one"), draw("two"))
+    assert torch.equal(draw("one"), normal((5,), 0, "one", device="cpu"))
     assert torch.equal(before, torch.random.get_rng_state())

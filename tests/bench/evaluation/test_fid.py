@@ -1,8 +1,7 @@
-"""The Fréchet distance against closed forms, NumPy and pytorch-fid; the cache of its statistics."""
+"""The Fréchet distance against closed forms, NumPy and pytorch-fid."""
 
 import importlib.metadata
 import json
-import logging
 import math
 import os
 import subprocess
@@ -18,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from bench.evaluation import features
-from bench.evaluation.features import Extractor, FeatureSpec, build
-from bench.evaluation.fid import Moments, frechet_distance, moments, real_moments
+from bench.evaluation.feature_set import feature_set
+from bench.evaluation.features import FeatureSpec, build
+from bench.evaluation.fid import Moments, frechet_distance
 from bench.files import sha256_file
 
 SCIPY = tuple(int(part) for part in importlib.metadata.version("scipy").split(".")[:2])
@@ -59,11 +59,9 @@ def test_moments_of_any_split_are_those_of_numpy(sizes: list[int], seed: int) ->
     )
 
 
-def test_one_sample_has_no_covariance_and_no_batch_no_moments() -> None:
+def test_one_sample_has_no_covariance() -> None:
     with pytest.raises(ValueError, match="at least 2 samples, not 1"):
         _ = Moments.of(torch.zeros(1, 3)).covariance
-    with pytest.raises(ValueError, match="no images"):
-        moments([], mean_colour())
 
 
 # -- the distance ------------------------------------------------------------------------------
@@ -200,7 +198,7 @@ def png_folder(images: Tensor, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def ours(sets: tuple[Tensor, Tensor], weights: Path) -> list[Moments]:
     extractor = build(FeatureSpec("inception", weights, sha256_file(weights)), "cpu")
-    return [moments(torch.split(images, BATCH), extractor) for images in sets]
+    return [feature_set(torch.split(images, BATCH), extractor).moments for images in sets]
 
 
 @pytest.fixture(scope="module")
@@ -273,104 +271,3 @@ def test_our_path_equals_pytorch_fids_command(
         text=True,
     )
     assert between(*ours) == pytest.approx(float(done.stdout.split("FID:")[1]), rel=1e-3)
-
-
-# -- the cache ---------------------------------------------------------------------------------
-
-
-class Counting:
-    """A network of two features that knows how often it was asked."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.calls += 1
-        return torch.stack([images.float().mean((1, 2, 3)), images.float().amax((1, 2, 3))], 1)
-
-
-def mean_colour(precision: features.Precision = "float32", sha256: str = "0" * 64) -> Extractor:
-    spec = FeatureSpec("torchscript", Path("colour.pt"), sha256)
-    return Extractor(spec, Counting(), torch.device("cpu"), precision)
-
-
-def calls(extractor: Extractor) -> int:
-    assert isinstance(extractor.network, Counting)
-    return extractor.network.calls
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SIGMA_BENCH_CACHE", str(tmp_path))
-    return tmp_path / "features"
-
-
-IMAGES = torch.arange(6 * 3 * 4 * 4).remainder(251).to(torch.uint8).reshape(6, 3, 4, 4)
-
-
-def same(one: Moments, other: Moments) -> bool:
-    return (
-        one.count == other.count
-        and torch.equal(one.mean, other.mean)
-        and torch.equal(one.scatter, other.scatter)
-    )
-
-
-@pytest.mark.usefixtures("cache")
-def test_real_moments_are_computed_once_and_kept_to_the_bit() -> None:
-    extractor = mean_colour()
-    first = real_moments(IMAGES, "abc", extractor, batch=4)
-    assert first.count == len(IMAGES)
-    done = calls(extractor)
-    assert done > 0
-    assert same(real_moments(IMAGES, "abc", extractor, batch=4), first)
-    assert calls(extractor) == done
-
-
-def test_whatever_moves_the_numbers_has_its_own_entry(cache: Path) -> None:
-    real_moments(IMAGES, "abc", mean_colour(), batch=4)
-    real_moments(IMAGES, "abd", mean_colour(), batch=4)
-    real_moments(IMAGES, "abc", mean_colour(), batch=3)
-    real_moments(IMAGES[:5], "abc", mean_colour(), batch=4)
-    real_moments(IMAGES[..., :3], "abc", mean_colour(), batch=4)
-    real_moments(IMAGES, "abc", mean_colour("bfloat16"), batch=4)
-    real_moments(IMAGES, "abc", mean_colour(sha256="1" * 64), batch=4)
-    assert len(list(cache.glob("*.safetensors"))) == 7
-
-
-@pytest.mark.parametrize("damage", ["cut", "edited", "emptied", "another's"])
-def test_a_damaged_entry_is_set_aside_and_computed_again(
-    damage: str, cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = real_moments(IMAGES, "abc", mean_colour(), batch=4)
-    (entry,) = cache.glob("*.safetensors")
-    content = bytearray(entry.read_bytes())
-    if damage == "cut":
-        entry.write_bytes(content[:-8])
-    elif damage == "edited":
-        content[-1] ^= 1
-        entry.write_bytes(content)
-    elif damage == "emptied":
-        entry.write_bytes(b"")
-    else:
-        real_moments(IMAGES, "other contents", mean_colour(), batch=4)
-        (other,) = set(cache.glob("*.safetensors")) - {entry}
-        other.replace(entry)
-
-    extractor = mean_colour()
-    with caplog.at_level(logging.WARNING, "sigma-bench"):
-        assert same(real_moments(IMAGES, "abc", extractor, batch=4), first)
-    assert calls(extractor) > 0
-    (message,) = (record.getMessage() for record in caplog.records)
-    assert str(entry) + ".bad" in message
-    assert entry.with_name(entry.name + ".bad").exists()
-    real_moments(IMAGES, "abc", fresh := mean_colour(), batch=4)
-    assert calls(fresh) == 0
-
-
-def test_a_cache_that_cannot_be_written_costs_only_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SIGMA_BENCH_CACHE", str(tmp_path / "file"))
-    assert real_moments(IMAGES, "abc", mean_colour(), batch=4).count == len(IMAGES)

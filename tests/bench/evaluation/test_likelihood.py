@@ -10,15 +10,18 @@ from torch.distributions import MultivariateNormal
 
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
+from bench.evaluation.importance import importance_weighted
 from bench.evaluation.likelihood import (
-    Scorer,
-    Scores,
+    distortion,
+    eight_bit_distortion,
     fitted_sigma,
     gaussian_distortion,
-    importance_weighted,
     mean_and_error,
-    score,
+    mean_variance,
+    rate,
+    squared_error,
 )
+from bench.evaluation.scorer import Scorer, score
 from bench.grid import Evaluation, Run, Training
 from bench.training import scaled, train
 
@@ -57,10 +60,12 @@ def test_the_sigma_of_the_data_is_recovered(
     images = around_means(sigma)
     run = make_run(decoder, epochs=120, **options)
     trained = train(run, images, tmp_path)
-    scores = score(Scorer(trained.vae, trained.state, torch.float32), images, 0, "test")
-    found = scores.variance.mean().sqrt().item()
+    scorer = Scorer(trained.vae, trained.state, torch.float32)
+    measures = {"variance": mean_variance, "squared_error": squared_error}
+    scores = score(scorer, images, 0, "test", measures)
+    found = scores["variance"].mean().sqrt().item()
     assert found == pytest.approx(sigma, rel=0.03)
-    assert fitted_sigma(scores, SIDE**2) == pytest.approx(sigma, rel=0.03)
+    assert fitted_sigma(scores["squared_error"], SIDE**2) == pytest.approx(sigma, rel=0.03)
 
 
 def test_per_pixel_recovers_a_sigma_that_varies_over_the_image(tmp_path: Path) -> None:
@@ -72,10 +77,7 @@ def test_per_pixel_recovers_a_sigma_that_varies_over_the_image(tmp_path: Path) -
     with torch.no_grad():
         noise = torch.randn(512, 3, generator=torch.Generator().manual_seed(0))
         scorer = Scorer(trained.vae, trained.state, torch.float32)
-        draw = trained.vae.model.draw(
-            scorer.encode(images[:512]), noise, trained.state, training=False
-        )
-        found = trained.vae.decoder(draw.output, trained.state).variance.mean(0)[0].sqrt()
+        found = scorer.posterior(images[:512], noise).variance.mean(0)[0].sqrt()
     assert found[:, : SIDE // 2].mean().item() == pytest.approx(0.04, rel=0.05)
     assert found[:, SIDE // 2 :].mean().item() == pytest.approx(0.12, rel=0.05)
     truth = torch.from_numpy(sigma).float()
@@ -133,9 +135,9 @@ def test_one_draw_is_the_elbo(pca: tuple[Scorer, torch.Tensor, torch.Tensor]) ->
     """Averaged over draws, K = 1 and the ELBO with its closed-form rate are the same number."""
     scorer, images, _ = pca
     repeated = images.repeat(40, 1, 1, 1)
-    elbo = score(scorer, repeated, 0, "draw")
+    elbo = score(scorer, repeated, 0, "draw", {"distortion": distortion, "rate": rate})
     single = importance_weighted(scorer, repeated, 1, seed=0)
-    difference, error = mean_and_error(-(elbo.distortion + elbo.rate) - single.log_p)
+    difference, error = mean_and_error(-(elbo["distortion"] + elbo["rate"]) - single.log_p)
     assert abs(difference) < 4 * error
 
 
@@ -153,24 +155,54 @@ def test_chunks_do_not_change_a_bound(
     pca: tuple[Scorer, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer, images, _ = pca
+    measures = {"distortion": distortion}
     whole = importance_weighted(scorer, images, 8, seed=0).log_p
-    scores = score(scorer, images, 0, "draw").distortion
-    monkeypatch.setattr("bench.evaluation.likelihood.CHUNK", 128)
-    torch.testing.assert_close(importance_weighted(scorer, images, 8, seed=0).log_p, whole)
-    torch.testing.assert_close(score(scorer, images, 0, "draw").distortion, scores)
+    scores = score(scorer, images, 0, "draw", measures)["distortion"]
+    for chunk in (128, 48):  # more and less than share one stream of noise
+        monkeypatch.setattr("bench.evaluation.scorer.CHUNK", chunk)
+        torch.testing.assert_close(importance_weighted(scorer, images, 8, seed=0).log_p, whole)
+        found = score(scorer, images, 0, "draw", measures)["distortion"]
+        torch.testing.assert_close(found, scores)
+
+
+def test_the_effective_sample_is_that_of_two_gaussians(
+    pca: tuple[Scorer, torch.Tensor, torch.Tensor],
+) -> None:
+    """Of K draws K / E_q[(p/q)²] count, p the exact posterior; for Gaussians that is closed."""
+    scorer, images, _ = pca
+    weight, draws = scorer.vae.model.output.weight.detach().double(), 4096
+    exact = weight.T @ weight / 0.01 + torch.eye(3)
+    ours = (-scorer.vae.model.log_variance.detach().double()).exp().diag()
+    rest, offset = 2 * exact - ours, torch.full((3,), 0.05).double()
+    mean_square = exact.det() / (ours.det() * rest.det()).sqrt()
+    mean_square *= (0.5 * offset @ (ours + ours @ rest.inverse() @ ours) @ offset).exp()
+    found = importance_weighted(scorer, images[:16], draws, seed=0).effective_draws
+    assert 1 < mean_square < 3
+    assert found.mean().item() / draws == pytest.approx(1 / mean_square.item(), rel=0.02)
+
+
+def test_bits_of_a_narrow_bin_are_density_times_width(
+    pca: tuple[Scorer, torch.Tensor, torch.Tensor],
+) -> None:
+    """Away from black and white and for σ of 25 levels, P(bin) = p(x) / 255 to 1 in 10,000."""
+    scorer, images, _ = pca
+    grey = images.clamp(1, 254)
+    measures = {"density": distortion, "mass": eight_bit_distortion}
+    scores = score(scorer, grey, 0, "draw", measures)
+    widths = 784 * math.log(255)
+    torch.testing.assert_close(scores["mass"], scores["density"] + widths, rtol=0, atol=0.2)
 
 
 # -- the refitted σ ------------------------------------------------------------------------------
 
 
 def test_the_fitted_sigma_is_the_best_one() -> None:
-    squared_error = torch.rand(100, dtype=torch.float64) * 50
-    zeros = torch.zeros_like(squared_error)
-    sigma = fitted_sigma(Scores(zeros, zeros, squared_error, zeros), 784)
-    best = gaussian_distortion(squared_error, 784, sigma).mean()
+    errors = torch.rand(100, dtype=torch.float64) * 50
+    sigma = fitted_sigma(errors, 784)
+    best = gaussian_distortion(errors, 784, sigma).mean()
     for factor in (0.98, 1.02):
-        assert gaussian_distortion(squared_error, 784, factor * sigma).mean() > best
-    assert sigma == pytest.approx(math.sqrt(squared_error.mean().item() / 784))
+        assert gaussian_distortion(errors, 784, factor * sigma).mean() > best
+    assert sigma == pytest.approx(math.sqrt(errors.mean().item() / 784))
 
 
 def test_gaussian_distortion_is_the_decoders() -> None:

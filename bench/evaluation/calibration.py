@@ -1,0 +1,92 @@
+"""Whether p(x|z) is as wide as its errors: coverage of its intervals, and the size of (x-μ)/σ.
+
+Both are taken on test images with z from the posterior, of all pixels and channels together.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from baselines.distributions import pit
+from bench.evaluation.likelihood import mean_and_error
+from bench.evaluation.scorer import Drawn
+
+CELLS = 200
+"""Equal cells of [0, 1] that PIT values are counted in; every interval below is a union of some."""
+
+BINS = 20
+"""Of the reported PIT histogram."""
+
+MIN_VARIANCE = 1 / (12 * 255**2)
+"""That of a value's rounding to 8 bits: no error smaller than this can be seen in the data."""
+
+
+def pit_counts(drawn: Drawn, generator: Generator) -> Tensor:
+    """How often an image's PIT values fall into each of `CELLS` cells, as fractions, (B, CELLS).
+
+    The probability integral transform of a calibrated p(x|z) is uniform; for discrete decoders it
+    is randomised (Czado et al. 2009), with numbers from `generator`, which is the CPU's: it gives
+    them one after another, so that the size of a chunk changes nothing.
+    """
+    images = drawn.images
+    uniform = torch.rand(images.shape, generator=generator, dtype=torch.float64)
+    values = pit(drawn.distribution, images, uniform.to(images.device)).flatten(1)
+    cells = (values * CELLS).long().clamp(0, CELLS - 1)
+    counts = values.new_zeros(len(values), CELLS)
+    return counts.scatter_add_(1, cells, torch.ones_like(values)) / values.shape[1]
+
+
+def z_moments(drawn: Drawn) -> Tensor:
+    """The means of z = (x-μ)/σ and of z² over each image, (B, 2), σ² at least `MIN_VARIANCE`.
+
+    The bound lets discrete decoders be certain of a value; no σ of a clipped Gaussian meets it.
+    """
+    error = drawn.images.double() - drawn.mean.double()
+    squares = error.square() / drawn.variance.double().clamp_min(MIN_VARIANCE)
+    z = squares.sqrt().copysign(error)
+    return torch.stack([z.mean(dim=(1, 2, 3)), squares.mean(dim=(1, 2, 3))], dim=1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Coverage of the central intervals of p(x|z).
+
+    `error` is the mean of |observed - nominal| over the levels, above 0 by sampling noise alone;
+    `standard_error` is over images, whose values depend on each other, for the signs of the gaps
+    as they are. `density` is the PIT histogram's, 1 everywhere for a calibrated decoder.
+    """
+
+    error: float
+    standard_error: float
+    nominal: list[float]
+    observed: list[float]
+    density: list[float]
+
+
+def calibration(counts: Tensor) -> Calibration:
+    """The calibration of all images from `pit_counts` of each, (N, CELLS).
+
+    An interval of nominal coverage q holds the values whose PIT u has |2u - 1| <= q, for the 99
+    levels q = 0.01, 0.02, … 0.99.
+    """
+    half = CELLS // 2
+    inner = (counts[:, half:] + counts[:, :half].flip(1)).cumsum(1)[:, :-1]
+    nominal = torch.arange(1, half, dtype=torch.float64) / half
+    observed = inner.mean(0)
+    gap = observed - nominal
+    by_image = (inner * gap.sign()).mean(1)
+    return Calibration(
+        gap.abs().mean().item(),
+        mean_and_error(by_image)[1],
+        nominal.tolist(),
+        observed.tolist(),
+        (counts.mean(0).unflatten(0, (BINS, -1)).sum(1) * BINS).tolist(),
+    )
+
+
+def z_variance(moments: Tensor) -> tuple[float, float]:
+    """The variance of z over all values from `z_moments`, (N, 2), and its error over images."""
+    mean, square = moments.mean(0)
+    by_image = moments[:, 1] - 2 * mean * moments[:, 0]
+    return (square - mean**2).item(), mean_and_error(by_image)[1]

@@ -1,0 +1,199 @@
+"""Whole evaluations of untrained models whose measures are known beforehand."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+from baselines.decoders import Decoder
+from baselines.models import GaussianLatentModel
+from baselines.specs import DECODERS, MODELS, DecoderSpec, build_decoder, build_model
+from baselines.state import State
+from baselines.vae import Vae
+from bench.data import Dataset
+from bench.data.dataset import Description
+from bench.evaluation.evaluate import Evaluated, evaluate
+from bench.evaluation.features import Extractor, FeatureSpec
+from bench.evaluation.names import METRICS
+from bench.grid import Evaluation, Features, Run, Training
+from bench.training import Trained
+
+SIDE, LATENT = 12, 3
+
+
+def dataset(images: Tensor) -> Dataset:
+    third = len(images) // 3
+    made = Description("made", "0" * 64, 1, SIDE, third, third, third)
+    return Dataset(made, *images.split(third))
+
+
+def grey(sigma: float) -> Dataset:
+    """300 8-bit images of N(½, σ²), a third of them for testing."""
+    rng = torch.Generator().manual_seed(0)
+    images = 0.5 + sigma * torch.randn(300, 1, SIDE, SIDE, generator=rng)
+    return dataset(images.clamp(0, 1).mul(255).round().to(torch.uint8))
+
+
+def flat(spec: DecoderSpec, *, outputs: list[float]) -> Trained:
+    """A VAE that ignores its images: a posterior equal to the prior and constant outputs."""
+    decoder = build_decoder(spec)
+    model = build_model(
+        MODELS["linear_vae"](latent=LATENT), channels=1, resolution=SIDE, outputs=decoder.outputs
+    )
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        constants = torch.tensor(outputs).repeat_interleave(SIDE * SIDE)
+        dict(model.named_parameters())["output.bias"].copy_(constants)
+    vae = Vae(model, decoder)
+    return Trained(vae, vae.initial_state())
+
+
+def colour(tmp_path: Path) -> Extractor:
+    """Three features of an image: its mean, its spread and its brightest value."""
+
+    def network(images: Tensor) -> Tensor:
+        values = images.float().flatten(1)
+        return torch.stack([values.mean(1), values.std(1), values.amax(1)], 1) / 255
+
+    spec = FeatureSpec("torchscript", tmp_path / "colour.pt", "0" * 64)
+    return Extractor(spec, network, torch.device("cpu"))
+
+
+def run_of(spec: DecoderSpec, **evaluation: object) -> Run:
+    return Run(
+        dataset="made",
+        content="0" * 64,
+        split_seed=0,
+        model=MODELS["linear_vae"](latent=LATENT),
+        decoder=spec,
+        training=Training(),
+        evaluation=Evaluation(**{"iwae": 4, "samples": 90, "batch": 40, **evaluation}),
+        seed=0,
+    )
+
+
+def measured(spec: DecoderSpec, data: Dataset, outputs: list[float]) -> Evaluated:
+    return evaluate(run_of(spec), flat(spec, outputs=outputs), data, None)
+
+
+FEATURES = Features(name="torchscript", metric="fd_colour", sha256="0" * 64)
+
+
+def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
+    spec = DECODERS["categorical"]()
+    rng = torch.Generator().manual_seed(1)
+    levels = torch.randint(0, 256, (300, 1, SIDE, SIDE), generator=rng).to(torch.uint8)
+    metrics, protocol, curves = measured(spec, dataset(levels), [0.0] * 256)
+    assert metrics["bits_per_dim"] == pytest.approx(8, abs=1e-6)
+    assert metrics["rate"] == metrics["mutual_information"] == metrics["active_units"] == 0
+    assert metrics["neg_log_p"] == pytest.approx(8 * math.log(2) * SIDE**2, rel=1e-6)
+    assert metrics["iwae_4_ess"] == pytest.approx(4, rel=1e-5)
+    assert metrics["calibration_error"] < 0.02
+    assert metrics["z_variance"] == pytest.approx(1, abs=0.02)
+    assert "probability" in protocol["likelihood"]["units"]
+    assert protocol["information"]["bound"] == math.log(100)
+    assert sum(curves["pit"]) / len(curves["pit"]) == pytest.approx(1)
+    assert len(curves["coverage"]["nominal"]) == len(curves["coverage"]["observed"])
+
+
+def test_a_gaussian_on_its_own_data_has_its_entropy_in_bits() -> None:
+    """h(N(0, σ²)) + ln 255 nats a value, for σ of many levels."""
+    spec = DECODERS["beta"](link="identity", beta=2 * 0.1**2)
+    metrics, protocol, _ = measured(spec, grey(0.1), [0.5])
+    entropy = 0.5 * math.log(2 * math.pi * math.e * 0.1**2)
+    assert metrics["neg_log_p"] == pytest.approx(SIDE**2 * entropy, abs=4)
+    bits = (entropy + math.log(255)) / math.log(2)
+    assert abs(metrics["bits_per_dim"] - bits) < 4 * metrics["bits_per_dim_se"]
+    assert metrics["calibration_error"] < 0.01
+    assert "density" in protocol["likelihood"]["units"]
+
+
+def test_what_is_no_likelihood_has_no_measure_of_one() -> None:
+    metrics, protocol, curves = measured(DECODERS["bernoulli"](), grey(0.1), [0.0])
+    gone = {"neg_log_p", "distortion", "bits_per_dim", "iwae_4", "calibration_error", "z_variance"}
+    assert not gone & metrics.keys()
+    assert {"rate", "mse", "mutual_information", "neg_log_p_fitted_sigma"} <= metrics.keys()
+    assert "no likelihood" in protocol["calibration"]["absent"]
+    assert curves == {}
+
+
+class OffGrid(Decoder):
+    """A user's decoder whose distribution has a density and no cumulative distribution."""
+
+    def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
+        class Unknown(Normal):
+            def cdf(self, value: Tensor) -> Tensor:
+                raise NotImplementedError
+
+        class Whole(Distribution):
+            has_rsample = False
+            log_prob = staticmethod(Independent(Unknown(output, 0.1), 3).log_prob)
+            mean, variance = output, torch.full_like(output, 0.01)
+
+        return Whole((len(output),), output.shape[1:], validate_args=False)
+
+
+def test_a_distribution_without_single_values_keeps_its_other_measures() -> None:
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    trained = flat(spec, outputs=[0.5])
+    trained.vae.decoder = OffGrid(link="identity")
+    metrics, protocol, curves = evaluate(run_of(spec), trained, grey(0.1), None)
+    expected = measured(spec, grey(0.1), [0.5]).metrics
+    gone = {"bits_per_dim", "calibration_error", "z_variance"}
+    assert metrics == pytest.approx(
+        {k: v for k, v in expected.items() if k.removesuffix("_se") not in gone}
+    )
+    assert "cumulative" in protocol["calibration"]["absent"]
+    assert curves == {}
+
+
+def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    trained = flat(spec, outputs=[0.5])
+    other = type("Other", (nn.Module,), dict(vars(GaussianLatentModel)))
+    inner = trained.vae.model
+
+    class Wrapped(other):  # type: ignore[misc, valid-type]
+        image_shape, noise_size = inner.image_shape, inner.noise_size
+        encode, decode = staticmethod(inner.encode), staticmethod(inner.decode)
+
+    trained.vae.model = Wrapped()
+    metrics, protocol, _ = evaluate(run_of(spec), trained, grey(0.1), None)
+    assert not {"mutual_information", "marginal_kl", "active_units"} & metrics.keys()
+    assert "latent" in protocol["information"]["absent"]
+
+
+def test_distances_tell_means_from_draws(tmp_path: Path) -> None:
+    """Means of a flat model are one colour; its draws are the data, with their noise."""
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    run, trained = run_of(spec, features=FEATURES), flat(spec, outputs=[0.5])
+    metrics, protocol, _ = evaluate(run, trained, grey(0.1), colour(tmp_path))
+    means, drawn = metrics["fd_colour"], metrics["fd_colour_sampled"]
+    assert means == pytest.approx(metrics["fd_colour_reconstruction"], rel=1e-6)
+    assert drawn < 0.001 < 0.05 < means
+    assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
+    assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
+    again = evaluate(run, trained, grey(0.1), colour(tmp_path)).metrics
+    assert again == metrics
+    assert protocol["distance"]["neighbours"] == 3
+    means_alone = run_of(spec, features=FEATURES, distances=("means",))
+    found = evaluate(means_alone, trained, grey(0.1), colour(tmp_path)).metrics
+    assert found == {k: v for k, v in metrics.items() if k not in
+                     ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
+
+
+def test_every_number_is_listed(tmp_path: Path) -> None:
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    published = FEATURES.model_copy(update={"metric": "fid"})
+    listed = {re.sub(r"<extractor>", "colour", metric.name) for metric in METRICS}
+    found: set[str] = set()
+    for chosen in (FEATURES, published):
+        run = run_of(spec, features=chosen)
+        metrics = evaluate(run, flat(spec, outputs=[0.5]), grey(0.1), colour(tmp_path)).metrics
+        found |= {name.removesuffix("_se").replace("iwae_4", "iwae_K") for name in metrics}
+    assert found - {"iwae_K_monte_carlo"} <= listed
