@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
+from bench.evaluation.names import METRICS
 from bench.records import FAILED, Record
 
 if TYPE_CHECKING:
@@ -14,20 +16,40 @@ if TYPE_CHECKING:
 
 NAMES = {
     "neg_log_p": "-log p",
+    "neg_log_p_train": "-log p, training points",
+    "neg_log_p_truth": "-log p, true mixture",
+    "bits_per_dim": "bits/dim",
     "neg_log_p_fitted_sigma": "-log p, fitted σ",
-    "fid": "FID",
     "mse": "MSE",
     "sigma": "σ",
+    "sigma_fitted": "σ, fitted",
     "beta_effective": "2σ²",
+    "marginal_kl": "marginal KL",
 }
+PICTURES = {"sampled": "drawn pixels", "reconstruction": "reconstructions"}
+"""What a distance compares, where that is not decoder means of prior draws."""
 
 
 def metric_name(metric: str) -> str:
     """A metric as the table's heading and caption call it."""
-    if re.fullmatch(r"(iwae|fd)_\w+", metric):
-        kind, _, rest = metric.partition("_")
-        return f"{kind.upper()} {rest.replace('_', ' ')}"
-    return NAMES.get(metric, metric.replace("_", " "))
+    if metric in NAMES:
+        return NAMES[metric]
+    words = metric.split("_")
+    if words[0] in ("iwae", "fid", "kid", "fd", "kd"):
+        words[0] = words[0].upper()
+        if len(words) > 1 and words[-1] in PICTURES:
+            words[-2:] = [f"{words[-2]},", PICTURES[words[-1]]]
+    return " ".join(words)
+
+
+@cache
+def better(metric: str) -> Literal["lower", "higher"] | None:
+    """Where a metric is better, None where neither direction is or nobody knows."""
+    for known in METRICS:
+        pattern = re.escape(known.name).replace("<extractor>", r"\w+")
+        if re.fullmatch(re.sub(r"_K(?=_|$)", r"_\\d+", pattern), metric):
+            return known.better
+    return None
 
 
 def caption(
@@ -49,22 +71,63 @@ def _sentences(
     settled = int((tests["status"] != FAILED).sum())
     if expected is not None and settled < expected:
         yield f"Partial: {settled} of {expected} runs are done."
-    yield (
-        f"Training: {_values(tests, 'run.training.epochs')} epochs, batch "
-        f"{_values(tests, 'run.training.batch')}, {_values(tests, 'run.training.optimizer')}, "
-        f"learning rate {_values(tests, 'run.training.lr')}, "
-        f"{_values(tests, 'run.training.precision')}."
-    )
+    yield from _training(tests)
+    yield from _mixture(tests)
     yield from _likelihood(tests, rows)
     yield from _distance(tests, rows)
     yield from _selection(searches)
     yield (
         "Means over the n seeds that completed, ± half the width of the 95 % interval of the mean "
         "(Student's t over seeds); ±? where a single seed gives no interval, nothing where all "
-        "seeds agree. Runs that diverged or failed are counted beside n and are in no mean. "
-        "Runs and time include the search."
+        "seeds agree. Runs that diverged or failed are counted beside n and are in no mean."
+        + (" Runs and time include the search." if searches else "")
     )
+    yield _bold(rows)
     yield from _paper(rows)
+
+
+def _bold(rows: pd.DataFrame) -> str:
+    best = (
+        "Bold (in a terminal a star): the best mean within a data set, a model and an evaluation "
+        "protocol"
+    )
+    if not any(map(len, rows["tested"])):
+        return f"{best}; no row shares two seeds with it, so that no ties can be tested."
+    return (
+        f"{best}, and its ties: rows whose difference from it a two-sided paired t-test over the "
+        "seeds in common does not reject at 5 %, p corrected for the rows compared (Holm). A tie "
+        "says that these seeds cannot tell, not that the rows are equal."
+    )
+
+
+def _training(tests: pd.DataFrame) -> Iterator[str]:
+    if "run.training.epochs" in tests:
+        yield (
+            f"Training: {_values(tests, 'run.training.epochs')} epochs, batch "
+            f"{_values(tests, 'run.training.batch')}, {_values(tests, 'run.training.optimizer')}, "
+            f"learning rate {_values(tests, 'run.training.lr')}, "
+            f"{_values(tests, 'run.training.precision')}."
+        )
+
+
+def _mixture(tests: pd.DataFrame) -> Iterator[str]:
+    if "run.experiment" not in tests:
+        return
+    yield (
+        f"EM on {_values(tests, 'run.data.train')} points of a known mixture, until a step gains "
+        f"less than {_values(tests, 'run.training.tolerance')} nats per point or "
+        f"{_values(tests, 'run.training.iterations')} steps are done, "
+        f"{_values(tests, 'environment.precision')}; the likeliest fit of "
+        f"{_values(tests, 'run.training.starts')} starts. Data and starts are drawn anew for each "
+        "seed, the same for every row."
+    )
+    if "metrics.neg_log_p_truth" in tests:
+        yield (
+            f"-log p: nats per point on {_values(tests, 'run.data.test')} held-out points, where "
+            f"the mixture that made them has {tests['metrics.neg_log_p_truth'].mean():.4g}; σ: "
+            "root of the mean variance within components; components used: exp of the information "
+            "between training points and components, 1 where all coincide."
+        )
 
 
 def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
@@ -81,6 +144,16 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         yield (
             "IWAE K: importance-weighted lower bound on log p with K draws "
             "(its sign is log p's: higher is better)."
+        )
+    if "bits_per_dim" in rows:
+        yield (
+            "bits/dim: the same bound on the 8-bit image, every decoder made a probability over "
+            "256 values, so that all decoders compare."
+        )
+    if "calibration_error" in rows:
+        yield (
+            "calibration error: mean gap between the nominal and the observed coverage of p(x|z); "
+            "0 is calibrated."
         )
     if "neg_log_p_fitted_sigma" in rows:
         yield (
@@ -106,6 +179,12 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
             f"{_values(group, f'{protocol}batch')}, {_values(group, f'{protocol}precision')}"
             + ("." if metric == "fid" else "; it is not FID and does not compare with FID.")
         )
+        for suffix, kind in (("sampled", "sampled"), ("reconstruction", "reconstructions")):
+            if f"{metric}_{suffix}" in rows and f"{protocol}{kind}_are" in group:
+                yield (
+                    f"{metric_name(f'{metric}_{suffix}')}: the same of "
+                    f"{_values(group, f'{protocol}{kind}_are')}."
+                )
 
 
 def _selection(searches: Sequence[Record]) -> Iterator[str]:
@@ -131,15 +210,15 @@ def _paper(rows: pd.DataFrame) -> Iterator[str]:
     tables = sorted(rows["published_table"].dropna().unique())
     if tables:
         yield (
-            f"Paper: {_words([f'Table {table}' for table in tables], 'and')} of arXiv 2006.13202 "
-            "as printed."
+            f"Paper: {words([f'Table {table}' for table in tables])} of arXiv 2006.13202 as "
+            "printed; in brackets ours less the paper's."
         )
 
 
 def _values(frame: pd.DataFrame, column: str, digits: int | None = None) -> str:
     """The values that a column takes, as `a`, `a or b`, `a, b or c`."""
     values = frame[column].dropna().unique().tolist() if column in frame else []
-    return _words([plain(value)[:digits] for value in sorted(values)], "or")
+    return words([plain(value)[:digits] for value in sorted(values)], "or")
 
 
 def plain(value: Any) -> str:
@@ -149,5 +228,6 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def _words(values: Sequence[str], joint: str) -> str:
+def words(values: Sequence[str], joint: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
     return f" {joint} ".join([*([", ".join(values[:-1])] if values[:-1] else []), *values[-1:]])

@@ -1,23 +1,22 @@
-"""A grid's report on disk: the table in four formats, figures, one page without a network."""
+"""A grid's report on disk: tables, figures, one page without a network, a page for each run."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.files import write_bytes
+from bench.grid import Grid, nearest
+from bench.mixture import MixtureGrid
 from bench.progress import duration
-from bench.records import COMPLETED, DIVERGED, Record, Store, done, frame
-from bench.report import figures, formats, tables
+from bench.records import COMPLETED, Record, Store, done, frame
+from bench.report import figures, formats, runs, tables
 from bench.report.captions import plain
-from bench.report.formats import TEXT_COLUMNS
+from bench.report.findings import findings
+from bench.report.images import Picture, data_uri
+from bench.report.layout import default_columns, layout, overview, title
 from bench.report.tables import Table
 
 if TYPE_CHECKING:
@@ -27,14 +26,8 @@ FORMATS = ("html", "markdown", "latex", "csv")
 FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 PICTURED = 60
 """Rows of which the page holds images and curves; each costs about 100 kB and half a second."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image inside the page: what it shows, and its content as a data URI."""
-
-    caption: str
-    uri: str
+CHOOSABLE = 400
+"""Rows up to which the page holds the columns that it does not show at first."""
 
 
 def write(
@@ -43,6 +36,10 @@ def write(
     out: Path,
     formats_: Sequence[str] = FORMATS,
     expected: int | None = None,
+    *,
+    grid: Grid | MixtureGrid | None = None,
+    columns: Sequence[str] = (),
+    run_pages: str = "auto",
 ) -> list[Path]:
     """Write `out/<grid>/` from the records of one or several folders; returns the files.
 
@@ -50,19 +47,24 @@ def write(
         store_folders: each a `results/<grid>`.
         formats_: of `FORMATS`; figures are written for html and latex.
         expected: how many runs the grid has, so that a partial report can say so.
+        grid: the grid itself, where it is known; commands that repeat a run are shorter then.
+        columns: of the table, where not the default ones.
+        run_pages: which runs get a page of their own (html); `runs.rule` says it in words.
 
     Raises:
-        RequestError: an unknown format, no record, or a folder that cannot be written.
+        RequestError: an unknown format or column, no record, or a folder that cannot be written.
     """
     for name in formats_:
         if name not in FORMATS:
             raise RequestError(f"--format {name}: possible: {', '.join(FORMATS)}")
+    if run_pages not in runs.CHOICES:
+        raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, runs.CHOICES)}")
     records, searches = load(store_folders)
-    table = tables.build(records, searches, grid_name, expected)
+    table = tables.build(records, searches, grid_name, expected, columns)
     folder = out / grid_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return list(_write(table, searches, folder, formats_))
+        return list(_write(table, searches, folder, formats_, grid, run_pages))
     except OSError as error:
         raise RequestError(
             f"--out {out}: cannot be written ({error.strerror}); choose another folder"
@@ -90,7 +92,12 @@ def load(store_folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Record]]:
 
 
 def _write(
-    table: Table, searches: Sequence[Record], folder: Path, names: Sequence[str]
+    table: Table,
+    searches: Sequence[Record],
+    folder: Path,
+    names: Sequence[str],
+    grid: Grid | MixtureGrid | None,
+    run_pages: str,
 ) -> Iterator[Path]:
     writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": formats.csv}
     for name in names:
@@ -98,38 +105,55 @@ def _write(
             path = folder / FILES[name]
             write_bytes(path, writers[name](table).encode())
             yield path
-    curves: list[Picture] = []
+    drawn: list[Picture] = []
     if {"html", "latex"} & set(names):
-        for number, (name, history) in enumerate(_histories(table), start=1):
-            # Names that differ in punctuation alone must not share a file.
-            stem = f"learning curves {number} {name}" if name else "learning curves"
-            slug = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-            paths = figures.save(figures.learning_curves(history), folder / "figures" / slug)
-            yield from paths
-            curves.append(Picture(name, _data_uri(paths[0])))
+        for figure in figures.draw(table, searches, folder / "figures", PICTURED):
+            yield from figure.paths
+            drawn.append(Picture(figure.caption, data_uri(figure.paths[0]), figure.title))
     if "html" in names:
+        written = list(_write_runs(table, folder, grid, run_pages))
         path = folder / "index.html"
-        write_bytes(path, page(table, curves).encode())
+        write_bytes(path, page(table, drawn, run_pages).encode())
+        yield path
+        yield from written
+
+
+def _write_runs(
+    table: Table, folder: Path, grid: Grid | MixtureGrid | None, run_pages: str
+) -> Iterator[Path]:
+    folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
+    names = {run: _name(table, row) for row in table.lines for run in row["ids"]}
+    template = formats.templates().get_template("run.html")
+    for run in runs.chosen(table, run_pages):
+        told = runs.content(folders[run], table.grid, grid)
+        path = folder / "runs" / f"{run}.html"
+        write_bytes(path, template.render(name=names[run], grid=table.grid, **told).encode())
         yield path
 
 
-def page(table: Table, curves: Sequence[Picture]) -> str:
+def page(table: Table, drawn: Sequence[Picture], run_pages: str = "none") -> str:
     """The report as one HTML text with everything in it; images as data URIs."""
+    usual = default_columns(table)
+    more = [c for c in (*table.available, "images_per_second") if c not in usual]
+    all_columns = (*usual, *(more if len(table.frame) <= CHOOSABLE else ()))
     return (
         formats.templates()
         .get_template("index.html")
         .render(
             table=table,
-            title=formats.title(table),
-            layout=formats.layout(table),
+            title=title(table),
+            shown=layout(table, all_columns),
+            across=overview(table),
+            hidden=all_columns[len(usual) :],
             partial=table.partial,
             caption=table.caption[bool(table.partial) :],
-            text_columns=TEXT_COLUMNS,
-            summary=_summary(table),
-            curves=curves,
+            findings=findings(table),
+            drawn=drawn,
             pictures=list(_pictures(table)),
             pictured=PICTURED,
             lost=list(_lost(table)),
+            run_links=list(_run_links(table, set(runs.chosen(table, run_pages)))),
+            run_rule=runs.rule(table, run_pages),
             cost=list(_cost(table)),
             environment=_environment(table.records),
         )
@@ -145,88 +169,20 @@ def _place(row: Mapping[str, Any]) -> str:
 
 def _name(table: Table, row: Mapping[str, Any]) -> str:
     """A row's name; a single data set and model stand in the page's title."""
-    single = len(table.frame[["dataset", "model"]].drop_duplicates()) == 1
-    return str(row["decoder"]) if single else f"{row['decoder']} · {_place(row)}"
-
-
-def _rows(table: Table) -> list[Mapping[str, Any]]:
-    return table.frame.to_dict("records")  # type: ignore[no-any-return]
-
-
-def _summary(table: Table) -> str:
-    rows = table.frame
-    parts = [
-        f"{len(names)} {noun}{'s' if len(names) != 1 else ''} ({', '.join(names)})"
-        for noun, column in (("data set", "dataset"), ("model", "model"))
-        for names in [list(rows[column].unique())]
-    ]
-    lost = [f"{rows[s].sum()} {s}" for s in ("diverged", "failed") if rows[s].sum()]
-    completed, tuning = rows["n"].sum(), rows["tuning_runs"].sum()
-    return (
-        f"{rows['decoder'].nunique()} decoders on {' and '.join(parts)}: "
-        f"{', '.join([f'{completed} runs completed', *lost])}"
-        + (f", after {tuning} runs of tuning" if tuning else "")
-        + f"; {duration(rows['seconds'].sum())} in all."
-    )
-
-
-def _histories(table: Table) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The histories that share a figure: what tells it from the others, one line an epoch and run.
-
-    A decoder without a likelihood stays out: its loss is no negative ELBO.
-    """
-    import pandas as pd
-
-    folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
-    drawn = [
-        row
-        for row in _rows(table)[:PICTURED]
-        if not row["n"] or not tables.missing(row.get("neg_log_p"))
-    ]
-    parts: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    count = Counter[str]()
-    for row in drawn:
-        place = _place(row)
-        lines = [
-            {"decoder": row["decoder"], **line}
-            for run in row["ids"]
-            for line in _history(folders[run])
-        ]
-        if lines:
-            parts.setdefault((place, count[place] // figures.DECODERS), []).extend(lines)
-            count[place] += 1
-    for (place, part), lines in parts.items():
-        name = [place] if len(count) > 1 else []
-        name += [f"part {part + 1}"] if count[place] > figures.DECODERS else []
-        yield ", ".join(name), pd.DataFrame(lines)
-
-
-def _history(folder: Path) -> list[dict[str, Any]]:
-    try:
-        text = (folder / "history.jsonl").read_text()
-    except OSError:  # a run that ended in its first epoch has none
-        return []
-    return [json.loads(line) for line in text.splitlines()]
+    return str(row["decoder"]) if table.places == 1 else f"{row['decoder']} · {_place(row)}"
 
 
 def _pictures(table: Table) -> Iterator[tuple[str, list[Picture]]]:
     """Samples and reconstructions of each row's first completed seed."""
     records = table.records.set_index("id", drop=False)
     completed = records[records["status"] == COMPLETED]
-    for row in _rows(table)[:PICTURED]:
+    for row in table.lines[:PICTURED]:
         run = next((run for run in row["ids"] if run in completed.index), None)
         if run is None:
             continue
         record = completed.loc[run]
-        found = []
-        for what, caption in (
-            ("samples", "samples from the prior"),
-            ("reconstructions", "test images, each followed by its reconstruction"),
-        ):
-            name = record.get(f"artifacts.{what}")
-            path = record["folder"] / name if isinstance(name, str) else None
-            if path is not None and path.is_file():
-                found.append(Picture(caption, _data_uri(path)))
+        artifacts = _nested(record, "artifacts").get("artifacts", {})
+        found = list(runs.pictures(record["folder"], artifacts))
         if found:
             yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", found
 
@@ -235,22 +191,45 @@ def _lost(table: Table) -> Iterator[tuple[str, str, str]]:
     """Runs that gave no numbers: the row, the run, what happened."""
     records = table.records.set_index("id", drop=False)
     lost = records[records["status"] != COMPLETED]
-    for row in _rows(table):
+    for row in table.lines:
         for run in row["ids"]:
             if run in lost.index:
                 record = lost.loc[run]
-                what = (
-                    f"diverged at step {record['divergence.step']:.0f}: "
-                    f"{record['divergence.what']} was not finite"
-                    if record["status"] == DIVERGED
-                    else f"failed: {record['failure.type']}: {record['failure.message']}"
-                )
-                yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, what
+                told = runs.outcome(_nested(record, "divergence", "failure"))
+                yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, told
+
+
+def _nested(record: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    """The status and some parts of a record, back from the frame's dotted columns."""
+    nested: dict[str, Any] = {"status": record["status"]}
+    for part in parts:
+        inner = {
+            key.removeprefix(f"{part}."): value
+            for key, value in record.items()
+            if key.startswith(f"{part}.") and not tables.missing(value)
+        }
+        if inner:
+            nested[part] = inner
+    return nested
+
+
+def _run_links(table: Table, paged: set[str]) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """For each row that has run pages: of each run its id, its seed and, if lost, its status."""
+    records = table.records.set_index("id")
+    seeds, statuses = records["run.seed"].to_dict(), records["status"].to_dict()
+    for row in table.lines:
+        links = [
+            (run, f"{seeds[run]:.0f}", "" if statuses[run] == COMPLETED else statuses[run])
+            for run in row["ids"]
+            if run in paged
+        ]
+        if links:
+            yield _name(table, row), links
 
 
 def _cost(table: Table) -> Iterator[tuple[str, ...]]:
     """A line of text for each row: runs, time, the search's share, speed, memory."""
-    for row in _rows(table):
+    for row in table.lines:
         memory, speed = row["peak_memory_bytes"], row["images_per_second"]
         yield (
             _name(table, row),
@@ -272,7 +251,3 @@ def _environment(records: pd.DataFrame) -> list[tuple[str, str]]:
             name = column.removeprefix("environment.").removeprefix("versions.").replace("_", " ")
             lines.append((name, ", ".join(sorted(map(plain, values)))))
     return lines
-
-
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -6,33 +6,52 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from baselines.specs import DECODERS, MODELS, Spec
 from bench.errors import RequestError
-from bench.grid import describe_spec
+from bench.grid import describe_spec, nearest
 from bench.records import COMPLETED, DIVERGED, FAILED, Record
-from bench.report.captions import caption, plain
+from bench.report.captions import better, caption, plain
 from bench.report.published import TUNED, lookup
+from bench.report.ties import best_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
-DISTANCE = re.compile(r"fid|fd_\w+(?<!_half_width)")
+TEXT_COLUMNS = ("dataset", "model", "decoder")
+DISTANCE = re.compile(r"(?:fid|fd_\w+?)(?:_sampled|_reconstruction)?")
 METRICS = (
     r"neg_log_p",
+    r"bits_per_dim",
     r"iwae_\d+",
-    r"neg_log_p_fitted_sigma",
-    DISTANCE.pattern,
+    r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)",
     r"mse",
+    r"calibration_error",
     r"sigma",
-    r"beta_effective",
-    r"rate",
+    r"components_used",
+    r"iterations",
 )
-"""The metrics that are shown, in this order; the frame and the CSV hold every metric."""
+"""The metrics that a table shows by default, in this order; the frame and the CSV hold them all."""
+OWN_UNITS = re.compile(r"neg_log_p|distortion|iwae_\d+")
+"""Metrics of p(x|z) as the decoder has it: of a density, or of a probability of the 8-bit image."""
+DISCRETE = frozenset({"categorical", "bitwise_categorical", "logistic_mixture"})
+"""Decoders that give a probability, for records whose protocol does not tell."""
+FIGURES = (
+    "runs",
+    "seconds",
+    "tuning_runs",
+    "tuning_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "published_neg_log_p",
+    "published_fid",
+)
+"""Columns beside the metrics that can be asked for."""
 
 STILL_MOVING = 0.1
 """|ln(σ / fitted σ)| above which a learned σ has not converged."""
@@ -53,6 +72,8 @@ class Note(NamedTuple):
 
     column: str
     text: str
+    mark: str = ""
+    """A sign of its own; a note without one is numbered."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +84,54 @@ class Table:
     frame: pd.DataFrame
     caption: tuple[str, ...]
     records: pd.DataFrame
+    columns: tuple[str, ...] = ()
+    """The columns asked for; none means the default ones."""
 
     @property
     def partial(self) -> str | None:
         """The caption's first sentence where that says that runs are missing."""
         return self.caption[0] if self.caption[0].startswith("Partial") else None
 
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The frame's rows, each with its values by column."""
+        return _lines(self.frame)
+
+    @cached_property
+    def places(self) -> int:
+        """How many pairs of data set and model there are."""
+        return len(self.frame[["dataset", "model"]].drop_duplicates())
+
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics to show: those of `METRICS` that at least one row has."""
+    def available(self) -> tuple[str, ...]:
+        """Every metric that at least one row has."""
         return tuple(
             column
             for column in self.frame
-            if _place(column) < len(METRICS) and self.frame[column].notna().any()
+            if f"{column}_half_width" in self.frame and self.frame[column].notna().any()
         )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are shown by default: those of `METRICS` that at least one row has."""
+        return tuple(column for column in self.available if _place(column) < len(METRICS))
 
 
 def build(
-    frame: pd.DataFrame, searches: Sequence[Record], grid: str, expected: int | None = None
+    frame: pd.DataFrame,
+    searches: Sequence[Record],
+    grid: str,
+    expected: int | None = None,
+    columns: Sequence[str] = (),
 ) -> Table:
     """The table of a grid from `records.frame` and the search summaries.
 
     Arguments:
         expected: how many runs the grid has, where that is known; fewer make the table partial.
+        columns: the metrics to show, and any of `FIGURES`; none means the default ones.
 
     Raises:
-        RequestError: there is no record of a run on the test split.
+        RequestError: there is no record of a run on the test split, or no such column.
     """
     tests = tested(frame)
     if tests.empty:
@@ -97,7 +140,12 @@ def build(
             f"grid '{grid}' has no finished run to report{tuning}; run `sigma-bench run {grid}`"
         )
     lines = rows(frame, searches, grid)
-    return Table(grid, lines, caption(tests, searches, lines, expected), tests)
+    table = Table(grid, lines, caption(tests, searches, lines, expected), tests, tuple(columns))
+    possible = [*table.available, *FIGURES]
+    for column in columns:
+        if column not in possible:
+            raise RequestError(f"--columns {column}: {nearest(column, possible)}")
+    return table
 
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:
@@ -111,9 +159,12 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record], grid: str = "") -> pd.
     Columns: `dataset`, `model`, `decoder` (labels; settings that differ within the frame stand in
     the decoder's, so that unlike runs never share a line), `n` runs completed, `diverged`,
     `failed`; each metric's mean over completed seeds and `<metric>_half_width` of its 95 %
-    Student-t interval (NaN below two seeds); `published_neg_log_p`, `published_fid`,
-    `published_table`; `runs` and `seconds` with the search included, `tuning_runs` and
-    `tuning_seconds` of it; `images_per_second`, `peak_memory_bytes`; `ids` of the records by
+    Student-t interval (NaN below two seeds); `published_neg_log_p`, `published_fid`, the
+    `_difference` of each (ours less the paper's), `published_table`; `runs` and `seconds` with the
+    search included, `tuning_runs` and `tuning_seconds` of it; `images_per_second`,
+    `peak_memory_bytes`; `entry`, the decoder without the value that a search chose; `discrete`,
+    whether -log p is a probability; `best`, the metrics in which no row of the same data set and
+    model is better; `tested`, those in which a test over seeds had a say; `ids` of the records by
     seed; `notes`. Units as in the records.
     """
     import pandas as pd
@@ -131,7 +182,12 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record], grid: str = "") -> pd.
     table = table.join(_statistics(members))
     table = table.join(_published(table, lines, grid))
     table = table.join(_cost(groups, lines, found))
-    table["ids"] = groups["id"].agg(lambda ids: tuple(ids.dropna()))
+    table["entry"] = _entries(table, lines)
+    table["discrete"] = _discrete(lines)
+    table["best"], table["tested"] = _best(table, lines, members)
+    known = members.dropna(subset="id")
+    ids = known["id"].groupby(known["row"], sort=False).agg(tuple)
+    table["ids"] = [ids.get(row, ()) for row in table.index]
     table["notes"] = _notes(table, lines)
     places = list(map(_order, _lines(table), _lines(lines)))
     order = sorted(range(len(table)), key=places.__getitem__)
@@ -247,6 +303,19 @@ def _decoder_labels(
     ]
 
 
+def _entries(table: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
+    """The decoder's label without the value that a search chose, where that is still unique."""
+    short = [
+        re.sub(rf"\({TUNED}, [^,)]+", f"({TUNED}", label) if search else label
+        for label, search in zip(table["decoder"], lines["search"], strict=True)
+    ]
+    twins = table[["dataset", "model"]].assign(of=short).duplicated(keep=False)
+    return [
+        label if twin else brief
+        for label, brief, twin in zip(table["decoder"], short, twins, strict=True)
+    ]
+
+
 def _tuned_label(line: Line, search: Record | None) -> str:
     option = search["option"] if search else "beta"
     symbol = {"beta": "β"}.get(option, option)
@@ -340,6 +409,53 @@ def _place(metric: str) -> int:
     return next(matches, len(METRICS))
 
 
+def _discrete(lines: pd.DataFrame) -> pd.Series[Any]:
+    units = _column(lines, "protocol.likelihood.units")
+    stated = units.astype(object).str.contains("probability|8-bit", na=False)
+    return stated | (units.isna() & lines["run.decoder.name"].isin(DISCRETE))
+
+
+def _best(
+    table: pd.DataFrame, lines: pd.DataFrame, members: pd.DataFrame
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The metrics in which each row is best or tied, and those whose group could be tested.
+
+    Rows are compared within a data set, a model and an evaluation protocol; a probability is
+    never compared with a density, and where there are densities only they can be best.
+    """
+    import numpy as np
+
+    directions = {name: better(name) for name in table if f"{name}_half_width" in table}
+    completed = members[members["status"] == COMPLETED]
+    protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in _IMPLIED]
+    protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
+    keys = lines[protocol].astype(str).assign(dataset=table["dataset"], model=table["model"])
+    numbers = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
+    groups = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
+    discrete = table["discrete"].to_numpy(dtype=bool)
+    best: list[list[str]] = [[] for _ in range(len(table))]
+    tested: list[list[str]] = [[] for _ in range(len(table))]
+    for name, direction in directions.items():
+        if direction is None:
+            continue
+        seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
+        values = seeds.reindex(table.index).to_numpy(dtype=float)
+        for group in groups:
+            own = group
+            if OWN_UNITS.fullmatch(name):
+                densities = group[~discrete[group] & ~np.isnan(values[group]).all(axis=1)]
+                own = densities if len(densities) else group
+            if len(own) < 2:
+                continue
+            verdict = best_rows(values[own], direction)
+            for row in own[verdict.best]:
+                best[row].append(name)
+            if verdict.tested:
+                for row in own:
+                    tested[row].append(name)
+    return list(map(tuple, best)), list(map(tuple, tested))
+
+
 def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:
     import pandas as pd
 
@@ -373,6 +489,9 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
         )
     columns = ["published_neg_log_p", "published_fid", "published_table"]
     frame = pd.DataFrame(values, columns=columns, index=table.index)
+    for metric in ("neg_log_p", "fid"):
+        ours = table.get(metric, math.nan)
+        frame[f"published_{metric}_difference"] = ours - frame[f"published_{metric}"]
     return frame.astype({"published_table": "Int64"})
 
 
@@ -380,7 +499,9 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
 
 
 def _notes(table: pd.DataFrame, lines: pd.DataFrame) -> list[tuple[Note, ...]]:
-    distances = [column for column in table if DISTANCE.fullmatch(column)]
+    distances = [
+        column for column in table if DISTANCE.fullmatch(column) and f"{column}_half_width" in table
+    ]
     return [
         tuple(_row_notes(row, line, distances))
         for row, line in zip(_lines(table), _lines(lines), strict=True)
@@ -390,6 +511,15 @@ def _notes(table: pd.DataFrame, lines: pd.DataFrame) -> list[tuple[Note, ...]]:
 def _row_notes(row: Line, line: Line, distances: Sequence[str]) -> Iterable[Note]:
     if row["n"] and missing(row.get("neg_log_p")):
         yield Note("neg_log_p", "not a likelihood, so there is no -log p")
+    if row["discrete"]:
+        for name in row:
+            if OWN_UNITS.fullmatch(name) and not missing(row[name]):
+                yield Note(
+                    name,
+                    "a probability of the 8-bit image, which does not compare with a density; "
+                    "bits/dim does",
+                    "†",
+                )
     samples, features = (line.get(f"protocol.distance.{key}") for key in ("samples", "dimension"))
     if samples and features and samples <= features:  # neither where nothing was sampled
         for name in distances:

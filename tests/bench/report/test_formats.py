@@ -5,16 +5,24 @@ import html.parser
 import io
 import math
 import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report import formats
+from bench.report import formats, layout
+from bench.report.terminal import console
+from tests.bench.report.conftest import realistic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from bench.report import Table
     from tests.bench.report.conftest import Results
 
@@ -23,7 +31,7 @@ AWKWARD = "npz:/tmp/a_b&c<d>|50%.npz"
 
 @pytest.fixture
 def table(results: Results) -> Table:
-    """Three decoders: one that is no likelihood, one with a diverged seed, one with one seed."""
+    """Four decoders: no likelihood, a diverged seed, one seed, a probability."""
     for seed in range(3):
         common = {"fd_efficientnet_lite0": 120.5 + seed, "mse": 0.0123 + seed * 1e-4}
         results.add("mse", seed=seed, dataset=AWKWARD, metrics=common)
@@ -31,11 +39,18 @@ def table(results: Results) -> Table:
         status = "completed" if seed else "diverged"
         results.add("optimal", seed=seed, dataset=AWKWARD, metrics=metrics, status=status)
     results.add("gaussian", dataset=AWKWARD, metrics={"neg_log_p": 740.5, "sigma": 1.0})
+    results.add("categorical", dataset=AWKWARD, metrics={"neg_log_p": 1100.25})
     return results.table("a_grid")
 
 
+@pytest.fixture(scope="module")
+def several(new_results: Callable[[], Results]) -> Table:
+    """Two data sets."""
+    return realistic(new_results()).table()
+
+
 class Cells(html.parser.HTMLParser):
-    """The text of every table cell, row by row; footnote marks in square brackets."""
+    """The text of every table cell, by row: footnote marks in brackets, best in stars."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,71 +58,135 @@ class Cells(html.parser.HTMLParser):
         self.open = False
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
             self.open = True
             self.rows[-1].append("")
-        if tag == "sup":
+            self.best = ("class", "best") in attrs
+        if tag == "sup" and self.open:
             self.rows[-1][-1] += " ["
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "sup":
+        if tag == "sup" and self.open:
             self.rows[-1][-1] += "]"
         self.open &= tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         if self.open:
-            self.rows[-1][-1] += data
+            self.rows[-1][-1] += f"**{data}**" if self.best and data[0] not in " [†" else data
 
 
-def from_markdown(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if not line.startswith("| ---")]
-    return [[re.sub(r"\\(.)", r"\1", cell).strip() for cell in row] for row in rows]
+def from_markdown(text: str) -> list[list[list[str]]]:
+    """The tables of a text, each its cells row by row; as in `Cells`."""
+    tables: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("| ---"):
+            continue
+        if line.startswith("|"):
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            tables[-1].append([re.sub(r"\\(.)", r"\1", cell).strip() for cell in cells])
+        elif tables[-1]:
+            tables.append([])
+    return [table for table in tables if table]
 
 
-def from_latex(text: str) -> list[list[str]]:
-    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
-    lines = [line for line in body.splitlines() if line.endswith("\\\\")]
-    rows = [re.split(r"(?<!\\)&", line.removesuffix("\\\\")) for line in lines]
+def from_latex(text: str) -> list[list[list[str]]]:
+    """The same of LaTeX, without the line of spanning headings."""
     symbols = {value: key for key, value in formats.LATEX.items()} | {"$-$": "-"}
     longest_first = sorted(symbols, key=len, reverse=True)
 
     def plain(cell: str) -> str:
-        marked = re.sub(r"\\textsuperscript\{([\d,]+)\}", r" [\1]", cell)
+        bold = re.sub(r"\\textbf\{([^{}]*)\}", r"**\1**", cell)
+        marked = re.sub(r"\\textsuperscript\{((?:\\textdagger\{\}|[\d,])+)\}", r" [\1]", bold)
         return re.sub("|".join(map(re.escape, longest_first)), lambda m: symbols[m[0]], marked)
 
-    return [[plain(cell).strip() for cell in row] for row in rows]
+    return [
+        [
+            [plain(cell).strip() for cell in re.split(r"(?<!\\)&", line.removesuffix("\\\\"))]
+            for line in body.splitlines()
+            if line.endswith("\\\\") and "multicolumn" not in line
+        ]
+        for body in re.findall(r"\\toprule(.*?)\\bottomrule", text, re.DOTALL)
+    ]
 
 
-def test_every_text_format_has_the_same_cells(table: Table) -> None:
-    shown = formats.layout(table)
-    expected = [list(shown.headers), *([str(cell) for cell in line] for line in shown.lines)]
-    assert from_markdown(formats.markdown(table)) == expected
+def seen(shown: layout.Layout) -> list[list[str]]:
+    """A layout's cells as the parsers above give them back."""
+
+    def text(cell: layout.Cell) -> str:
+        marks = f" [{']['.join(cell.marks)}]" if cell.marks else ""
+        return (f"**{cell.text}**" if cell.best else cell.text) + marks
+
+    return [[text(cell).strip() for cell in line] for line in (shown.headers, *shown.lines)]
+
+
+@pytest.mark.parametrize("name", ["table", "several"])
+def test_every_text_format_has_the_same_cells(name: str, request: pytest.FixtureRequest) -> None:
+    table = request.getfixturevalue(name)
+    expected = [seen(layout.layout(table))]
+    if across := layout.overview(table):
+        heads = [name for name, width in across.spans for _ in range(width)]
+        expected.insert(0, seen(across))
+        markdown = [f"{span}: {head}" if span else head
+                    for span, head in zip(heads, expected[0][0], strict=True)]  # fmt: skip
+        assert from_markdown(formats.markdown(table)) == [
+            [markdown, *expected[0][1:]],
+            *expected[1:],
+        ]
+    else:
+        assert from_markdown(formats.markdown(table)) == expected
     assert from_latex(formats.latex(table)) == expected
     cells = Cells(formats.html(table)).rows
-    assert [[cell.strip() for cell in row] for row in cells] == expected
+    assert [[cell.strip() for cell in row] for row in cells] == expected[-1]
 
 
-def test_the_cells_are_the_frames_numbers(table: Table) -> None:
-    header, *lines = from_markdown(formats.markdown(table))
-    columns = formats.default_columns(table)
+@pytest.mark.parametrize("name", ["table", "several"])
+def test_the_cells_are_the_frames_numbers(name: str, request: pytest.FixtureRequest) -> None:
+    table = request.getfixturevalue(name)
+    header, *lines = from_markdown(formats.markdown(table))[-1]
+    columns = layout.default_columns(table)
     assert len(header) == len(columns)
     for line, (_, row) in zip(lines, table.frame.iterrows(), strict=True):
         for column, text in zip(columns, line, strict=True):
             if column not in table.metrics:
                 continue
-            numbers = re.sub(r"\[\d+\]|±\?", "", text).replace("±", " ").split()
+            assert text.startswith("**") == (column in row["best"])
+            bare = re.sub(r"\[.\]|±\?|\*\*", "", text)
+            numbers = bare.replace("±", " ").split()
             if math.isnan(row[column]):
                 assert not numbers
                 continue
             half = row[f"{column}_half_width"]
-            assert float(numbers[0]) == pytest.approx(row[column], abs=0.05 * half, rel=5e-4)
+            assert float(numbers[0]) == pytest.approx(
+                row[column], abs=0.05 * np.nan_to_num(half), rel=5e-4
+            )
             if len(numbers) == 2:
                 assert float(numbers[1]) == pytest.approx(half, rel=0.05)
             assert ("±?" in text) == math.isnan(half)
+
+
+def test_a_published_number_stands_beside_ours_with_the_difference(results: Results) -> None:
+    results.add("gaussian", dataset="mnist", metrics={"neg_log_p": 739.125})
+    table = results.table("table3")
+    shown = layout.layout(table)
+    cells = dict(zip(shown.columns, shown.lines[0], strict=True))
+    assert cells["published_neg_log_p"].text == "740.5 (-1.4)"
+    assert table.frame.loc[0, "published_neg_log_p_difference"] == -1.375
+
+
+def test_data_sets_stand_side_by_side_with_one_line_a_decoder(several: Table) -> None:
+    across = layout.overview(several)
+    assert across is not None
+    assert across.spans == (("", 1), ("fashion_mnist", 2), ("mnist5k", 2))
+    names = [line[0].text for line in across.lines]
+    assert names.count("beta (tuned)") == 1  # though each search chose a β of its own
+    assert len(names) == len(set(names)) == 7
+
+
+def test_one_data_set_has_no_overview(table: Table) -> None:
+    assert layout.overview(table) is None
 
 
 def test_the_csv_gives_the_frame_back_to_the_last_digit(table: Table) -> None:
@@ -117,6 +196,7 @@ def test_the_csv_gives_the_frame_back_to_the_last_digit(table: Table) -> None:
     for line, row in zip(read, rows, strict=True):
         assert line["dataset"] == AWKWARD
         assert tuple(line["ids"].split()) == row["ids"]
+        assert tuple(line["best"].split()) == row["best"]
         for column in table.frame.select_dtypes("number"):
             assert (
                 line[column] == "" if pd.isna(row[column]) else float(line[column]) == row[column]
@@ -126,32 +206,49 @@ def test_the_csv_gives_the_frame_back_to_the_last_digit(table: Table) -> None:
 def test_special_characters_are_inert(table: Table) -> None:
     assert "a_b&c<d>" not in formats.html(table)
     assert "a_b&c<d>" not in formats.latex(table)
-    assert "a\\_b\\&c\\textless{}d\\textgreater{}|50\\%.npz" in formats.latex(table)
+    assert "a\\_b\\&c\\textless{}d\\textgreater{}\\textbar{}50\\%.npz" in formats.latex(table)
 
 
 def test_diverged_and_missing_intervals_are_visible(table: Table) -> None:
-    shown = formats.layout(table)
+    shown = layout.layout(table)
     rows = {
         line[0].text: dict(zip(shown.columns, map(str, line), strict=True)) for line in shown.lines
     }
     assert rows["optimal"]["n"] == "2 (1 diverged)"
     assert rows["gaussian"]["neg_log_p"] == "740.5 ±?"
-    assert rows["mse"]["neg_log_p"] == "[1]"
-    assert "not a likelihood" in shown.footnotes[0]
+    notes = {note.mark: note.text for note in shown.footnotes}
+    assert "not a likelihood" in notes[rows["mse"]["neg_log_p"].strip("[]")]
+
+
+def test_a_probability_has_a_dagger_and_is_never_best_beside_densities(table: Table) -> None:
+    shown = layout.layout(table)
+    cells = {line[0].text: dict(zip(shown.columns, line, strict=True)) for line in shown.lines}
+    assert cells["categorical"]["neg_log_p"].marks == ("†",)
+    assert not cells["categorical"]["neg_log_p"].best
+    assert cells["optimal"]["neg_log_p"].best
+    assert "8-bit" in next(note.text for note in shown.footnotes if note.mark == "†")
+
+
+def test_a_note_on_every_number_of_a_column_hangs_on_its_heading(table: Table) -> None:
+    shown = layout.layout(table)
+    column = shown.columns.index("fd_efficientnet_lite0")
+    assert len(shown.headers[column].marks) == 1
+    assert not any(line[column].marks for line in shown.lines)
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 160])
 def test_a_narrow_terminal_loses_columns_but_no_row_and_no_digit(table: Table, width: int) -> None:
-    text = formats.console(table, width)
-    for part in ("-901 ± 19", "740.5 ±?", "2 (1 diverged)", "optimal", "Training: 10 epochs"):
+    text = console(table, width)
+    for part in ("-901 ± 19 *", "740.5 ±?", "2 (1 diverged)", "optimal", "Training: 10 epochs"):
         assert part in " ".join(text.split())
     if width >= 120:
         assert max(map(len, text.splitlines())) <= width
 
 
 def test_notes_of_a_column_left_out_hang_on_the_row(table: Table) -> None:
-    shown = formats.layout(table, ["decoder", "n"])
-    assert [line[0].notes for line in shown.lines] == [(1, 2), (), (2,)]
+    shown = layout.layout(table, ["decoder", "n"])
+    marks = {line[0].text: line[0].marks for line in shown.lines}
+    assert marks == {"mse": ("1", "2"), "gaussian": (), "optimal": ("2",), "categorical": ("†",)}
 
 
 @pytest.mark.parametrize(
@@ -170,9 +267,26 @@ def test_notes_of_a_column_left_out_hang_on_the_row(table: Table) -> None:
 def test_a_number_has_the_digits_that_its_interval_allows(
     mean: float, half: float, text: str
 ) -> None:
-    assert formats.with_interval(mean, half) == text
+    assert layout.with_interval(mean, half) == text
 
 
 @given(st.floats(-1e8, 1e8))
 def test_a_number_without_interval_keeps_four_digits(value: float) -> None:
-    assert float(formats.significant(value)) == pytest.approx(value, rel=5.1e-4, abs=1e-300)
+    assert float(layout.significant(value)) == pytest.approx(value, rel=5.1e-4, abs=1e-300)
+
+
+@pytest.mark.slow
+def test_the_latex_compiles(several: Table, table: Table, tmp_path: Path) -> None:
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("neither pdflatex nor tectonic is installed")
+    body = "".join(map(formats.latex, (several, table)))
+    source = tmp_path / "paper.tex"
+    source.write_text(
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        f"{body}\\end{{document}}\n"
+    )
+    stop = [] if compiler.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([compiler, *stop, source.name], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000

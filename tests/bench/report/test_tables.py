@@ -12,7 +12,7 @@ from scipy import stats
 
 from bench.errors import RequestError
 from bench.records import Store, frame
-from bench.report.tables import rows
+from bench.report.tables import build, rows
 
 if TYPE_CHECKING:
     from bench.grid import Features
@@ -25,7 +25,7 @@ def beta(value: float) -> dict[str, object]:
     return {"name": "beta", "beta": value}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=6))
 def test_the_interval_is_students_t_over_seeds(
     new_results: Callable[[], Results], values: list[float]
@@ -251,3 +251,52 @@ def test_the_caption_tells_the_protocol(results: Results) -> None:
         assert fact in caption
     assert "Paper" not in caption
     assert "Partial" not in " ".join(results.table(expected=2).caption)
+
+
+def test_the_best_row_and_its_ties_are_known_by_metric(results: Results) -> None:
+    for seed, (near, far) in enumerate([(1.0, 9.0), (-1.2, 9.1), (0.4, 9.2)]):
+        metrics = {"neg_log_p": 7.0 * seed, "mse": 0.5, "rate": 3.0}
+        results.add("shared", seed=seed, metrics=metrics)
+        results.add("optimal", seed=seed, metrics=metrics | {"neg_log_p": 7.0 * seed + near})
+        results.add("gaussian", seed=seed, metrics=metrics | {"neg_log_p": 7.0 * seed + far})
+    table = results.table()
+    best = table.frame.set_index("decoder")["best"]
+    assert [("neg_log_p" in best[d]) for d in ("shared", "optimal", "gaussian")] == [True, True, 0]
+    assert all("mse" in metrics for metrics in best)
+    assert not any("rate" in metrics for metrics in best)  # neither direction is better
+    assert "Holm" in " ".join(table.caption)
+
+
+def test_with_one_seed_the_caption_says_that_no_tie_can_be_tested(results: Results) -> None:
+    results.add("shared", metrics={"neg_log_p": 1.0})
+    results.add("optimal", metrics={"neg_log_p": 1.0001})
+    table = results.table()
+    assert [("neg_log_p" in best) for best in table.frame["best"]] == [True, False]
+    assert "no ties can be tested" in " ".join(table.caption)
+
+
+def test_rows_of_other_protocols_or_places_are_not_compared(results: Results) -> None:
+    results.add(metrics={"neg_log_p": 1.0})
+    results.add(metrics={"neg_log_p": 2.0}, evaluation={"batch": 50})
+    results.add(metrics={"neg_log_p": 3.0}, dataset="mnist")
+    assert not any(results.table().frame["best"])
+
+
+def test_a_probability_is_best_only_where_no_density_stands(results: Results) -> None:
+    for decoder, value in (("categorical", 1.0), ("bitwise_categorical", 2.0)):
+        results.add(decoder, metrics={"neg_log_p": value, "bits_per_dim": value})
+    assert list(results.table().frame["best"]) == [("neg_log_p", "bits_per_dim"), ()]
+    results.add("shared", metrics={"neg_log_p": 5.0, "bits_per_dim": 5.0})
+    results.add("optimal", metrics={"neg_log_p": 6.0, "bits_per_dim": 6.0})
+    best = results.table().frame.set_index("decoder")["best"]
+    assert best["shared"] == ("neg_log_p",)
+    assert best["categorical"] == ("bits_per_dim",)
+
+
+def test_columns_can_be_chosen_and_a_slip_is_met_with_a_suggestion(results: Results) -> None:
+    results.add(metrics={"neg_log_p": 1.0, "rate": 2.0})
+    store = Store(results.folder)
+    records = frame(store.records())
+    assert build(records, [], "grid", columns=["rate", "runs"]).columns == ("rate", "runs")
+    with pytest.raises(RequestError, match=r"--columns rat: did you mean 'rate'\?"):
+        build(records, [], "grid", columns=["rat"])

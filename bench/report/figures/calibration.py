@@ -1,0 +1,113 @@
+"""Calibration of p(x|z): how often its intervals hold the truth, and where the truth falls."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from bench.report.figures.look import QUIET, Style, canvas, finish, legend, looked
+from bench.report.figures.part import Part, Sketch, measured, pieces, seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLE = "Calibration"
+NOMINAL, OBSERVED, PIT = "curves.coverage.nominal", "curves.coverage.observed", "curves.pit"
+COLUMNS = 4
+
+
+def sketches(part: Part) -> Iterator[Sketch]:
+    """The reliability diagram and the PIT histograms of all decoders."""
+    for draw, columns, kind, caption in (
+        (
+            reliability,
+            (NOMINAL, OBSERVED),
+            "reliability",
+            "The share of test pixels inside the central interval of p(x|z) that should hold a "
+            "given share, z drawn from the posterior. On the diagonal a decoder knows its "
+            "uncertainty; above it σ is too large, below it too small. The mean over seeds",
+        ),
+        (
+            pit_histograms,
+            (PIT,),
+            "PIT",
+            "Where test pixels fall in their p(x|z): the density of F(x) (randomised for discrete "
+            "decoders), 1 everywhere if calibrated. A hump in the middle means that σ is too "
+            "large, tails at 0 and 1 that it is too small. Each panel has its own height; the grey "
+            "line is at 1. The mean over seeds",
+        ),
+    ):
+        runs = measured(part.completed, *columns)
+        for name, labels in pieces(list(dict.fromkeys(runs["decoder"]))):
+            own = runs[runs["decoder"].isin(labels)]
+            told = ", ".join(filter(None, [kind, name]))
+            yield Sketch(draw(own, part.styles), f"{caption} ({seeds(own)}).", told)
+
+
+@looked()
+def reliability(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Observed over nominal coverage of central intervals, a line a decoder.
+
+    Arguments:
+        runs: completed runs with `decoder` and the lists `NOMINAL`, `OBSERVED`.
+        styles: of the decoders, by label.
+    """
+    labels = list(dict.fromkeys(runs["decoder"]))
+    drawing = canvas(4.2 + 0.16 * len(labels) / 2)
+    axes = drawing.subplots()
+    axes.axline((0, 0), slope=1, color=QUIET, linewidth=1, zorder=0)
+    for label, own in runs.groupby("decoder", sort=False):
+        style = styles[label]
+        axes.plot(
+            _mean(own[NOMINAL]), _mean(own[OBSERVED]), color=style.colour, linestyle=style.dash
+        )
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    finish(axes, "nominal coverage", "observed coverage")
+    legend(drawing, {label: styles[label] for label in labels}, line=True, marker=False)
+    return drawing
+
+
+@looked()
+def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """The density of the probability integral transform, a panel a decoder.
+
+    Arguments:
+        runs: completed runs with `decoder` and the list `PIT` of densities in bins of equal width.
+        styles: of the decoders, by label.
+    """
+    groups = list(runs.groupby("decoder", sort=False))
+    columns = min(COLUMNS, len(groups))
+    lines = math.ceil(len(groups) / columns)
+    drawing = canvas(0.4 + 1.45 * lines)
+    panels = drawing.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    for axes, (label, own) in zip(panels, groups, strict=False):
+        density = _mean(own[PIT])
+        axes.stairs(
+            density,
+            [edge / len(density) for edge in range(len(density) + 1)],
+            fill=True,
+            color=styles[label].colour,
+            alpha=0.8,
+        )
+        axes.axhline(1, color="0.35", linewidth=1)
+        axes.set_title(textwrap.fill(label, 22), loc="left", fontsize=8)
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, max(2, 1.05 * max(density))))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+        finish(axes, "", "")
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    # Where a row is short the panel above its gap ends a column.
+    for axes in panels[max(0, len(groups) - columns) : len(groups)]:
+        axes.tick_params(labelbottom=True)
+    drawing.supxlabel("F(x) under p(x|z)", fontsize=9)
+    drawing.supylabel("density", fontsize=9)
+    return drawing
+
+
+def _mean(lists: pd.Series) -> list[float]:
+    """The mean over runs of lists of equal length, element by element."""
+    return [math.fsum(values) / len(lists) for values in zip(*lists, strict=True)]

@@ -1,0 +1,103 @@
+"""Learning curves: the training loss and σ of every decoder, with a band over seeds (Fig. 9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report.figures.look import (
+    Style,
+    band,
+    canvas,
+    family,
+    finish,
+    legend,
+    looked,
+    plain_numbers,
+)
+from bench.report.figures.part import Part, Sketch, measured, pieces
+from bench.report.figures.sweep import LEARNED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLE = "Learning curves"
+PANELS = {"loss": "training loss, nats per image", "sigma": "σ"}
+KINDS = {False: "", True: "probabilities"}
+"""Losses are compared within a kind: densities, or probabilities of the 8-bit image."""
+
+
+def sketches(part: Part) -> Iterator[Sketch]:
+    """All decoders, then the σ-VAEs of the paper's Fig. 9 by themselves.
+
+    A decoder without a likelihood stays out: its loss is no negative ELBO.
+    """
+    rows = part.rows
+    scored = measured(rows, "neg_log_p")
+    rows = rows[rows["decoder"].isin(scored["decoder"]) | (rows["n"] == 0)]
+    for discrete, kind in KINDS.items():
+        labels = list(rows.loc[rows["discrete"] == discrete, "decoder"])
+        for name, piece in pieces(labels):
+            yield from _sketch(part, piece, ", ".join(filter(None, [kind, name])), discrete)
+        pair = [label for label in labels if family(label) in LEARNED]
+        if set(map(family, pair)) == set(LEARNED) and set(pair) != set(labels):
+            yield from _sketch(part, pair, "shared against optimal", discrete)
+
+
+def _sketch(part: Part, labels: Sequence[str], name: str, discrete: bool) -> Iterator[Sketch]:
+    lines = history(part.runs[part.runs["decoder"].isin(labels)])
+    if len(lines):
+        what = "probabilities of the 8-bit image" if discrete else "densities on [0, 1]"
+        yield Sketch(
+            figure(lines, part.styles),
+            f"The training loss (negative ELBO, nats per image; {what}) and σ by epoch: the mean "
+            "over seeds, with a band from the smallest to the largest.",
+            name,
+        )
+
+
+def history(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs' histories, a line an epoch and run, each with its `decoder`; empty without any."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"decoder": run["decoder"], **line}
+        for run in runs[["decoder", "folder"]].to_dict("records")
+        for line in _lines(run["folder"])
+    )
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    try:
+        text = (folder / "history.jsonl").read_text()
+    except OSError:  # a run that ended in its first epoch has none
+        return []
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@looked()
+def figure(history: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Draw the training loss (negative ELBO) and σ against the epoch.
+
+    Arguments:
+        history: one line an epoch and run: `decoder`, `epoch` from 0, `loss`, `sigma`; decoders
+            in the order that the legend shall have.
+        styles: of the decoders, by label.
+    """
+    labels = list(history["decoder"].unique())
+    drawing = canvas(3.2 + 0.16 * len(labels) / 2)
+    panels = drawing.subplots(1, 2)
+    counted = history.assign(epoch=history["epoch"] + 1)
+    for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
+        for decoder in labels:
+            own = counted[counted["decoder"] == decoder]
+            band(axes, own, "epoch", column, styles[decoder], mark=False)
+        finish(axes, "epoch", label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[1].set_yscale("log")
+    plain_numbers(panels[1].yaxis)
+    legend(drawing, {label: styles[label] for label in labels}, line=True, marker=False)
+    return drawing

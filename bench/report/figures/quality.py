@@ -1,0 +1,64 @@
+"""Sample quality against likelihood: the Fréchet distance over bits per dimension."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from bench.report.captions import metric_name
+from bench.report.figures.look import Style, canvas, finish, legend, looked
+from bench.report.figures.part import Part, Sketch, measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLE = "Sample quality and likelihood"
+BITS = "bits_per_dim"
+DISTANCE = re.compile(r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)(?<!_half_width)(?<!_se)")
+"""Distances of decoder means: `fid`, `fd_<extractor>`."""
+
+
+def sketches(part: Part) -> Iterator[Sketch]:
+    """A figure for each extractor under which two decoders have both numbers."""
+    found = [column for column in part.rows if DISTANCE.fullmatch(column)]
+    for metric in found:
+        rows = measured(part.rows, BITS, metric)
+        if len(rows) > 1:
+            yield Sketch(
+                figure(rows, metric, part.styles),
+                f"{metric_name(metric)} of generated images against bits per dimension of test "
+                "images: best at the lower left. Means over seeds; bars: the 95 % interval of the "
+                "mean, none where there is one seed.",
+                metric_name(metric) if len(found) > 1 else "",
+            )
+
+
+@looked()
+def figure(rows: pd.DataFrame, metric: str, styles: Mapping[str, Style]) -> Figure:
+    """The distance `metric` over bits per dimension, a marker a row with its 95 % intervals.
+
+    Arguments:
+        rows: of the table's frame, with a value in both.
+        styles: of the decoders, by label.
+    """
+    drawing = canvas(3.6 + 0.16 * len(rows) / 2)
+    axes = drawing.subplots()
+    for row in rows.to_dict("records"):
+        style = styles[row["decoder"]]
+        axes.errorbar(
+            row[BITS],
+            row[metric],
+            xerr=row[f"{BITS}_half_width"],
+            yerr=row[f"{metric}_half_width"],
+            color=style.colour,
+            marker=style.marker,
+            markersize=7,
+            markeredgecolor="white",
+            elinewidth=1,
+        )
+    finish(axes, "bits per dimension", metric_name(metric))
+    labels = {label: styles[label] for label in rows["decoder"]}
+    legend(drawing, labels, line=False, marker=True)
+    return drawing

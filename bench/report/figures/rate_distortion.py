@@ -1,0 +1,99 @@
+"""The rate-distortion plane: what every decoder pays in nats for which reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.report.figures.look import QUIET, Style, canvas, finish, legend, looked
+from bench.report.figures.part import Part, Sketch, measured, seeds
+from bench.report.figures.sweep import sweeps
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "Rate and distortion"
+RATE, DISTORTION = "metrics.rate", "metrics.distortion"
+PANELS = {
+    False: "distortion: -ln p(x|z) of a density, nats",
+    True: "distortion: -ln P(x|z) of the 8-bit image, nats",
+}
+"""Densities and probabilities have distortions of their own; they share no axis."""
+
+
+def sketches(part: Part) -> Iterator[Sketch]:
+    """One figure of all decoders that have both, where there are two at least."""
+    runs = measured(part.completed, RATE, DISTORTION)
+    discrete = dict(zip(part.rows["decoder"], part.rows["discrete"], strict=True))
+    runs = runs.assign(discrete=runs["decoder"].map(discrete))
+    if runs["decoder"].nunique() > 1:
+        yield Sketch(
+            figure(runs, part.styles),
+            "Each decoder's two parts of the negative ELBO on test images: rate, the nats that the "
+            "latent carries, and distortion, the nats of the image that remain. Their sum is "
+            "-log p: it is equal along each grey line, and less towards the lower left. Large: the "
+            f"mean over seeds; small: the runs ({seeds(runs)}). "
+            "β-VAEs that differ in β alone are joined."
+            + (
+                " Densities and probabilities of the 8-bit image do not compare, so each has a "
+                "panel."
+                if runs["discrete"].nunique() > 1
+                else ""
+            ),
+        )
+
+
+@looked()
+def figure(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """Distortion over rate, nats per image; a panel for densities, one for probabilities.
+
+    Arguments:
+        runs: completed runs with `decoder`, `discrete`, and both metrics.
+        styles: of the decoders, by label.
+    """
+    kinds = [kind for kind in PANELS if (runs["discrete"] == kind).any()]
+    labels = list(dict.fromkeys(runs["decoder"]))
+    drawing = canvas(3.6 + 0.16 * len(labels) / 2)
+    panels = drawing.subplots(1, len(kinds), squeeze=False)[0]
+    for axes, kind in zip(panels, kinds, strict=True):
+        own = runs[runs["discrete"] == kind]
+        _points(axes, own, styles)
+        finish(axes, "rate, nats", PANELS[kind])
+        _guides(axes)
+    legend(drawing, {label: styles[label] for label in labels}, line=False, marker=True)
+    return drawing
+
+
+def _points(axes: Axes, runs: pd.DataFrame, styles: Mapping[str, Style]) -> None:
+    for sweep in sweeps(runs):
+        means = sweep.fixed.groupby("beta")[[RATE, DISTORTION]].mean()
+        axes.plot(means[RATE], means[DISTORTION], color=QUIET, linewidth=1, zorder=1)
+    for label, own in runs.groupby("decoder", sort=False):
+        style = styles[label]
+        look: dict[str, Any] = {"color": style.colour, "linestyle": "", "marker": style.marker}
+        axes.plot(own[RATE], own[DISTORTION], markersize=3, alpha=0.5, markeredgewidth=0, **look)
+        axes.plot(
+            own[RATE].mean(),
+            own[DISTORTION].mean(),
+            markersize=7,
+            markeredgecolor="white",
+            zorder=3,
+            **look,
+        )
+
+
+def _guides(axes: Axes) -> None:
+    """Lines of equal sum, through the ticks of the distortion."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    step = axes.get_yticks()[1] - axes.get_yticks()[0]
+    for tick in (*axes.get_yticks(), axes.get_yticks()[-1] + step):
+        axes.plot(
+            [left, right],
+            [tick, tick - (right - left)],
+            color="0.9",
+            linewidth=0.8,
+            zorder=0,
+        )
+    axes.set(xlim=(left, right), ylim=(low, high))

@@ -1,0 +1,155 @@
+"""The search for an option: every trial's score and cost, the choice, the σ-VAEs' own β."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bench.records import COMPLETED, Record
+from bench.report.captions import metric_name
+from bench.report.figures import sweep
+from bench.report.figures.look import QUIET, Style, canvas, finish, looked, plain_numbers
+from bench.report.figures.part import Part, Sketch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "Search"
+SYMBOLS = {"beta": "β"}
+CHOSEN, OTHER = "#0173b2", "0.45"
+"""The trial that won, and all others."""
+
+
+def sketches(part: Part) -> Iterator[Sketch]:
+    """A figure for each search that has a trial."""
+    drawn = [search for search in part.searches if search["trials"]]
+    for number, search in enumerate(drawn, start=1):
+        learned = _learned(part.completed) if search["option"] == "beta" else {}
+        yield Sketch(
+            figure(search, learned, part.styles),
+            _caption(search, learned),
+            _symbol(search) + (f" {number}" if len(drawn) > 1 else ""),
+        )
+
+
+def _learned(runs: pd.DataFrame) -> dict[str, float]:
+    """The mean over seeds of β = 2σ² by the label of each σ-VAE."""
+    means = sweep.learned(runs).groupby("decoder", sort=False)["beta"].mean()
+    return {str(label): float(beta) for label, beta in means.items()}
+
+
+@looked()
+def figure(search: Record, learned: Mapping[str, float], styles: Mapping[str, Style]) -> Figure:
+    """Score above and seconds below, over the option's value; trials numbered in order.
+
+    Arguments:
+        search: a search's summary.
+        learned: β = 2σ² by the label of a σ-VAE.
+        styles: of those decoders.
+    """
+    symbol = _symbol(search)
+    drawing = canvas(4.6)
+    score, cost = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    _scores(score, search)
+    for trial in search["trials"]:
+        look = {"color": CHOSEN if trial["value"] == search["chosen"] else OTHER}
+        cost.vlines(trial["value"], 0, trial["seconds"], linewidth=2.5, **look)
+    for label, beta in learned.items():
+        for axes in (score, cost):
+            axes.axvline(
+                beta,
+                color=styles[label].colour,
+                linestyle=styles[label].dash,
+                zorder=1,
+                label=f"{label}: learned {symbol} = {beta:.2g}" if axes is score else None,
+            )
+    cost.set_ylim(bottom=0)
+    score.margins(y=0.1)
+    finish(score, "", f"{metric_name(search['search']['objective'])}, validation")
+    finish(cost, symbol, "seconds")
+    cost.set_xscale("log")
+    plain_numbers(cost.xaxis)
+    handles, labels = score.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=2)
+    return drawing
+
+
+def _scores(axes: Axes, search: Record) -> None:
+    trials, startup = search["trials"], search["search"].get("startup", 0)
+    # A search minimises; a bound on ln p is drawn as the bound itself.
+    sign = -1 if search["search"]["objective"].startswith("iwae_") else 1
+    kinds: dict[str, dict[str, Any]] = {
+        "evenly spaced trial": {
+            "markerfacecolor": "white",
+            "color": OTHER,
+            "markeredgewidth": 1.2,
+        },
+        "trial of the sampler": {"color": OTHER},
+        "chosen": {"color": CHOSEN},
+        "no score": {"marker": "x", "color": OTHER, "markeredgewidth": 1.5},
+    }
+    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for number, trial in enumerate(trials, start=1):
+        value = trial["value"]
+        if trial["score"] is None:
+            points["no score"].append((value, 0.97))
+            height, where = 0.97, ("data", "axes fraction")
+        else:
+            kind = "evenly spaced trial" if number <= startup else "trial of the sampler"
+            kind = "chosen" if value == search["chosen"] else kind
+            height, where = sign * trial["score"], ("data", "data")
+            points[kind].append((value, height))
+        axes.annotate(
+            str(number),
+            (value, height),
+            xycoords=where,
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color="0.25",
+        )
+    for kind, places in points.items():
+        if places:
+            look: dict[str, Any] = {
+                "marker": "o",
+                "markersize": 7,
+                "linestyle": "",
+                "zorder": 3,
+                **kinds[kind],
+            }
+            if kind == "no score":  # stands at the upper edge, whatever the scores are
+                look["transform"] = axes.get_xaxis_transform()
+            axes.plot(*zip(*places, strict=True), label=kind, **look)
+    if search["chosen"] is not None:
+        axes.axvline(search["chosen"], color=QUIET, linewidth=1, zorder=0)
+
+
+def _symbol(search: Record) -> str:
+    option: str = search["option"]
+    return SYMBOLS.get(option, option)
+
+
+def _caption(search: Record, learned: Mapping[str, float]) -> str:
+    symbol = _symbol(search)
+    how, cost = search["search"], search["cost"]
+    lost = sum(trial["status"] != COMPLETED for trial in search["trials"])
+    found = (
+        f"{symbol} = {search['chosen']:g} won"
+        if search["chosen"] is not None
+        else f"no {symbol} worked"
+    )
+    sentences = [
+        f"Every trial of the search for {symbol} between {how['low']:g} and {how['high']:g}, "
+        f"numbered in order: above its score on the validation split, below its seconds. "
+        f"{len(search['trials'])} trials took {cost['runs']} runs and {cost['seconds']:.0f} "
+        f"seconds; {found}."
+    ]
+    if lost:
+        sentences.append(f"A cross is a trial without a score ({lost}).")
+    if learned:
+        sentences.append(
+            "Vertical lines in colour: the β = 2σ² that σ-VAEs learned without any search."
+        )
+    return " ".join(sentences)

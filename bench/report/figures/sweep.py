@@ -1,0 +1,50 @@
+"""β-VAEs that differ in β alone, and the σ-VAEs that find their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.report.figures.part import measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEARNED = ("shared", "optimal")
+"""The σ-VAEs with one σ for all pixels: a β-VAE of β = 2σ² is the same decoder."""
+
+
+def learned(runs: pd.DataFrame) -> pd.DataFrame:
+    """The σ-VAEs among `runs`, with the `beta` = 2σ² that each learned."""
+    own = measured(runs[runs["run.decoder.name"].isin(LEARNED)], "metrics.beta_effective")
+    if "run.decoder.over" in own:
+        own = own[own["run.decoder.over"].fillna("batch") == "batch"]
+    return own.assign(beta=own.get("metrics.beta_effective"))
+
+
+class Sweep(NamedTuple):
+    """Completed runs with their `beta`, chosen or learned; `setting` names what else they share."""
+
+    setting: str
+    fixed: pd.DataFrame
+    learned: pd.DataFrame
+
+
+def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:
+    """The β-VAEs alike in all else, where β has two values at least, beside the σ-VAEs like them.
+
+    Arguments:
+        runs: completed runs of one data set and model.
+    """
+    # Settings in which a table's rows differ stand in square brackets in their labels.
+    runs = runs.assign(setting=runs["decoder"].str.extract(r"\[(.*)\]$")[0].fillna(""))
+    fixed = measured(runs[runs["run.decoder.name"] == "beta"], "run.decoder.beta")
+    if fixed.empty:
+        return
+    fixed = fixed.assign(beta=fixed["run.decoder.beta"])
+    own = learned(runs)
+    alike = ["setting", "run.decoder.link"]
+    for (setting, link), group in fixed.groupby(alike, sort=False):
+        if group["beta"].nunique() > 1:
+            same = (own["setting"] == setting) & (own["run.decoder.link"] == link)
+            yield Sweep(setting, group, own[same])

@@ -1,0 +1,236 @@
+"""The report in plain sentences, made from its numbers, for a reader who was not there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.progress import duration
+from bench.report.captions import better, metric_name, words
+from bench.report.layout import cell_text
+from bench.report.tables import DISTANCE, Line, Table, missing
+from bench.report.ties import LEVEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACES = 8
+"""Data sets (times models) of which something is said one by one."""
+NAMED = 4
+"""Decoders named in a sentence before the rest is a count."""
+LEARNED = ("shared", "optimal", "optimal_per_image")
+"""Decoders that find their σ in one run, which a tuned β has to beat."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Sentences under the four questions that a reader asks; `shows` by data set and model."""
+
+    run: tuple[str, ...]
+    cost: tuple[str, ...]
+    shows: tuple[tuple[str, tuple[str, ...]], ...]
+    cannot: tuple[str, ...]
+
+
+def findings(table: Table) -> Findings:
+    """What was run, what it cost, what it shows and what it cannot show."""
+    return Findings(
+        tuple(_run(table)), tuple(_cost(table)), tuple(_shows(table)), tuple(_cannot(table))
+    )
+
+
+def _run(table: Table) -> Iterator[str]:
+    rows = table.frame
+    parts = [
+        f"{_count(len(names), noun)} ({_some(names)})"
+        for noun, column in (("data set", "dataset"), ("model", "model"))
+        for names in [list(rows[column].unique())]
+    ]
+    decoders = _count(int(rows["entry"].nunique()), "decoder")
+    seeds = _count(int(table.records["run.seed"].nunique()), "seed")
+    yield f"{decoders} on {words(parts)}, with {seeds}."
+    lost = [f"{rows[s].sum()} {s}" for s in ("diverged", "failed") if rows[s].sum()]
+    done = f"{_count(int(rows['n'].sum()), 'run')} completed"
+    yield f"{words([done, *lost])}."
+
+
+def _cost(table: Table) -> Iterator[str]:
+    rows = table.frame
+    tuning, seconds = rows["tuning_runs"].sum(), rows["seconds"].sum()
+    total = f"{duration(seconds)} of computing for {_count(int(rows['runs'].sum()), 'run')}"
+    if not tuning:
+        yield f"{total}; nothing was tuned."
+        return
+    spent = rows["tuning_seconds"].sum()
+    share = f"{spent / seconds:.0%}" if seconds else "none"
+    yield f"{total}, of which the search took {tuning} runs and {duration(spent)} ({share})."
+
+
+# -- what it shows -----------------------------------------------------------------------------
+
+
+def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
+    places = list(table.frame.groupby(["dataset", "model"], sort=False))
+    for (dataset, model), rows in places[:PLACES]:
+        told = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
+        told += [*_tuned(table, rows), *_published(rows)]
+        if told:
+            yield f"{dataset} with {model}", tuple(map(_unbroken, told))
+    if len(places) > PLACES:
+        yield "", (f"The table has {len(places) - PLACES} further pairs of data set and model.",)
+
+
+def _unbroken(sentence: str) -> str:
+    """The same with numbers that no line end tears from what belongs to them."""
+    return re.sub(r" (±|=) ", "\u00a0\\1\u00a0", sentence)
+
+
+def _headline(table: Table) -> list[str]:
+    # A single draw's bound is the paper's column; the rest is what decoders can be compared by.
+    chosen = ("neg_log_p", "bits_per_dim", "calibration_error")
+    return [m for m in table.metrics if m in chosen or (DISTANCE.fullmatch(m))]
+
+
+def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
+    ranked = rows[rows[metric].notna()].sort_values(
+        metric, ascending=better(metric) == "lower", kind="stable"
+    )
+    best = ranked[[metric in names for names in ranked["best"]]].to_dict("records")
+    if len(ranked) < 2 or not best or better(metric) is None:
+        return
+    first, *tied = best
+    direction = "Lowest" if better(metric) == "lower" else "Highest"
+    among = " of the densities" if metric == "neg_log_p" and rows["discrete"].any() else ""
+    sentence = (
+        f"{direction} {metric_name(metric)}{among}: {first['decoder']} ({cell_text(first, metric)})"
+    )
+    if tied:
+        sentence += f", not told apart from {_some([row['decoder'] for row in tied])}"
+    yield f"{sentence}."
+
+
+def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
+    """Whether a tuned β beats the best of the learned σ on -log p, paired over seeds."""
+    lines: list[Line] = rows.to_dict("records")
+    scored = [row for row in lines if not missing(row.get("neg_log_p"))]
+    names = table.records.set_index("id")["run.decoder.name"]
+    learned = [row for row in scored if row["ids"] and names[row["ids"][0]] in LEARNED]
+    tuned = [row for row in scored if row["tuning_runs"]]
+    if not learned or not tuned:
+        return
+    ours = min(learned, key=lambda row: row["neg_log_p"])
+    for row in tuned:
+        gap, p = paired(table.records, row["ids"], ours["ids"], "neg_log_p")
+        cost = f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
+        sides = f"{row['decoder']}, after {cost}, against {ours['decoder']}, which needs no search"
+        if missing(gap):
+            yield f"{sides}: no seed in common, so that they are not compared."
+            continue
+        size = f"{abs(gap):.3g} nats per image {'worse' if gap > 0 else 'better'} in -log p"
+        if missing(p):
+            yield f"{sides}: {size} with one seed in common, which tests nothing."
+        elif p < LEVEL:
+            yield f"{sides}: {size} (paired t-test over seeds, p = {p:.2g})."
+        else:
+            yield f"{sides}: no difference found ({size}, paired t-test over seeds, p = {p:.2g})."
+
+
+def paired(
+    records: pd.DataFrame, ids: Sequence[str], others: Sequence[str], metric: str
+) -> tuple[float, float]:
+    """The mean of ours less theirs over common seeds, and the p of a two-sided paired t-test.
+
+    NaN for what cannot be had: both without a common seed, p with one.
+    """
+    from scipy import stats
+
+    frame = records.set_index("id")
+    ours, theirs = (
+        frame.loc[list(names)].set_index("run.seed")[f"metrics.{metric}"].dropna()
+        for names in (ids, others)
+    )
+    gaps = (ours - theirs).dropna()
+    if gaps.empty:
+        return math.nan, math.nan
+    if len(gaps) < 2:
+        return float(gaps.mean()), math.nan
+    if gaps.nunique() == 1:
+        return float(gaps.mean()), float(gaps.iloc[0] == 0)
+    return float(gaps.mean()), float(stats.ttest_1samp(gaps, 0).pvalue)
+
+
+def _published(rows: pd.DataFrame) -> Iterator[str]:
+    for metric in ("neg_log_p", "fid"):
+        known = rows[rows[f"published_{metric}_difference"].notna()]
+        if len(known):
+            gaps = known[f"published_{metric}_difference"].abs()
+            worst = known.loc[gaps.idxmax()]
+            yield (
+                f"Beside the paper's {metric_name(metric)} ({_count(len(known), 'row')}) ours is "
+                f"{gaps.median():.3g} away in the median and {gaps.max():.3g} at most "
+                f"({worst['decoder']}: {worst[metric]:.4g}, paper "
+                f"{worst[f'published_{metric}']:g})."
+            )
+
+
+# -- what it cannot show -----------------------------------------------------------------------
+
+
+def _cannot(table: Table) -> Iterator[str]:
+    rows, records = table.frame, table.records
+    notes = [note for notes in rows["notes"] for note in notes]
+    seeds = int(rows["n"].max())
+    if seeds < 2:
+        yield "One seed: nothing says how much of a difference is chance."
+    elif seeds < 5:
+        yield f"{seeds} seeds: small differences stay unseen, and a tie is weak evidence."
+    if any("covariance is singular" in note.text for note in notes):
+        yield (
+            "The Fréchet distance has fewer samples than features: it ranks rows of this table "
+            "and means nothing beside another table's."
+        )
+    metrics = {str(m) for m in _values(records, "protocol.distance.metric")} - {"fid"}
+    if metrics:
+        yield (
+            f"{words([metric_name(m) for m in sorted(metrics)])}: not Inception's features, so not "
+            "FID, and no published FID stands beside it."
+        )
+    elif "run.experiment" not in records and not _values(records, "protocol.distance.metric"):
+        yield "No distance to real images was measured."
+    if rows["discrete"].any() and not rows["discrete"].all():
+        yield "-log p of discrete decoders is a probability: compare them with others by bits/dim."
+    lost = int(rows["diverged"].sum())
+    if lost:
+        yield (
+            f"{_count(lost, 'run')} diverged and {'is' if lost == 1 else 'are'} in no mean, which "
+            "flatters a decoder that loses its bad seeds: read n."
+        )
+    if failed := int(rows["failed"].sum()):
+        yield f"{_count(failed, 'run')} failed and will be tried again by the same command."
+    if any("still moving" in note.text for note in notes):
+        yield "A learned σ had not arrived when training ended: its row understates the decoder."
+    for column, what in (("device", "devices"), ("precision", "precisions"), ("commit", "commits")):
+        values = _values(records, f"environment.{column}")
+        if len(values) > 1:
+            named = [str(value)[:12] if column == "commit" else str(value) for value in values]
+            yield f"Records come from {len(values)} {what}: {_some(named)}."
+    if True in _values(records, "environment.dirty"):
+        yield "Some records were made with uncommitted changes of the code."
+    if rows["dataset"].nunique() == 1:
+        yield f"{rows['dataset'].iloc[0]} alone was run: another data set may order the rows anew."
+
+
+def _values(frame: pd.DataFrame, column: str) -> list[Any]:
+    return list(frame[column].dropna().unique()) if column in frame else []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - NAMED
+    return words([*names[:NAMED], f"{rest} more"] if rest > 1 else names)

@@ -1,0 +1,156 @@
+"""The report in a real browser: it opens from disk, asks for nothing, and its table works."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.report import figures, pages
+from bench.report.figures import learning
+from tests.bench.report.conftest import realistic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+    from tests.bench.report.conftest import Results
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is on the path")
+
+
+@pytest.fixture(scope="module")
+def report(new_results: Callable[[], Results], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A written report: 14 rows, a tuned β, lost runs, images, figures."""
+    out = tmp_path_factory.mktemp("reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "KINDS", (learning,))  # one kind of figure is like another here
+        pages.write("grid", [realistic(new_results()).folder], out, ["html"])
+    return out / "grid" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a file; afterwards nothing may have been complained of nor asked for elsewhere."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    opened: list[Page] = []
+
+    def open_(path: Path, **options: object) -> Page:
+        page = browser.new_page(**options)
+        opened.append(page)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for page in opened:
+        page.close()
+    assert not complaints
+    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+
+
+def column(page: Page, name: str) -> list[str]:
+    """The texts of a column in the rows that are seen, from top to bottom."""
+    texts: list[str] = page.evaluate(
+        """name => {
+            const table = document.querySelector("figure[data-interactive] table");
+            const index = [...table.tHead.rows[0].cells].findIndex(h => h.dataset.column === name);
+            return [...table.tBodies[0].rows].filter(row => !row.hidden)
+                .map(row => row.cells[index].textContent.trim());
+        }""",
+        name,
+    )
+    return texts
+
+
+def test_the_columns_sort_by_click_and_by_key(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    head = page.locator("figure[data-interactive] th[data-column=fd_efficientnet_lite0]")
+    head.locator("button").click()
+    values = [float(text.split()[0]) for text in column(page, "fd_efficientnet_lite0")]
+    assert values == sorted(values)
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.locator("button").press("Enter")
+    assert column(page, "fd_efficientnet_lite0")[0].startswith("180.06")
+    assert head.get_attribute("aria-sort") == "descending"
+    # Where higher is better the first click brings the best up; what has no number stays below.
+    page.locator("figure[data-interactive] th[data-column=iwae_64] button").click()
+    assert column(page, "iwae_64")[0].startswith("2121")
+    assert column(page, "iwae_64")[-2:] == ["", ""]
+    page.locator("figure[data-interactive] th[data-column=decoder] button").click()
+    assert column(page, "decoder")[0].startswith("beta")
+
+
+def test_the_filter_keeps_rows_that_hold_every_word(
+    report: Path, visit: Callable[..., Page]
+) -> None:
+    page = visit(report)
+    assert len(column(page, "decoder")) == 14
+    page.get_by_role("searchbox").fill("mnist5k Optimal")
+    assert column(page, "decoder") == ["optimal"]
+    assert page.locator("output").inner_text() == "1 of 14 rows"
+    page.get_by_role("searchbox").fill("")
+    assert len(column(page, "decoder")) == 14
+
+
+def test_columns_come_and_go(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    rate = page.locator("figure[data-interactive] th[data-column=rate]")
+    assert not rate.is_visible()
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("rate", exact=True).check()
+    assert rate.is_visible()
+    page.get_by_label("rate", exact=True).uncheck()
+    assert not rate.is_visible()
+
+
+def test_every_image_is_seen(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    widths = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+    assert len(widths) > 14
+    assert all(widths)
+
+
+def test_without_javascript_the_numbers_are_there(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report, java_script_enabled=False)
+    assert page.locator("td", has_text="22.24 ± 0.13").first.is_visible()
+    assert not page.locator(".controls").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_the_screen(
+    report: Path, visit: Callable[..., Page], width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 800}
+    pages_ = [report, next((report.parent / "runs").glob("*.html"))]
+    for path in pages_:
+        page = visit(path, viewport=size, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_a_run_is_a_click_away_and_leads_back(report: Path, visit: Callable[..., Page]) -> None:
+    page = visit(report)
+    page.locator("ul.links a").first.click()
+    assert page.get_by_role("heading", name="Repeat it").is_visible()
+    assert page.locator("svg polyline").count() in (0, 4)
+    page.get_by_role("link", name="grid").click()
+    assert page.get_by_role("heading", name="What it shows").is_visible()

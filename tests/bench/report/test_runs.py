@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench import grid as grids
+from bench.grid import Run, trial_run
+from bench.records import DIVERGED
+from bench.report import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.bench.report.conftest import Results
+
+
+def repeated(command: str) -> list[Run]:
+    """The runs that a command line would make."""
+    words = shlex.split(command)
+    assert words[:2] == ["sigma-bench", "run"]
+    options = [words[index : index + 2] for index in range(3, len(words), 2)]
+    only = [value for option, value in options if option == "--only"]
+    changed = [value for option, value in options if option == "--set"]
+    grid = grids.read(words[2], changed)
+    rows = grids.expand(grid, device="cpu", features=None, only=only, prepare=True)
+    return [run for row in rows for run in row.runs]
+
+
+DECODERS = [
+    "optimal",
+    {"name": "beta", "beta": 0.1},
+    {"name": "beta", "beta": 1.0},
+    {"name": "shared", "min_log_sigma": None, "sigma_lr": 5.0},
+]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_command_makes_the_run_and_no_other(
+    write_grid: Callable[..., Path], expand: Callable[..., list[Any]], known: bool
+) -> None:
+    models = [{"name": "conv_vae", "width": 2, "latent": 3}, {"name": "linear_vae", "latent": 2}]
+    rows = expand(decoders=DECODERS, models=models, seeds=[0, 3])
+    path = write_grid(decoders=DECODERS, models=models, seeds=[0, 3])
+    grid = grids.read(str(path)) if known else None
+    for run in [run for row in rows for run in row.runs]:
+        command = runs.command(run.model_dump(mode="json"), str(path), grid)
+        assert [again.id for again in repeated(command)] == [run.id]
+
+
+def test_settings_that_the_grid_has_not_are_said(
+    write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
+) -> None:
+    run = expand(training={"epochs": 7, "batch": 70, "precision": "float32"})[0].runs[0]
+    path = write_grid()
+    command = runs.command(run.model_dump(mode="json"), str(path), grids.read(str(path)))
+    assert "--set training.epochs=7" in command
+    assert "--set training.batch" not in command
+    assert [again.id for again in repeated(command)] == [run.id]
+
+
+def test_a_tuned_run_is_repeated_without_its_search(
+    write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
+) -> None:
+    decoders = [{"name": "beta", "beta": {"tune": {"low": 0.01, "high": 1.0, "trials": 4}}}]
+    path = write_grid(decoders=decoders)
+    row = expand(decoders=decoders)[0]
+    final = grids.with_option(row.runs[0], "beta", 0.05)
+    command = runs.command(final.model_dump(mode="json"), str(path), grids.read(str(path)))
+    assert [again.id for again in repeated(command)] == [final.id]
+    assert trial_run(row, 0.05, 1000).id != final.id
+
+
+def test_a_run_page_tells_what_was_measured_and_how(results: Results) -> None:
+    record = results.add(
+        seed=2, losses=[5.0, 3.0, 4.0], images=True, metrics={"neg_log_p": 1.5, "neg_log_p_se": 0.1}
+    )
+    told = runs.content(results.folder / "runs" / record["id"], "quick", None)
+    assert told["metrics"] == [("-log p", "1.500", "0.1000")]
+    assert told["curves"][0].label.startswith("training loss")
+    assert (told["curves"][0].low, told["curves"][0].high) == ("3.000", "5.000")
+    assert len(told["pictures"]) == 2
+    assert ("versions.torch", "2.6") in dict(told["sections"])["Environment"]
+    assert told["command"].startswith("sigma-bench run quick ")
+
+
+def test_how_a_run_was_lost_is_told(results: Results) -> None:
+    diverged = results.add(status=DIVERGED)
+    assert runs.outcome(diverged) == "diverged at step 17: distortion was not finite"
+    assert "OutOfMemoryError" in runs.outcome(results.add(seed=1, status="failed"))
+
+
+@pytest.mark.parametrize(("choice", "count"), [("auto", 2), ("all", 3), ("none", 0)])
+def test_the_rule_says_which_runs_have_a_page(
+    results: Results, monkeypatch: pytest.MonkeyPatch, choice: str, count: int
+) -> None:
+    monkeypatch.setattr(runs, "AUTOMATIC", 2)
+    for seed in range(3):
+        results.add(seed=seed)
+    table = results.table()
+    assert len(runs.chosen(table, choice)) == count
+    told = {"auto": "first 2 of 3", "all": "Every run", "none": "No run"}[choice]
+    assert told in runs.rule(table, choice)
