@@ -1,7 +1,6 @@
 """The commands; thin: they parse, call and print. torch is imported where something computes."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -10,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,10 +18,15 @@ from rich.table import Table
 
 from baselines.specs import DECODERS, MODELS
 from bench import grid as grids
+from bench import mixture, plugins
 from bench.devices import resolve_device
 from bench.errors import RequestError
-from bench.grid import Features, Grid, Row, describe_spec
+from bench.grid import Experiment, Features, Grid, Repeats, describe_spec
+from bench.mixture import MixtureGrid
 from bench.records import Store
+
+if TYPE_CHECKING:
+    from bench.execution.local import Outcome
 
 app = typer.Typer(
     name="sigma-bench",
@@ -101,6 +105,10 @@ def run(
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Write event files there too."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
@@ -110,13 +118,13 @@ def run(
         _print_plan(_rows(chosen, resolved, only), Store(results / chosen.name), as_json)
         return DONE
     store = Store.open(results, chosen.name)
-    features = _features(chosen, say=True)
-    rows = grids.expand(chosen, device=resolved, features=features, only=only, prepare=True)
-
-    from bench.execution.local import execute
-
     console = Console(stderr=True)
-    outcome = execute(rows, store, chosen.name, resolved, jobs, console)
+    if isinstance(chosen, MixtureGrid):
+        if tensorboard is not None:
+            raise RequestError("--tensorboard: a mixture's fits have no epochs; leave it out")
+        outcome = mixture.execute(mixture.expand(chosen, only), store, device, jobs)
+    else:
+        outcome = _execute(chosen, store, resolved, jobs, only, console, tensorboard)
     _print_table(store, chosen, outcome.records, as_json)
     follow = f"sigma-bench report {grid}" + (
         f" --results {results}" if results != Path("results") else ""
@@ -128,6 +136,24 @@ def run(
         soft_wrap=True,
     )
     return DONE if outcome.well else SOME_FAILED
+
+
+def _execute(
+    grid: Grid,
+    store: Store,
+    device: str,
+    jobs: int | None,
+    only: Sequence[str],
+    console: Console,
+    tensorboard: Path | None,
+) -> "Outcome":
+    from bench.execution.local import execute
+    from bench.execution.tensorboard import Board
+
+    board = Board(tensorboard / grid.name) if tensorboard is not None else None
+    features = _features(grid, say=True)
+    rows = grids.expand(grid, device=device, features=features, only=only, prepare=True)
+    return execute(rows, store, grid.name, device, jobs, console, board)
 
 
 def _features(grid: Grid, *, say: bool = False) -> Features | None:
@@ -150,13 +176,19 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
     return found.choice if found else None
 
 
-def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
+def _rows(
+    grid: Grid | MixtureGrid, device: str, only: Sequence[str]
+) -> Sequence[Repeats[Experiment]]:
+    if isinstance(grid, MixtureGrid):
+        return mixture.expand(grid, only)
     return grids.expand(grid, device=device, features=_features(grid), only=only)
 
 
-def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
+def _print_table(
+    store: Store, grid: Grid | MixtureGrid, wanted: dict[str, Any], as_json: bool
+) -> None:
     from bench.records import frame
-    from bench.report import formats, tables
+    from bench.report import console, tables
 
     # The runs of this request alone: the folder may hold other settings of the same grid.
     records = [record for record in store.records() if record["id"] in wanted]
@@ -172,10 +204,10 @@ def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool
         print(table.frame.to_json(orient="records", indent=1, double_precision=15))
     else:
         width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-        print(formats.console(table, width))
+        print(console(table, width))
 
 
-def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
+def _print_plan(rows: Sequence[Repeats[Experiment]], store: Store, as_json: bool) -> None:
     from bench.execution.survey import survey
     from bench.progress import duration
 
@@ -279,29 +311,115 @@ def status(
     return DONE
 
 
-@app.command(epilog="Example: sigma-bench report quick --format html,latex")
+@app.command(epilog="Example: sigma-bench report quick --results here --results copied/from/there")
 def report(
     grid: GridName,
-    results: Results = Path("results"),
+    results: Annotated[
+        list[Path],
+        typer.Option("--results", help="Folder of records; several (of other machines) merge."),
+    ] = [Path("results")],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = Path("reports"),
     format_: Annotated[str, typer.Option("--format", help="Which of the four to write.")] = (
         "html,markdown,latex,csv"
     ),
+    columns: Annotated[
+        str,
+        typer.Option("--columns", metavar="METRIC,METRIC,…", help="The table's [those it knows]."),
+    ] = "",
+    run_pages: Annotated[
+        str,
+        typer.Option(
+            "--run-pages",
+            metavar="auto|all|none",
+            help="Runs with a page of their own; auto: the first 200.",
+        ),
+    ] = "auto",
 ) -> int:
-    """Write a grid's table, figures and page from its records, finished or not."""
+    """Write a grid's table, figures and pages from its records, finished or not."""
     from bench.report import pages
 
-    name, expected = grid, None
+    name, chosen = grid, None
     # A folder of results may outlive its grid file: its name alone is enough.
-    if grid in grids.bundled() or not (results / grid).is_dir():
+    if grid in grids.bundled() or not any((folder / grid).is_dir() for folder in results):
         chosen = grids.read(grid)
         name = chosen.name
-        expected = len(chosen.seeds) * math.prod(
-            map(len, (chosen.datasets, chosen.models, chosen.decoders))
-        )
-    for path in pages.write(name, [results / name], out, format_.split(","), expected):
+    for path in pages.write(
+        name,
+        [folder / name for folder in results],
+        out,
+        format_.split(","),
+        chosen.finals if chosen else None,
+        grid=chosen,
+        columns=[column for column in columns.split(",") if column],
+        run_pages=run_pages,
+    ):
         print(path)
     return DONE
+
+
+# -- compare -----------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: sigma-bench compare results/reference/regression results/regression")
+def compare(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A folder of results.")],
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="Another such folder.")],
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", min=0, max=1, help="Chance of a false `worse` anywhere [0.01]."),
+    ] = None,
+    threshold: Annotated[
+        list[str],
+        typer.Option(
+            "--threshold", metavar="METRIC=VALUE[%]", help="What matters: own units, or relative."
+        ),
+    ] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", metavar="METRIC", help="Compare these alone.")
+    ] = [],  # noqa: B006
+    across: Annotated[
+        bool, typer.Option("--across", help="Allow another protocol, data or device class.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Say what is better, same, worse or not measured; exit 1 if anything is worse or missing."""
+    from bench import regression
+
+    chosen = dict(map(regression.parse_threshold, threshold))
+    sides = regression.read(baseline), regression.read(candidate)
+    gate = regression.compare(
+        *sides,
+        alpha=regression.ALPHA if alpha is None else alpha,
+        thresholds=chosen,
+        metrics=metric,
+        across=across,
+    )
+    if as_json:
+        print(json.dumps(gate.as_dict(), indent=1))
+        return DONE if gate.passed else SOME_FAILED
+    _print_columns(
+        ("dataset · model · decoder", "metric", "baseline", "candidate", "change", "threshold",
+         "p", "test", "verdict"),
+        [
+            (
+                f"{one.dataset} · {one.model} · {one.decoder}",
+                one.metric,
+                *("-" if number is None else f"{number:.6g}"
+                  for number in (one.baseline, one.candidate)),
+                "-" if one.change is None else f"{one.change:+.3g}",
+                *("-" if number is None else f"{number:.2g}" for number in (one.threshold, one.p)),
+                one.basis,
+                one.verdict,
+            )
+            for one in gate.comparisons
+        ],
+    )  # fmt: skip
+    for name, side in zip(("baseline", "candidate"), sides, strict=True):
+        print(f"{name}: {'; '.join(side.made_by) or 'no finished run'} ({side.path})")
+    for difference in gate.across:
+        print(f"across: {difference} (baseline against candidate)")
+    print(gate.summary())
+    return DONE if gate.passed else SOME_FAILED
 
 
 # -- list, doctor, fetch -----------------------------------------------------------------------
@@ -310,6 +428,9 @@ def report(
 @app.command("list", epilog="Example: sigma-bench list decoders")
 def list_(
     what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics")],
+    plugin: Annotated[
+        list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
+    ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
     """Say what there is to choose from, with options and their defaults."""
@@ -322,6 +443,10 @@ def list_(
     }
     if what not in lists:
         raise RequestError(f"list {what}: {grids.nearest(what, list(lists))}")
+    if what in ("datasets", "models", "decoders"):
+        for path in plugin:
+            plugins.load(path)
+        plugins.discover()
     entries = lists[what]()
     if as_json:
         print(json.dumps(entries, indent=1))

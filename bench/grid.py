@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,15 +20,29 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     StrictInt,
     ValidationError,
+    model_serializer,
 )
 
-from baselines.specs import DECODERS, MODELS, DecoderSpec, ModelSpec, Positive, Size, Spec
-from bench import data
+from baselines.specs import (
+    DECODERS,
+    MODELS,
+    DecoderSpec,
+    ModelSpec,
+    Positive,
+    Size,
+    Spec,
+    build_decoder,
+)
+from bench import data, plugins
 from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.files import canonical_json
+
+if TYPE_CHECKING:
+    from bench.mixture import MixtureGrid
 
 SCHEMA = 1
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
@@ -39,7 +53,9 @@ Pictures = Literal["means", "sampled", "reconstructions"]
 """Generated images whose features are compared with real ones: decoder means of prior draws, draws
 from p(x|z) of the same, decoder means of posterior draws."""
 Path_ = tuple[str | int, ...]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 T = TypeVar("T", bound=BaseModel)
+S = TypeVar("S", bound=Spec)
 
 
 class Value(BaseModel):
@@ -85,20 +101,16 @@ class Evaluation(Value):
     precision: Precision = "float32"
 
 
-class Run(Value):
-    """One experiment: a model with a decoder, trained once on one data set and measured.
+class Experiment(Value):
+    """What a record is of; `id` is the hash of all that decides its numbers.
 
-    `id` is the hash of all that decides its numbers. The data set's name only says where it was
-    found and is left out; its content's hash is in.
+    The data set's name only says where it was found and is left out; its content's hash is in.
     """
 
     dataset: str
     content: str | None
-    split_seed: int
-    model: SerializeAsAny[ModelSpec]
-    decoder: SerializeAsAny[DecoderSpec]
-    training: Training
-    evaluation: Evaluation
+    model: SerializeAsAny[Spec]
+    decoder: SerializeAsAny[Spec]
     seed: int
 
     @property
@@ -113,6 +125,29 @@ class Run(Value):
         """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
         return _digest(self.identity)
 
+
+E = TypeVar("E", bound=Experiment, covariant=True)
+
+
+class Run(Experiment):
+    """One experiment: a model with a decoder, trained once on one data set and measured."""
+
+    split_seed: int
+    model: SerializeAsAny[ModelSpec]
+    decoder: SerializeAsAny[DecoderSpec]
+    training: Training
+    evaluation: Evaluation
+
+    @model_serializer(mode="wrap")
+    def _with_plugins(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**dump(self), **({"plugins": self.plugins} if self.plugins else {})}
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """The sha256 of the source behind the model and the decoder, where that is a user's own."""
+        sources = {"model": self.model.source, "decoder": self.decoder.source}
+        return {part: source for part, source in sources.items() if source is not None}
+
     @property
     def training_id(self) -> str:
         """The same of what decides the trained weights: `identity` without the evaluation."""
@@ -120,14 +155,20 @@ class Run(Value):
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Run":
-        """The Run that `model_dump` wrote."""
-        return cls(
-            **{
-                **fields,
-                "model": MODELS[fields["model"]["name"]](**fields["model"]),
-                "decoder": DECODERS[fields["decoder"]["name"]](**fields["decoder"]),
-            }
-        )
+        """The Run that `model_dump` wrote.
+
+        Raises:
+            RequestError: its model or its decoder is not here, or comes from another source.
+        """
+        specs: dict[str, Spec] = {}
+        registries: Mapping[str, Mapping[str, type[Spec]]] = {"model": MODELS, "decoder": DECODERS}
+        for part, registry in registries.items():
+            options, source = fields[part], fields.get("plugins", {}).get(part)
+            kind = registry.get(options["name"])
+            if kind is None or kind.source != source:
+                raise RequestError(f"the {part} '{options['name']}' of this run is not here")
+            specs[part] = kind(**options)
+        return cls(**{key: fields[key] for key in fields if key != "plugins"} | specs)
 
 
 def _digest(identity: Mapping[str, Any]) -> str:
@@ -203,8 +244,9 @@ class DecoderEntry(Value):
 class Grid(Value):
     """The file's top level."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     description: str = ""
+    plugins: tuple[str, ...] = ()
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
     decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
@@ -213,25 +255,42 @@ class Grid(Value):
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
 
+    @property
+    def finals(self) -> int:
+        """How many runs its table is of; a search's trials come on top."""
+        lists = (self.datasets, self.models, self.decoders, self.seeds)
+        return math.prod(map(len, lists))
+
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the table: runs that differ in nothing but the seed.
+class Repeats(Generic[E]):
+    """A row of the table: runs that differ in nothing but the seed."""
+
+    runs: tuple[E, ...]
+
+    @property
+    def label(self) -> str:
+        run = self.runs[0]
+        return f"{run.dataset} · {describe_spec(run.model)} · {describe_spec(run.decoder)}"
+
+
+@dataclass(frozen=True)
+class Row(Repeats[Run]):
+    """A row whose decoder may have an option that a search chooses.
 
     With a search, `runs` still hold a placeholder for the searched option; `tuning` replaces it.
     """
 
-    runs: tuple[Run, ...]
     option: str | None = None
     search: Search | None = None
 
     @property
     def label(self) -> str:
         run = self.runs[0]
-        tuned = f" ({self.option} tuned)" if self.search else ""
-        return f"{run.dataset} · {describe_spec(run.model)} · " + (
-            f"{run.decoder.name}{tuned}" if self.search else describe_spec(run.decoder)
-        )
+        if self.search is None:
+            return super().label
+        tuned = f"{run.decoder.name} ({self.option} tuned)"
+        return f"{run.dataset} · {describe_spec(run.model)} · {tuned}"
 
 
 def describe_spec(spec: Spec) -> str:
@@ -364,8 +423,10 @@ def _fields_at(model: type[BaseModel], path: Path_) -> Iterator[str]:
     yield from model.model_fields
 
 
-def read(name: str, overrides: Sequence[str] = ()) -> Grid:
+def read(name: str, overrides: Sequence[str] = ()) -> "Grid | MixtureGrid":
     """The grid of a bundled name or of a path, with `--set` applied.
+
+    A file with the key `experiment` is read by that experiment's own model.
 
     Raises:
         RequestError: no such grid; anything wrong in it, with file, line, key and a remedy.
@@ -382,12 +443,21 @@ def read(name: str, overrides: Sequence[str] = ()) -> Grid:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{name}: cannot be read: {error}") from None
-    return parse(Source(text, path.name if name in bundled() else name, overrides))
+    source = Source(text, path.name if name in bundled() else name, overrides)
+    if "experiment" not in source.value:
+        return parse(source, path.parent)
+    from bench import mixture  # the experiment is built from what this module has
+
+    return mixture.parse(source)
 
 
-def parse(source: Source) -> Grid:
-    """A checked grid from its source."""
+def parse(source: Source, folder: Path) -> Grid:
+    """A checked grid from its source; its plugins' paths start from `folder`.
+
+    This process has the plugins of the grid that it parsed last.
+    """
     value = dict(source.value)
+    _load_plugins(source, value.get("plugins"), folder)
     for key, registry, kind in (("models", MODELS, "model"), ("decoders", DECODERS, "decoder")):
         entries = value.get(key)
         if isinstance(entries, list):
@@ -397,6 +467,8 @@ def parse(source: Source) -> Grid:
             )
     grid = source.check(Grid, value, ())
     for index, dataset in enumerate(grid.datasets):
+        if ":" not in dataset and dataset.partition("@")[0] not in data.names():
+            plugins.discover()
         try:
             data.describe(dataset, grid.split_seed)
         except RequestError as error:
@@ -408,29 +480,59 @@ def parse(source: Source) -> Grid:
                 ("decoders", index),
                 f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
             )
-    for key in ("datasets", "models", "decoders", "seeds"):
+        for place, model in enumerate(grid.models):
+            if not model.takes_stopped and build_decoder(entry.spec).stopped_outputs:
+                raise source.error(
+                    ("models", place),
+                    f"decoder '{entry.spec.name}' needs a model whose constructor takes `stopped`",
+                )
+    refuse_twins(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
+    return grid
+
+
+def refuse_twins(source: Source, grid: BaseModel, keys: Sequence[str]) -> None:
+    """Raise where a value stands twice in one of the grid's lists."""
+    for key in keys:
         values = getattr(grid, key)
         for index, value in enumerate(values):
             if value in values[:index]:
                 raise source.error((key, index), "stands twice; keep one")
-    return grid
 
 
-def _entry(
-    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
-) -> Any:
+def named(
+    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[S]], kind: str
+) -> tuple[type[S], dict[str, Any]]:
+    """The spec that an entry, `name` or `{name: …, option: …}`, names, and its fields unchecked."""
     fields = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
         raise source.error(path, f"expected a {kind}'s name, or {{name: …, option: …}}")
     name = fields["name"]
     if name not in registry:
+        plugins.discover()
+    if name not in registry:
         where = (*path, "name") if isinstance(entry, dict) else path
         raise source.error(where, f"unknown {kind} '{name}'; {nearest(name, list(registry))}")
+    return registry[name], fields
+
+
+def _load_plugins(source: Source, paths: Any, folder: Path) -> None:
+    plugins.forget()
+    for index, path in enumerate(paths if isinstance(paths, list) else ()):
+        try:
+            plugins.load(folder / Path(str(path)).expanduser())
+        except RequestError as error:
+            raise source.error(("plugins", index), str(error)) from None
+
+
+def _entry(
+    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
+) -> Any:
+    spec_type, fields = named(source, entry, path, registry, kind)
     if kind == "model":
-        return source.check(registry[name], fields, path)
+        return source.check(spec_type, fields, path)
     tuned = [key for key, option in fields.items() if isinstance(option, dict)]
     if not tuned:
-        return DecoderEntry(spec=source.check(registry[name], fields, path))
+        return DecoderEntry(spec=source.check(spec_type, fields, path))
     if len(tuned) > 1:
         raise source.error((*path, tuned[1]), "one option can be tuned at a time")
     option = tuned[0]
@@ -441,8 +543,8 @@ def _entry(
     if search.low >= search.high:
         raise source.error((*path, option, "tune"), "low must be below high")
     # Both ends must be values that the decoder takes; the low one stands in until tuned.
-    source.check(registry[name], {**fields, option: search.high}, path)
-    spec = source.check(registry[name], {**fields, option: search.low}, path)
+    source.check(spec_type, {**fields, option: search.high}, path)
+    spec = source.check(spec_type, {**fields, option: search.low}, path)
     return DecoderEntry(spec=spec, option=option, search=search)
 
 
@@ -470,7 +572,7 @@ def expand(
         RequestError: a filter that fits nothing, data that cannot be read, a batch larger than
             the data, an objective that nothing computes.
     """
-    chosen = _filters(only)
+    chosen = filters(only)
     training = Training(
         **{
             **grid.training.model_dump(),
@@ -521,7 +623,8 @@ def expand(
     return rows
 
 
-def _filters(only: Sequence[str]) -> dict[str, list[str]]:
+def filters(only: Sequence[str]) -> dict[str, list[str]]:
+    """The values that `key=value` filters keep, by key; a key without a filter is not in it."""
     chosen: dict[str, list[str]] = {}
     for text in only:
         key, equals, value = text.partition("=")

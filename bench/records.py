@@ -17,7 +17,7 @@ import filelock
 
 from bench.errors import RequestError
 from bench.files import canonical_json, set_aside, sha256_file, write_json
-from bench.grid import SCHEMA, Run
+from bench.grid import SCHEMA, Experiment, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sigma-bench")
 
 Record = dict[str, Any]
-"""record.json: schema, id, run, status, metrics, protocol, cost, environment, artifacts."""
+"""record.json: schema, id, run, status, metrics, protocol, curves, cost, environment, artifacts."""
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 
@@ -89,10 +89,10 @@ class Store:
     def runs(self) -> Path:
         return self.folder / "runs"
 
-    def run_folder(self, run: Run) -> Path:
+    def run_folder(self, run: Experiment) -> Path:
         return self.runs / run.id
 
-    def record(self, run: Run) -> Record | None:
+    def record(self, run: Experiment) -> Record | None:
         """The finished record of `run`, or None; a record of failure counts as finished too."""
         return self.record_of(run.id)
 
@@ -132,7 +132,7 @@ class Store:
         return self.folder / "trained" / f"{run.training_id}.json"
 
     @contextlib.contextmanager
-    def claim(self, run: Run) -> Iterator[Path | None]:
+    def claim(self, run: Experiment) -> Iterator[Path | None]:
         """The run's folder for this process alone, or None while another process holds it.
 
         The operating system drops the lock with its owner, however that one ends.
@@ -151,7 +151,7 @@ class Store:
             lock.release()
 
 
-def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
+def new_record(run: Experiment, selection: Mapping[str, Any]) -> Record:
     """A record of `run` with nothing measured yet; `selection` says how its options were chosen."""
     return {
         "schema": SCHEMA,
@@ -160,6 +160,7 @@ def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
         "status": COMPLETED,
         "metrics": {},
         "protocol": {"selection": dict(selection)},
+        "curves": {},
         "cost": {},
         "environment": {},
         "artifacts": {},

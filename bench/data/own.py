@@ -1,9 +1,9 @@
-"""The user's own images: an npz file or a folder."""
+"""The user's own images: an npz file, a folder, or arrays that come from code."""
 
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +35,22 @@ def read_npz(path: Path, resolution: int | None) -> Parts:
     C is 1 or 3; the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises
     `RequestError` that says what was found and what is expected.
     """
-    arrays = _npz_arrays(path)
-    train = _checked(path, "images", arrays["images"])
-    test = _checked(path, "test_images", arrays.get("test_images", train[:0]))
+    return parts_of(f"npz:{path}", _npz_arrays(path), resolution)
+
+
+def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -> Parts:
+    """The parts of `images` and perhaps `test_images`, checked as `read_npz` says.
+
+    Raises `RequestError` that begins with `where`.
+    """
+    train = _checked(where, "images", arrays["images"])
+    test = _checked(where, "test_images", arrays.get("test_images", train[:0]))
     if test.shape[1:] != train.shape[1:]:
         raise RequestError(
-            f"{path}: 'test_images' {test.shape} and 'images' {train.shape} differ in more than "
+            f"{where}: 'test_images' {test.shape} and 'images' {train.shape} differ in more than "
             "their number"
         )
-    target = _allowed(f"npz:{path}", resolution, train.shape[1])
+    target = _allowed(where, resolution, train.shape[1])
     return Parts(*(channels_first(resize(images, target)) for images in (train, test)))
 
 
@@ -63,8 +70,8 @@ def _npz_arrays(path: Path) -> dict[str, Images]:
         raise RequestError(f"{path} cannot be read as an npz file ({error}); {wanted}") from error
 
 
-def _checked(path: Path, key: str, images: Images) -> Images:
-    found = f"{path}: '{key}' is {images.dtype} {images.shape}"
+def _checked(where: str, key: str, images: Images) -> Images:
+    found = f"{where}: '{key}' is {images.dtype} {images.shape}"
     if images.dtype != np.uint8:
         raise RequestError(f"{found}; expected is uint8 with values from 0 to 255")
     if images.ndim == 3:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.data import own
 from bench.data.images import RESOLUTIONS
@@ -43,9 +44,20 @@ class Source:
         return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
+class Registered(NamedTuple):
+    """A dataset that code makes, at a resolution or its own; `source` is the code's sha256."""
+
+    read: Callable[[int | None], Parts]
+    source: str
+
+
+REGISTERED: dict[str, Registered] = {}
+"""The datasets of the plugins that this process has, by name."""
+
+
 def names() -> tuple[str, ...]:
     """The dataset names that need no path."""
-    return tuple(PUBLISHED)
+    return (*PUBLISHED, *REGISTERED)
 
 
 def resolve(name: str) -> Source:
@@ -58,17 +70,26 @@ def resolve(name: str) -> Source:
     if kind in own.KINDS and place:
         path = Path(os.path.abspath(Path(place).expanduser()))
         files, read = own.KINDS[kind]
-        suffix = f"@{resolution}" if resolution else ""
-        key = f"{kind}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}{suffix}"
+        key = _keyed(kind, hashlib.sha256(os.fsencode(path)).hexdigest()[:16], resolution)
         return Source(
             name, key, functools.partial(files, path), functools.partial(read, path, resolution)
         )
+    if stem in REGISTERED:
+        read_own, code = REGISTERED[stem]
+        digest = hashlib.sha256(f"{stem}\0{code}".encode()).hexdigest()[:16]
+        # Its only file is the code, which the key knows by content.
+        return Source(
+            name,
+            _keyed("plugin", digest, resolution),
+            list,
+            functools.partial(read_own, resolution),
+        )
     if stem not in PUBLISHED:
-        near = difflib.get_close_matches(stem, PUBLISHED, 1)
+        near = difflib.get_close_matches(stem, names(), 1)
         raise RequestError(
             f"unknown dataset '{name}'"
             + (f"; did you mean '{near[0]}'?" if near else ".")
-            + f" There are {', '.join(PUBLISHED)}, npz:PATH and folder:PATH, each with @28, @32 or "
+            + f" There are {', '.join(names())}, npz:PATH and folder:PATH, each with @28, @32 or "
             "@64 behind it for another resolution"
         )
     published = PUBLISHED[stem]
@@ -76,6 +97,10 @@ def resolve(name: str) -> Source:
         read_native = functools.partial(published.read, published.native)
         return Source(stem, stem, published.files, read_native, published.pinned)
     return Source(name, name, published.files, functools.partial(published.read, resolution))
+
+
+def _keyed(kind: str, digest: str, resolution: int | None) -> str:
+    return f"{kind}-{digest}" + (f"@{resolution}" if resolution else "")
 
 
 def parse(name: str) -> tuple[str, int | None]:

@@ -13,6 +13,7 @@ from bench import tuning
 from bench.devices import cores
 from bench.errors import RequestError
 from bench.execution.pool import Pool, Task
+from bench.execution.tensorboard import Board
 from bench.grid import Row, Run
 from bench.progress import Progress
 from bench.records import (
@@ -68,9 +69,17 @@ class Outcome:
 
 
 def execute(
-    rows: list[Row], store: Store, grid: str, device: str, jobs: int | None, console: Console
+    rows: list[Row],
+    store: Store,
+    grid: str,
+    device: str,
+    jobs: int | None,
+    console: Console,
+    board: Board | None = None,
 ) -> Outcome:
     """Have a record for every run of `rows`: found, or computed by `jobs` workers.
+
+    `board` is told of what is computed.
 
     Raises:
         RequestError: the request turned out wrong (data or weights that cannot be read).
@@ -80,7 +89,7 @@ def execute(
         for row in rows
     )
     with Progress(grid, total, console) as progress:
-        local = Local(store, device, jobs or default_jobs(device, total), progress)
+        local = Local(store, device, jobs or default_jobs(device, total), progress, board)
         return local.rows(rows)
 
 
@@ -102,6 +111,7 @@ class Local:
     device: str
     jobs: int
     progress: Progress
+    board: Board | None = None
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
     queued: set[str] = field(default_factory=set)
@@ -121,6 +131,8 @@ class Local:
         finally:
             if self.pool is not None:
                 self.pool.close()
+            if self.board is not None:
+                self.board.close()
         return self.outcome
 
     def _begin(self, row: Row) -> Batch:
@@ -201,9 +213,13 @@ class Local:
         match kind:
             case "epoch":
                 self.progress.epoch(run, content)
+                if self.board is not None:
+                    self.board.epoch(run, content)
             case "record":
                 self.outcome.new += 1
                 self.progress.finished(run, content)
+                if self.board is not None:
+                    self.board.finished(run, content)
                 self._settle(run, content)
             case "found":
                 self.progress.dropped(run)

@@ -7,6 +7,7 @@ torch; a worker killed for memory takes down one run, never the grid.
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from bench.devices import cores
 from bench.errors import RequestError
 from bench.grid import Run
+from bench.plugins import Plugin, loaded, restore
 from bench.records import Record, Store, done
 
 Kind = Literal["epoch", "record", "found", "held", "wrong", "died"]
@@ -63,6 +65,7 @@ class Pool:
             os.environ[variable] = str(self.threads)
         # A thread that spins while its sibling waits for a busy core stalls a run many times over.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        self.plugins = loaded()
         self.context = multiprocessing.get_context("spawn")
         self.members = [self._spawn() for _ in range(jobs)]
 
@@ -76,7 +79,7 @@ class Pool:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_serve,
-            args=(theirs, self.store.folder, self.device, self.threads),
+            args=(theirs, self.store.folder, self.device, self.threads, self.plugins),
             daemon=True,
         )
         process.start()
@@ -121,7 +124,9 @@ class Pool:
             yield Message(kind, task, content)
 
 
-def _serve(connection: Connection, folder: Path, device: str, threads: int) -> None:
+def _serve(
+    connection: Connection, folder: Path, device: str, threads: int, plugins: tuple[Plugin, ...]
+) -> None:
     """A worker's life: import torch once, then one run after the other until the pipe closes."""
     # An interruption is the parent's to handle: it ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -135,10 +140,17 @@ def _serve(connection: Connection, folder: Path, device: str, threads: int) -> N
     worker, store = Worker(device), Store(folder)
     while True:
         try:
-            task: Task = connection.recv()
+            content = connection.recv_bytes()
         except EOFError:
             return
-        connection.send(_attempt(worker, store, task, connection))
+        try:
+            # A task is made of the plugins' classes, so these come first.
+            restore(plugins)
+            task: Task = pickle.loads(content)
+        except RequestError as error:
+            connection.send(("wrong", str(error)))
+        else:
+            connection.send(_attempt(worker, store, task, connection))
 
 
 def _attempt(

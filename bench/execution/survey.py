@@ -1,14 +1,17 @@
 """What a grid holds and how far it has come, read from records alone; no torch in here."""
 
+import contextlib
 import statistics
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 
 from bench import tuning
-from bench.grid import Row, Run, Search, trial_run
+from bench.errors import RequestError
+from bench.files import canonical_json
+from bench.grid import Experiment, Repeats, Row, Run, Search, trial_run
 from bench.records import Store
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
@@ -18,14 +21,14 @@ State = Literal["done", "running", "failed", "diverged", "to do", "not chosen ye
 class Line:
     """Runs of one row in one state; `seconds` is what they cost, or are expected to, if known."""
 
-    row: Row
-    run: Run | None
+    row: Repeats[Experiment]
+    run: Experiment | None
     kind: Literal["trial", "final"]
     state: State
     seconds: float | None
 
 
-def survey(rows: Iterable[Row], store: Store) -> list[Line]:
+def survey(rows: Iterable[Repeats[Experiment]], store: Store) -> list[Line]:
     """One line for every run of the rows.
 
     Trials whose value the search cannot know yet, and final runs that wait for its choice, have
@@ -34,14 +37,15 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     expected = Expectation(store)
     lines: list[Line] = []
     for row in rows:
+        search = row.search if isinstance(row, Row) else None
         if row.runs[0].content is None:  # the data are not here: no run has an id
-            trials = row.search.trials * len(row.search.seeds) if row.search else 0
+            trials = search.trials * len(search.seeds) if search else 0
             lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
             lines += [Line(row, run, "final", "to do", None) for run in row.runs]
-        elif row.search is None:
-            lines += [_line(row, run, "final", store, expected) for run in row.runs]
+        elif isinstance(row, Row) and search is not None:
+            lines += _search_lines(row, search, store, expected)
         else:
-            lines += _search_lines(row, row.search, store, expected)
+            lines += [_line(row, run, "final", store, expected) for run in row.runs]
     return lines
 
 
@@ -68,8 +72,8 @@ def _search_lines(
 
 
 def _line(
-    row: Row,
-    run: Run,
+    row: Repeats[Experiment],
+    run: Experiment,
     kind: Literal["trial", "final"],
     store: Store,
     expected: "Expectation",
@@ -83,7 +87,7 @@ def _line(
     return Line(row, run, kind, states[record["status"]], record["cost"]["seconds"])
 
 
-def _held(store: Store, run: Run) -> bool:
+def _held(store: Store, run: Experiment) -> bool:
     path = store.run_folder(run) / ".lock"
     if not path.exists():
         return False
@@ -102,30 +106,32 @@ class Expectation:
     def __init__(self, store: Store) -> None:
         self.runs: dict[str, Run] = {}
         self.trials: dict[str, list[Run]] = {}
-        self.seconds: dict[Hashable, list[float]] = {}
+        self.seconds: dict[str, list[float]] = {}
         for record in store.records():
-            run = self.runs[record["id"]] = Run.read(record["run"])
             selection = record["protocol"]["selection"]
             if selection["rule"] == "trial":
-                self.trials.setdefault(selection["search"], []).append(run)
+                # One of a plugin that is gone or was edited belongs to no search of now.
+                with contextlib.suppress(RequestError):
+                    run = self.runs[record["id"]] = Run.read(record["run"])
+                    self.trials.setdefault(selection["search"], []).append(run)
             if record["status"] == "completed":
-                for likeness in _likenesses(run):
+                for likeness in _likenesses(record["run"]):
                     self.seconds.setdefault(likeness, []).append(record["cost"]["seconds"])
 
     def trials_of(self, search: str, other_than: set[str]) -> list[Run]:
         """The finished trials of a search beside those that are known anyway."""
         return [run for run in self.trials.get(search, []) if run.id not in other_than]
 
-    def of(self, run: Run) -> float | None:
+    def of(self, run: Experiment) -> float | None:
         """The mean seconds of the finished runs most like `run`; None before any has finished."""
-        for likeness in _likenesses(run):
+        for likeness in _likenesses(run.model_dump(mode="json")):
             if likeness in self.seconds:
                 return statistics.fmean(self.seconds[likeness])
         return None
 
 
-def _likenesses(run: Run) -> tuple[Hashable, ...]:
-    """What runs of like cost have in common, the closest first."""
-    # As JSON, which leaves out where feature weights lie.
-    size = (run.content, run.model, run.training, run.evaluation.model_dump_json())
-    return (*size, run.decoder.name), size, run.evaluation.split
+def _likenesses(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs of like cost have in common, the closest first; `run` as a record has it."""
+    size = [run[key] for key in ("content", "model", "training", "evaluation")]
+    likenesses = ([*size, run["decoder"]["name"]], size, run["evaluation"]["split"])
+    return tuple(map(canonical_json, likenesses))

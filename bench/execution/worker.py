@@ -1,11 +1,12 @@
 """One process that executes runs: it loads data and feature networks once and stays."""
 
+import contextlib
 import logging
 import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,11 @@ from bench import data, training
 from bench.data import Dataset
 from bench.errors import RequestError
 from bench.evaluation import features
-from bench.evaluation.evaluate import Metrics, Protocol, eight_bit, evaluate, split
-from bench.evaluation.likelihood import Scorer
+from bench.evaluation.evaluate import Metrics, Protocol, evaluate, split
+from bench.evaluation.scorer import Scorer, eight_bit
 from bench.execution import environment
 from bench.files import atomic, write_bytes, write_json
-from bench.grid import Run
+from bench.grid import Experiment, Run
 from bench.records import DIVERGED, FAILED, Record, new_record, write_checked
 from bench.streams import normal
 from bench.training import Epoch, Trained, load, train, write_history
@@ -84,30 +85,9 @@ class Worker:
         """Train and measure `run` in `folder`, write its record last, and return it.
 
         `weights` is the folder of a run that differs in its evaluation alone, to spare training.
-        Whatever goes wrong in a run is that run's record of failure; only a wrong request and an
-        interruption go through.
         """
-        start = time.perf_counter()
-        write_json(folder / "run.json", {"id": run.id, **run.model_dump(mode="json")})
-        record = new_record(run, selection)
-        record["environment"] = environment.describe(self.device)
-        record["environment"]["precision"] = run.training.precision
-        write_json(folder / "environment.json", record["environment"])
-        try:
+        with recorded(run, folder, selection, self.device, run.training.precision) as record:
             self._measure(run, folder, record, on_epoch, weights)
-        except RequestError:
-            raise
-        except Exception as error:
-            logger.warning("run %s failed: %s: %s", run.id, type(error).__name__, error)
-            write_bytes(folder / "error.txt", traceback.format_exc().encode())
-            record["status"] = FAILED
-            record["failure"] = {"type": type(error).__name__, "message": str(error)}
-        record["cost"] |= {
-            "seconds": record["cost"].get("earlier_seconds", 0.0) + time.perf_counter() - start,
-            "peak_memory_bytes": peak_memory(self.device),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_checked(folder / "record.json", record)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         return record
 
@@ -142,12 +122,44 @@ class Worker:
             record["divergence"] = asdict(trained.divergence)
             return
         start = time.perf_counter()
-        metrics, protocol = evaluate(run, trained, dataset, extractor)
+        metrics, protocol, curves = evaluate(run, trained, dataset, extractor)
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol
+        record["curves"] |= curves
         record["artifacts"] |= save(run, trained, dataset, folder)
         record["cost"]["evaluation_seconds"] = time.perf_counter() - start
         record["cost"]["device_seconds"] = seconds + record["cost"]["evaluation_seconds"]
+
+
+@contextlib.contextmanager
+def recorded(
+    run: Experiment, folder: Path, selection: dict[str, Any], device: str, precision: str
+) -> Iterator[Record]:
+    """A record of `run` for the block to fill in, written when the block is through.
+
+    Whatever goes wrong in the block is the run's record of failure; only a wrong request and an
+    interruption go through.
+    """
+    start = time.perf_counter()
+    write_json(folder / "run.json", {"id": run.id, **run.model_dump(mode="json")})
+    record = new_record(run, selection)
+    record["environment"] = {**environment.describe(device), "precision": precision}
+    write_json(folder / "environment.json", record["environment"])
+    try:
+        yield record
+    except RequestError:
+        raise
+    except Exception as error:
+        logger.warning("run %s failed: %s: %s", run.id, type(error).__name__, error)
+        write_bytes(folder / "error.txt", traceback.format_exc().encode())
+        record["status"] = FAILED
+        record["failure"] = {"type": type(error).__name__, "message": str(error)}
+    record["cost"] |= {
+        "seconds": record["cost"].get("earlier_seconds", 0.0) + time.perf_counter() - start,
+        "peak_memory_bytes": peak_memory(device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_checked(folder / "record.json", record)
 
 
 def finite(metrics: Metrics) -> Metrics:

@@ -145,7 +145,9 @@ def test_wrong_words(refused: Refused, words: list[str], told: str) -> None:
 # -- what is printed -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "report", "status", "list", "doctor", "fetch"])
+@pytest.mark.parametrize(
+    "command", ["run", "report", "compare", "status", "list", "doctor", "fetch"]
+)
 def test_every_command_has_help_with_an_example(call: Call, command: str) -> None:
     code, out, _ = call(command, "--help")
     assert code == 0

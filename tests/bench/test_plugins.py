@@ -1,0 +1,520 @@
+"""A user's own: registered, checked and hashed; what goes wrong is named with file and line."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.vae import Vae, step_terms
+from bench import cli, data, plugins
+from bench import grid as grids
+from bench.errors import RequestError
+from bench.execution.local import execute
+from bench.execution.survey import survey
+from bench.grid import Row, Run
+from bench.records import Store, frame, new_record, write_checked
+from bench.report import tables
+
+Write = Callable[..., Path]
+Expand = Callable[..., list[Row]]
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def blocks() -> dict[str, str]:
+    """The code blocks of the README's section, by language."""
+    section = README.read_text().split("## Your own decoder, model or data\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL))
+
+
+LAPLACE = blocks()["python"]
+
+MODEL = """
+from bench.plugins import model
+from baselines.models.conv_vae import ConvVae
+
+
+@model("plain")
+class Plain(ConvVae):
+    def __init__(self, *, channels: int, resolution: int, outputs: int,
+                 latent: int = 3, width: int = 2) -> None:
+        super().__init__(channels=channels, resolution=resolution, outputs=outputs, stopped=0,
+                         latent=latent, width=width)
+"""
+
+STOPPING = """
+from bench.plugins import decoder
+from baselines.decoders import PerPixelGaussian
+
+
+@decoder("stopping")
+class Stopping(PerPixelGaussian):
+    stopped_outputs = 1
+"""
+
+BLOBS = """
+import numpy as np
+from bench.plugins import dataset
+
+
+@dataset("blobs")
+def blobs():
+    return np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), np.uint8)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    yield
+    plugins.forget()
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[..., Path]:
+    """Write a plugin beside the small grid."""
+
+    def write(content: str = LAPLACE, name: str = "my_decoder.py") -> Path:
+        path = tmp_path / name
+        path.write_text(content)
+        return path
+
+    return write
+
+
+def refused(action: Callable[[], object]) -> str:
+    with pytest.raises(RequestError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# -- the README's example --------------------------------------------------------------------------
+
+
+def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) -> None:
+    """Its three blocks, on little data and two jobs: a table with every decoder's row."""
+    printed = blocks()
+    assert len(printed["python"].splitlines()) < 25
+    (tmp_path / "my_decoder.py").write_text(printed["python"])
+    (tmp_path / "mine.yaml").write_text(printed["yaml"])
+    small = [
+        f"datasets=[npz:{tiny}]",
+        "models=[{name: conv_vae, width: 2, latent: 3}]",
+        "seeds=[0]",
+        "training={epochs: 1, batch: 70}",
+        "evaluation={samples: 0, iwae: 2, features: none}",
+    ]
+    script, *command = shlex.split(printed["console"])
+    assert script == "sigma-bench"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *command, "--device", "cpu", "--jobs", "2"]
+        + [word for setting in small for word in ("--set", setting)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(README.parent)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    for label in ("shared", "laplace", "laplace (initial_log_scale=0)"):
+        assert re.search(rf"^ {re.escape(label)} +1 ", done.stdout, re.MULTILINE), done.stdout
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("results/**/record.json")]
+    assert [record["status"] for record in records] == ["completed"] * 3
+    runs = [record["run"] for record in records]
+    hashes = [run["plugins"] for run in runs if run["decoder"]["name"] == "laplace"]
+    assert hashes == [{"decoder": hashlib.sha256(printed["python"].encode()).hexdigest()}] * 2
+
+
+# -- the contract ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_decoder_works_with_every_model(
+    plugin: Callable[..., Path], name: str, channels: int
+) -> None:
+    plugins.load(plugin())
+    torch.manual_seed(0)
+    decoder = build_decoder(DECODERS["laplace"](initial_log_scale=-2))
+    spec = MODELS[name](latent=5)
+    vae = Vae(build_model(spec, channels=channels, resolution=28, outputs=decoder.outputs), decoder)
+    images, noise = torch.rand(6, channels, 28, 28), torch.randn(6, vae.model.noise_size)
+    state = vae.initial_state()
+    terms, _ = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    terms.loss.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in vae.parameters())
+    context, _ = vae.model.encode(images, state, training=True)
+    draw = vae.model.draw(context, noise, state, training=True)
+    scale = np.exp(-2)
+    error = (images - draw.output.sigmoid()).abs().sum((1, 2, 3))
+    nats = error / scale + images[0].numel() * np.log(2 * scale)
+    torch.testing.assert_close(terms.loss, (nats + draw.rate).mean())
+    # A Laplace distribution of scale b has variance 2b².
+    assert float(terms.sigma) == pytest.approx(np.sqrt(2) * scale)
+
+
+def test_a_plugins_model_is_built_without_what_it_does_not_take(
+    plugin: Callable[..., Path], write_grid: Write
+) -> None:
+    plugin(MODEL, "my_model.py")
+    grid = grids.read(str(write_grid(plugins=["my_model.py"], models=["plain"])))
+    assert grid.models[0].options == {"latent": 3, "width": 2}
+    model = build_model(grid.models[0], channels=1, resolution=28, outputs=2)
+    assert model.generate(torch.randn(4, 3), model.initial_state()).shape == (4, 2, 28, 28)
+    plugin(STOPPING, "stopping.py")
+    path = write_grid(
+        plugins=["my_model.py", "stopping.py"],
+        models=["plain"],
+        decoders=[{"name": "stopping", "min_log_sigma": -6, "max_log_sigma": None}],
+    )
+    assert "models.0: decoder 'stopping' needs a model whose constructor takes `stopped`" in (
+        refused(lambda: grids.read(str(path)))
+    )
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+def test_options_are_checked_like_ours(plugin: Callable[..., Path], write_grid: Write) -> None:
+    plugin()
+
+    def complaint(**options: object) -> str:
+        decoders = [{"name": "laplace", **options}]
+        path = write_grid(plugins=["my_decoder.py"], decoders=decoders)
+        return refused(lambda: grids.read(str(path)))
+
+    told = complaint(initial_log_scal=1)
+    assert re.search(r"small\.yaml:\d+: decoders\.0\.initial_log_scal: unknown key", told)
+    assert "did you mean 'initial_log_scale'?" in told
+    assert "decoders.0.initial_log_scale: input should be" in complaint(initial_log_scale="big")
+    assert "finite" in complaint(initial_log_scale=float("inf"))
+    assert "decoders.0.link" in complaint(link="tanh")
+
+
+def test_an_option_can_be_tuned(plugin: Callable[..., Path], write_grid: Write) -> None:
+    plugin(LAPLACE.replace("-1.0", "1.0"))
+    tune = {"tune": {"low": 0.1, "high": 1, "trials": 4}}
+    decoders = [{"name": "laplace", "initial_log_scale": tune}]
+    grid = grids.read(str(write_grid(plugins=["my_decoder.py"], decoders=decoders)))
+    (row,) = grids.expand(grid, device="cpu", features=None, prepare=True)
+    trial = grids.trial_run(row, 0.5, 1000)
+    assert trial.decoder.options["initial_log_scale"] == 0.5
+    assert trial.plugins.keys() == {"decoder"}
+
+
+def test_a_misspelt_plugin_decoder_is_near(plugin: Callable[..., Path], write_grid: Write) -> None:
+    plugin()
+    path = write_grid(plugins=["my_decoder.py"], decoders=["laplase"])
+    assert "did you mean 'laplace'?" in refused(lambda: grids.read(str(path)))
+
+
+# -- identity --------------------------------------------------------------------------------------
+
+
+def ids(rows: list[Row]) -> dict[str, str]:
+    return {row.runs[0].decoder.name: row.runs[0].id for row in rows}
+
+
+def test_an_edited_plugin_is_a_new_experiment_and_the_other_rows_are_not(
+    plugin: Callable[..., Path], expand: Expand
+) -> None:
+    decoders = ["gaussian", "laplace"]
+    without = ids(expand(decoders=["gaussian"]))
+    plugin()
+    first = ids(expand(plugins=["my_decoder.py"], decoders=decoders))
+    again = ids(expand(plugins=["my_decoder.py"], decoders=decoders))
+    plugin(name="elsewhere.py")
+    moved = ids(expand(plugins=["elsewhere.py"], decoders=decoders))
+    plugin(LAPLACE + "# edited\n")
+    edited = ids(expand(plugins=["my_decoder.py"], decoders=decoders))
+    assert first == again == moved
+    assert edited["laplace"] != first["laplace"]
+    assert without["gaussian"] == first["gaussian"] == edited["gaussian"]
+
+
+def test_a_run_survives_json_and_pickle(plugin: Callable[..., Path], expand: Expand) -> None:
+    path = plugin()
+    run = expand(plugins=["my_decoder.py"], decoders=["laplace"])[0].runs[0]
+    fields = json.loads(run.model_dump_json())
+    assert Run.read(fields).id == run.id
+    assert pickle.loads(pickle.dumps(run)).id == run.id
+    plugins.forget()
+    assert "decoder 'laplace' of this run is not here" in refused(lambda: Run.read(fields))
+    path.write_text(LAPLACE + "# edited\n")
+    plugins.load(path)
+    assert "not here" in refused(lambda: Run.read(fields))
+
+
+def test_another_process_has_the_same_plugins(plugin: Callable[..., Path], expand: Expand) -> None:
+    """What a worker does: a pickled run means nothing before its plugin is there."""
+    plugin(LAPLACE + BLOBS)
+    run = expand(plugins=["my_decoder.py"], decoders=["laplace"])[0].runs[0]
+    script = (
+        "import pickle, sys; from bench import data; from bench.plugins import restore\n"
+        "had, run = pickle.load(sys.stdin.buffer)\n"
+        "restore(had)\n"
+        "assert 'blobs' in data.names()\n"
+        "print(pickle.loads(run).id)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=pickle.dumps((plugins.loaded(), pickle.dumps(run))),
+        capture_output=True,
+        check=True,
+        cwd=README.parent,
+    )
+    assert done.stdout.decode().strip() == run.id
+
+
+def test_a_worker_refuses_a_plugin_that_changed_meanwhile(
+    plugin: Callable[..., Path], expand: Expand, tmp_path: Path
+) -> None:
+    path = plugin()
+    rows = expand(plugins=["my_decoder.py"], decoders=["laplace"])
+    path.write_text("raise SystemExit('not to be executed')")
+    store, console = Store.open(tmp_path, "small"), Console(file=io.StringIO())
+    message = refused(lambda: execute(rows, store, "small", "cpu", 1, console))
+    assert message == f"plugin {path} changed while the grid ran; start it again"
+
+
+def test_without_the_plugin_its_records_are_still_reported(
+    plugin: Callable[..., Path], expand: Expand, tmp_path: Path
+) -> None:
+    plugin()
+    rows = expand(plugins=["my_decoder.py"], decoders=["gaussian", "laplace"])
+    store = Store(tmp_path / "results")
+    for row in rows:
+        for rule in ("by hand", "trial"):
+            run = row.runs[0]
+            if rule == "trial":
+                evaluation = run.evaluation.model_copy(update={"split": "validation"})
+                run = run.model_copy(update={"evaluation": evaluation})
+            record = new_record(run, {"rule": rule, "search": "0" * 16})
+            record["metrics"], record["cost"] = {"neg_log_p": 1.0}, {"seconds": 2.0}
+            write_checked(store.run_folder(run) / "record.json", record)
+    assert [line.state for line in survey(rows, store)] == ["done", "done"]
+    plugins.forget()
+    others = expand(decoders=["gaussian", "shared"])
+    assert [line.state for line in survey(others, store)] == ["done", "to do"]
+    labels = list(tables.rows(frame(store.records()), [])["decoder"])
+    assert labels == ["gaussian", "laplace (link=sigmoid, initial_log_scale=-1)"]
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+HEAD = "from bench.plugins import dataset, decoder, model\nfrom baselines.decoders import Decoder\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "complaint"),
+    [
+        ("x = (\n", 1, "not Python: "),
+        ("import os\n\nos.missing\n", 3, "AttributeError: "),
+        ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        ("x = 1\n", 1, "registers nothing"),
+        (HEAD + "@decoder('optimal')\nclass D(Decoder): pass", 3, "'optimal' is a bundled decoder"),
+        (HEAD + "@dataset('mnist')\ndef f(): pass", 3, "'mnist' is a bundled dataset"),
+        (HEAD + "@decoder('a b')\nclass D(Decoder): pass", 3, "a name is letters, digits and _"),
+        (HEAD + "@decoder('d')\nclass D: pass", 3, "is not a subclass of Decoder"),
+        (HEAD + "@model('m')\nclass M(Decoder): pass", 3, "is not a subclass of Model"),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, link: str): pass",
+            3,
+            "'link' in the constructor of D must be keyword-only and annotated",
+        ),
+        (
+            HEAD
+            + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, *, link: str, a=1): pass",
+            3,
+            "'a' in the constructor of D must be keyword-only and annotated",
+        ),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, *, a: int = 1): pass",
+            3,
+            "lacks the option 'link', which every decoder has",
+        ),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder):\n"
+            "  def __init__(self, *, link: str, options: int = 1): pass",
+            3,
+            "the option 'options' of D has a name that is taken",
+        ),
+        (
+            HEAD + "from baselines.models import Model\n@model('m')\nclass M(Model):\n"
+            "  def __init__(self, *, channels: int, latent: int): pass",
+            4,
+            "the constructor of M lacks resolution",
+        ),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder): pass\n@decoder('d')\nclass E(Decoder): pass",
+            5,
+            "decoder 'd' is registered at ",
+        ),
+    ],
+)
+def test_a_wrong_plugin_is_told_with_file_and_line(
+    plugin: Callable[..., Path], write_grid: Write, content: str, line: int, complaint: str
+) -> None:
+    path = plugin(content)
+    grid = str(write_grid(plugins=["my_decoder.py"]))
+    message = refused(lambda: grids.read(grid))
+    assert re.match(rf".*small\.yaml:\d+: plugins\.0: {path}:{line}: ", message), message
+    assert complaint in message
+
+
+def test_a_missing_file_and_two_plugins_with_one_name(
+    plugin: Callable[..., Path], write_grid: Write
+) -> None:
+    path = write_grid(plugins=["none.py"])
+    assert "none.py cannot be read: No such file or directory" in (
+        refused(lambda: grids.read(str(path)))
+    )
+    first, second = plugin(), plugin(LAPLACE + "\n", "second.py")
+    path = write_grid(plugins=["my_decoder.py", "second.py"])
+    line = LAPLACE.splitlines().index('@decoder("laplace")') + 1
+    expected = f"{second}:{line}: decoder 'laplace' is registered at {first}:{line} too; rename one"
+    assert f"plugins.1: {expected}" in refused(lambda: grids.read(str(path)))
+    path = write_grid(plugins=["my_decoder.py", "my_decoder.py"])
+    assert "plugins.1: stands twice" in refused(lambda: grids.read(str(path)))
+
+
+def test_the_next_grid_has_its_own_plugins(plugin: Callable[..., Path], write_grid: Write) -> None:
+    plugin()
+    grids.read(str(write_grid(plugins=["my_decoder.py"], decoders=["laplace"])))
+    path = write_grid(decoders=["laplace"])
+    assert "unknown decoder 'laplace'" in refused(lambda: grids.read(str(path)))
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_made_once_and_again_when_its_plugin_changes(
+    plugin: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = BLOBS.replace("    return", "    print('made')\n    return")
+    plugins.load(plugin(content))
+    assert "blobs" in data.names()
+    assert data.describe("blobs") is None
+    made = data.prepare("blobs")
+    assert (made.channels, made.resolution) == (1, 28)
+    assert (made.train, made.validation, made.test) == (28, 4, 8)
+    assert data.describe("blobs") == made
+    assert len(data.load("blobs").train) == 28
+    assert capsys.readouterr().out == "made\n"
+    assert data.prepare("blobs@32").resolution == 32
+    plugins.forget()
+    plugins.load(plugin(content + "# edited\n"))
+    assert data.describe("blobs") is None
+    # The content decides, not the code that made it.
+    assert data.prepare("blobs").content == made.content
+    assert capsys.readouterr().out == "made\nmade\n"
+
+
+def test_an_official_test_part(plugin: Callable[..., Path]) -> None:
+    images = "np.random.default_rng(0).integers(0, 256, ({}, 28, 28, 1), np.uint8)"
+    pair = f"({images.format(40)}, {images.format(9)})"
+    plugins.load(plugin(BLOBS.replace(images.format(40), pair)))
+    made = data.prepare("blobs")
+    assert (made.train, made.validation, made.test) == (37, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"),
+    [
+        ("np.zeros((40, 28, 28, 1))", "'images' is float64 (40, 28, 28, 1)"),
+        ("[1, 2]", "must return `images` or `(images, test_images)`"),
+        ("np.zeros((40, 20, 20, 1), np.uint8)", "append @28, @32 or @64"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_wrong_dataset_is_told_with_file_and_line(
+    plugin: Callable[..., Path], result: str, complaint: str
+) -> None:
+    head = "import numpy as np\nfrom bench.plugins import dataset\n@dataset('wrong')\n"
+    content = f"{head}def wrong():\n    return {result}\n"
+    path = plugin(content)
+    plugins.load(path)
+    message = refused(lambda: data.prepare("wrong"))
+    assert message.startswith(f"{path}:{5 if '/' in result else 3}: ")
+    assert complaint in message
+
+
+# -- installed packages, and the command line ------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package with a decoder in a module of its own, and its entry point."""
+    name = f"package_{tmp_path.name}"
+    site = tmp_path / "site"
+    (site / name).mkdir(parents=True)
+    (site / name / "__init__.py").write_text(f"from {name} import heads\n")
+    (site / name / "heads.py").write_text(LAPLACE)
+    about = site / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{plugins.GROUP}]\nheads = {name}\n")
+    monkeypatch.syspath_prepend(str(site))
+    yield name
+    for module in [module for module in sys.modules if module.startswith(name)]:
+        del sys.modules[module]
+
+
+def test_an_installed_plugin_is_found_when_a_name_is_not_ours(
+    installed: str, expand: Expand
+) -> None:
+    assert metadata.entry_points(group=plugins.GROUP)
+    expand(decoders=["gaussian"])
+    assert installed not in sys.modules
+    run = expand(decoders=["laplace"])[0].runs[0]
+    assert plugins.loaded()[0].module == installed
+    assert Run.read(json.loads(run.model_dump_json())).id == run.id
+    assert pickle.loads(pickle.dumps(run)).id == run.id
+
+
+def test_a_broken_installed_plugin_names_itself(installed: str, tmp_path: Path) -> None:
+    (tmp_path / "site" / installed / "heads.py").write_text("1 / 0\n")
+    message = refused(plugins.discover)
+    assert message == (
+        f"plugin {installed}, an installed package, fails at import: ZeroDivisionError: division "
+        "by zero"
+    )
+
+
+def test_list_shows_plugins_with_their_defaults(
+    installed: str,
+    plugin: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = plugin(MODEL + BLOBS, "more.py")
+
+    def listed(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sigma-bench", "list", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        plugins.forget()
+        return capsys.readouterr().out
+
+    told = {entry["name"]: entry for entry in json.loads(listed("decoders", "--json"))}
+    assert told["laplace"]["options"] == "link=sigmoid, initial_log_scale=-1.0"
+    assert told["laplace"]["what"].startswith("Laplace with one learned scale")
+    assert "plain" in listed("models", "--plugin", str(path))
+    assert "blobs" in listed("datasets", "--plugin", str(path))
+    assert "blobs" not in listed("datasets")
