@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report.figures.look import (
     Style,
@@ -19,6 +17,7 @@ from bench.report.figures.look import (
 )
 from bench.report.figures.part import Part, Sketch, measured, pieces
 from bench.report.figures.sweep import LEARNED
+from bench.report.runs import history as epochs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,16 +65,8 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"decoder": run["decoder"], **line}
         for run in runs[["decoder", "folder"]].to_dict("records")
-        for line in _lines(run["folder"])
+        for line in epochs(run["folder"])
     )
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    try:
-        text = (folder / "history.jsonl").read_text()
-    except OSError:  # a run that ended in its first epoch has none
-        return []
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @looked()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,12 +179,6 @@ def legend(figure: Figure, entries: Mapping[str, Style], line: bool, marker: boo
     longest = max(len(part) for name in names for part in name.splitlines())
     columns = max(1, min(4, len(names), math.floor(100 / (longest + 8))))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-def words(values: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *first, last = values
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
