@@ -60,9 +60,12 @@ class Pool:
     def __init__(self, store: Store, device: str, jobs: int) -> None:
         self.store, self.device = store, device
         self.threads = max(1, cores() // jobs)
-        # numpy's BLAS reads these when it is loaded, which is before a worker's first line.
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        # BLAS reads these when it is loaded, which is before a worker's first line.
+        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[variable] = str(self.threads)
+        # SciPy's eigenvalues fork and join thousands of times: beside a busy process that stalls
+        # for minutes what one thread does in seconds.
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
         # A thread that spins while its sibling waits for a busy core stalls a run many times over.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self.plugins = loaded()
