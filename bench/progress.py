@@ -1,5 +1,6 @@
 """What a person sees while a grid runs: a live panel in a terminal, plain lines elsewhere."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,6 +17,9 @@ from bench.records import COMPLETED, DIVERGED, Record
 
 if TYPE_CHECKING:
     from bench.tuning import Choice
+
+SHOWN = r"neg_log_p|bits_per_dim|fid|fd_\w+(?<!_sampled)(?<!_reconstruction)|sigma"
+"""The metrics in the line about a finished run."""
 
 QUIET = 10.0
 """Seconds between plain lines about the epochs of one run."""
@@ -104,8 +108,8 @@ class Progress:
         self.settled_runs.add(run.id)
         if record["status"] == COMPLETED:
             metrics = record["metrics"]
-            shown = [k for k in metrics if k in ("neg_log_p", "fid") or k.startswith("fd_")]
-            told = "  ".join(f"{key} {metrics[key]:.4g}" for key in [*shown, "sigma"])
+            shown = [name for name in metrics if re.fullmatch(SHOWN, name)]
+            told = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown)
         elif record["status"] == DIVERGED:
             divergence = record["divergence"]
             told = f"diverged at step {divergence['step']}: {divergence['what']} is not finite"

@@ -54,7 +54,7 @@ def test_plain_lines_say_what_happened(expand: Callable[..., list[Row]]) -> None
         )
     lines = text.getvalue().splitlines()
     assert lines[0].startswith("[1/2]")
-    assert "gaussian seed 0  neg_log_p -12.5  fd_x 33  sigma 0.25  (1 min 05 s)" in lines[0]
+    assert "gaussian seed 0  neg_log_p -12.5  sigma 0.25  fd_x 33  (1 min 05 s)" in lines[0]
     assert "1 min 05 s left" in lines[0]
     assert "diverged at step 7: rate is not finite" in lines[1]
 
