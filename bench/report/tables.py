@@ -427,7 +427,9 @@ def _best(
 
     directions = {name: better(name) for name in table if f"{name}_half_width" in table}
     completed = members[members["status"] == COMPLETED]
-    protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in _IMPLIED]
+    # The number of draws is in iwae_K's name and moves no other metric.
+    apart = _IMPLIED | {"run.evaluation.iwae"}
+    protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
     protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
     keys = lines[protocol].astype(str).assign(dataset=table["dataset"], model=table["model"])
     numbers = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()

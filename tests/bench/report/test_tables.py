@@ -282,6 +282,12 @@ def test_rows_of_other_protocols_or_places_are_not_compared(results: Results) ->
     assert not any(results.table().frame["best"])
 
 
+def test_the_number_of_weighted_draws_keeps_no_rows_apart(results: Results) -> None:
+    results.add(metrics={"neg_log_p": 1.0, "iwae_16": -1.0}, evaluation={"iwae": 16})
+    results.add(metrics={"neg_log_p": 2.0, "iwae_64": -1.0}, evaluation={"iwae": 64})
+    assert list(results.table().frame["best"]) == [("neg_log_p",), ()]
+
+
 def test_a_probability_is_best_only_where_no_density_stands(results: Results) -> None:
     for decoder, value in (("categorical", 1.0), ("bitwise_categorical", 2.0)):
         results.add(decoder, metrics={"neg_log_p": value, "bits_per_dim": value})
