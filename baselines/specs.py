@@ -142,6 +142,7 @@ class LogisticMixture(DecoderSpec):
 
     implementation = "baselines.decoders.discrete:LogisticMixtureDecoder"
     name: Literal["logistic_mixture"] = "logistic_mixture"
+    link: Literal["identity"] = "identity"
     components: Size = 5
     min_log_scale: FiniteFloat | None = -7.0
 

@@ -1,5 +1,7 @@
 """Decoders over discrete values: a binary pixel, 256 intensities, the 8 bits of each."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
@@ -62,18 +64,26 @@ class BitwiseDecoder(EightBitDecoder):
 
 
 class LogisticMixtureDecoder(EightBitDecoder):
-    """A mixture of discretised logistics for every value; `link` maps onto their locations.
+    """A mixture of discretised logistics for every value.
 
-    ln s is softly clipped from below, where a scale is a small part of a bin and the likelihood
-    has nothing left to gain.
+    A raw output of zero is K equal components side by side over [0, 1]. Locations are free to
+    leave it: the end bins are open, and only a component beyond an end gives that level all its
+    mass. ln s is softly clipped from below, where a scale is a small part of a bin and the
+    likelihood has nothing left to gain.
     """
+
+    centres: Tensor
 
     def __init__(self, *, link: Link, components: int, min_log_scale: float | None) -> None:
         super().__init__(link=link)
         self.outputs = 3 * components
         self.min_log_scale = min_log_scale
+        centres = (torch.arange(components) + 0.5) / components
+        self.register_buffer("centres", centres, persistent=False)
+        # Half of a component's share of [0, 1].
+        self.log_scale = -math.log(2 * components)
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
         weight, location, log_scale = self.per_value(output).chunk(3, dim=-1)
-        log_scale = soft_clip(log_scale, self.min_log_scale, None)
-        return LogisticMixture(torch.cat([weight, self.mean(location), log_scale], dim=-1))
+        log_scale = soft_clip(log_scale + self.log_scale, self.min_log_scale, None)
+        return LogisticMixture(torch.cat([weight, location + self.centres, log_scale], dim=-1))

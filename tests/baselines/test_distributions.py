@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, StudentT
 
 from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture, log_mass, pit
+from baselines.specs import DECODERS, build_decoder
 
 FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
 LEVELS = torch.arange(256).view(256, 1, 1, 1) / 255
@@ -190,6 +191,15 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
     ]
     expected = sum(w * np.exp(mass(part)) for w, part in zip((0.25, 0.75), parts, strict=True))
     np.testing.assert_allclose(np.exp(mass(whole)), expected, rtol=1e-5)
+
+
+def test_a_mixture_of_logistics_begins_nearly_uniform_and_can_leave_the_range() -> None:
+    """Raw zeros cost little more than the 8 bits of a uniform value; a component beyond an end is that level."""
+    decoder = build_decoder(DECODERS["logistic_mixture"]())
+    raw = torch.zeros(256, decoder.outputs, 1, 1)
+    assert 8 < -log_mass(decoder(raw, {}), LEVELS).mean() / math.log(2) < 8.2
+    raw[:, 5:10] = -3  # the locations, output-major
+    assert log_mass(decoder(raw, {}), 0 * LEVELS).exp().min() > 0.999
 
 
 def test_a_far_logistic_keeps_a_gradient() -> None:
