@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.progress import duration
 from bench.report.captions import better, metric_name, words
+from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
 from bench.report.tables import DISTANCE, Line, Table, missing
 from bench.report.ties import LEVEL
@@ -21,8 +22,6 @@ PLACES = 8
 """Data sets (times models) of which something is said one by one."""
 NAMED = 4
 """Decoders named in a sentence before the rest is a count."""
-LEARNED = ("shared", "optimal", "optimal_per_image")
-"""Decoders that find their σ in one run, which a tuned β has to beat."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +112,11 @@ def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
 
 
 def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
-    """Whether a tuned β beats the best of the learned σ on -log p, paired over seeds."""
+    """Whether a tuned β beats the best σ-VAE of one σ on -log p, paired over seeds."""
     lines: list[Line] = rows.to_dict("records")
     scored = [row for row in lines if not missing(row.get("neg_log_p"))]
-    names = table.records.set_index("id")["run.decoder.name"]
-    learned = [row for row in scored if row["ids"] and names[row["ids"][0]] in LEARNED]
+    own = set(sigma_vaes(table.records)["id"])
+    learned = [row for row in scored if own.intersection(row["ids"])]
     tuned = [row for row in scored if row["tuning_runs"]]
     if not learned or not tuned:
         return

@@ -194,7 +194,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_a_mixture_of_logistics_begins_nearly_uniform_and_can_leave_the_range() -> None:
-    """Raw zeros cost little more than the 8 bits of a uniform value; a component beyond an end is that level."""
+    """Raw zeros cost little more than 8 bits; a component beyond an end is that level alone."""
     decoder = build_decoder(DECODERS["logistic_mixture"]())
     raw = torch.zeros(256, decoder.outputs, 1, 1)
     assert 8 < -log_mass(decoder(raw, {}), LEVELS).mean() / math.log(2) < 8.2

@@ -14,11 +14,17 @@ LEARNED = ("shared", "optimal")
 """The σ-VAEs with one σ for all pixels: a β-VAE of β = 2σ² is the same decoder."""
 
 
-def learned(runs: pd.DataFrame) -> pd.DataFrame:
-    """The σ-VAEs among `runs`, with the `beta` = 2σ² that each learned."""
-    own = measured(runs[runs["run.decoder.name"].isin(LEARNED)], "metrics.beta_effective")
+def sigma_vaes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of `LEARNED` among `runs`."""
+    own = runs[runs["run.decoder.name"].isin(LEARNED)]
     if "run.decoder.over" in own:
         own = own[own["run.decoder.over"].fillna("batch") == "batch"]
+    return own
+
+
+def learned(runs: pd.DataFrame) -> pd.DataFrame:
+    """The σ-VAEs among `runs`, with the `beta` = 2σ² that each learned."""
+    own = measured(sigma_vaes(runs), "metrics.beta_effective")
     return own.assign(beta=own.get("metrics.beta_effective"))
 
 
