@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,12 @@ from bench.report.figures import learning
 from tests.bench.report.conftest import realistic
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from playwright.sync_api import Browser, Page
 
     from tests.bench.report.conftest import Results
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+REFERENCE = sorted(Path(__file__).parents[3].glob("reports/reference/*/index.html"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is on the path")
 
@@ -154,3 +154,17 @@ def test_a_run_is_a_click_away_and_leads_back(report: Path, visit: Callable[...,
     assert page.locator("svg polyline").count() in (0, 4)
     page.get_by_role("link", name="grid").click()
     assert page.get_by_role("heading", name="What it shows").is_visible()
+
+
+@pytest.mark.parametrize("path", REFERENCE, ids=lambda path: path.parent.name)
+def test_the_committed_reports_work(path: Path, visit: Callable[..., Page]) -> None:
+    page = visit(path, viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert all(page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)"))
+    rows = column(page, "neg_log_p")
+    page.locator("figure[data-interactive] th[data-column=neg_log_p] button").click()
+    numbers = [float(text.split()[0]) for text in column(page, "neg_log_p") if "±" in text]
+    assert len(numbers) > 1
+    assert numbers == sorted(numbers)
+    page.get_by_role("searchbox").fill("shared")
+    assert 0 < len(column(page, "neg_log_p")) < len(rows)
