@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -220,8 +221,15 @@ class TrainingOptions(Training):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]
 
 
+def _enough(samples: int) -> int:
+    """The kernel distance's standard error needs three images a side."""
+    if samples in (1, 2) or samples < 0:
+        raise ValueError("at least 3, or 0 for no distances")
+    return samples
+
+
 class EvaluationOptions(Value):
-    samples: Annotated[int, Field(ge=0)] = 10_000
+    samples: Annotated[int, AfterValidator(_enough)] = 10_000
     iwae: Annotated[int, Field(ge=0)] = 64
     features: str = "auto"
     distances: Annotated[tuple[Pictures, ...], Field(min_length=1)] = (
@@ -410,7 +418,8 @@ def _plain(problem: Any, model: type[BaseModel], path: Path_) -> str:
         return f"unknown key '{path[-1]}'; {nearest(str(path[-1]), fields)}"
     if problem["type"] == "missing":
         return f"'{path[-1]}' is missing"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"{message}, not {problem['input']!r}"
 
 

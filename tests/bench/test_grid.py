@@ -64,6 +64,15 @@ def test_a_missing_beta(write_grid: Write) -> None:
     assert "decoders.0.beta: 'beta' is missing" in wrong(write_grid(decoders=["beta"]))
 
 
+def test_too_few_samples_are_refused_before_anything_is_trained(
+    write_grid: Callable[..., Path],
+) -> None:
+    path = write_grid()
+    message = wrong(path, "evaluation.samples=2")
+    assert message == "--set evaluation.samples=2: at least 3, or 0 for no distances, not 2"
+    assert grids.read(str(path), ["evaluation.samples=3"]).evaluation.samples == 3
+
+
 @pytest.mark.parametrize("key", ["seeds", "decoders", "models", "datasets"])
 def test_an_empty_list(write_grid: Write, key: str) -> None:
     assert f"{key}: tuple should have at least 1 item" in wrong(write_grid(**{key: []}))
