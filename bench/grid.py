@@ -5,7 +5,6 @@ each a list of Runs or a search followed by Runs. No torch in here.
 """
 
 import difflib
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from baselines.specs import (
 from bench import data, plugins
 from bench.devices import resolve_precision
 from bench.errors import RequestError
-from bench.files import canonical_json
+from bench.files import digest
 
 if TYPE_CHECKING:
     from bench.mixture import MixtureGrid
@@ -124,7 +123,7 @@ class Experiment(Value):
     @property
     def id(self) -> str:
         """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
-        return _digest(self.identity)
+        return digest(self.identity)[:16]
 
 
 E = TypeVar("E", bound=Experiment, covariant=True)
@@ -152,7 +151,9 @@ class Run(Experiment):
     @property
     def training_id(self) -> str:
         """The same of what decides the trained weights: `identity` without the evaluation."""
-        return _digest({key: self.identity[key] for key in self.identity if key != "evaluation"})
+        identity = self.identity
+        del identity["evaluation"]
+        return digest(identity)[:16]
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Run":
@@ -170,10 +171,6 @@ class Run(Experiment):
                 raise RequestError(f"the {part} '{options['name']}' of this run is not here")
             specs[part] = kind(**options)
         return cls(**{key: fields[key] for key in fields if key != "plugins"} | specs)
-
-
-def _digest(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
 # -- a grid ------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ It is a grid like the others, with `experiment: mixture` as a key: its runs have
 the same store, and the same commands work on it. No torch until something is fitted.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field, FiniteFloat, SerializeAsAny, StrictInt
 
 from baselines.specs import Positive, Size, Spec
 from bench.errors import RequestError
-from bench.files import canonical_json, write_bytes
+from bench.files import digest, write_bytes
 from bench.grid import (
     Experiment,
     Name,
@@ -57,8 +56,7 @@ class Clouds(Value):
     @property
     def content(self) -> str:
         """sha256 of the recipe's canonical JSON; the points follow from it and the run's seed."""
-        recipe = self.model_dump(mode="json", exclude={"name"})
-        return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
+        return digest(self.model_dump(mode="json", exclude={"name"}))
 
 
 class Fixed(Spec):

@@ -5,7 +5,6 @@ done. Nothing else says what is finished.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import filelock
 
 from bench.errors import RequestError
-from bench.files import canonical_json, set_aside, sha256_file, write_json
+from bench.files import digest, set_aside, sha256_file, write_json
 from bench.grid import SCHEMA, Experiment, Run
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 def checksum(record: Mapping[str, Any]) -> str:
     """sha256 of the record's canonical JSON without its own `checksum`."""
     content = {key: value for key, value in record.items() if key != "checksum"}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+    return digest(content)
 
 
 def read_checked(path: Path) -> Record | None:

@@ -18,7 +18,7 @@ from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
 from bench.files import set_aside, write_bytes
 from bench.grid import Run
-from bench.streams import generator, stream_seed
+from bench.streams import generator, seeded
 
 logger = logging.getLogger("sigma-bench")
 
@@ -51,10 +51,9 @@ class Trained:
 
 def build(run: Run, channels: int, resolution: int) -> Vae:
     """The untrained VAE of a run on the CPU, initialised from the run's own streams."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(run.seed, "initialisation of the decoder"))
+    with seeded(run.seed, "initialisation of the decoder", device="cpu"):
         decoder = build_decoder(run.decoder)
-        torch.manual_seed(stream_seed(run.seed, "initialisation of the model"))
+    with seeded(run.seed, "initialisation of the model", device="cpu"):
         model = build_model(
             run.model,
             channels=channels,

@@ -4,7 +4,6 @@ A search keeps no state of its own: it asks for runs and is told their records, 
 over the records that exist is how it resumes. Its summary only spares that when it has ended.
 """
 
-import hashlib
 import math
 import warnings
 from collections.abc import Generator, Sequence
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import canonical_json
+from bench.files import digest
 from bench.grid import SCHEMA, Row, Run, significant, trial_run, with_option
 from bench.records import COMPLETED, Record, Store, done, read_checked
 
@@ -51,7 +50,7 @@ def search_id(row: Row) -> str:
     settings = row.search.model_dump(mode="json")
     identity = trial_run(row, row.search.low, row.search.seeds[0]).identity
     content = {"option": row.option, "search": settings, "run": identity}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+    return digest(content)[:16]
 
 
 def search(row: Row) -> Steps:

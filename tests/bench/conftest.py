@@ -1,5 +1,6 @@
 """Throw-away data and grids for the tests of the harness."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
+from bench import cli
 from bench import grid as grids
 from bench.grid import Row
+
+Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +58,17 @@ def expand(write_grid: Callable[..., Path]) -> Callable[..., list[Row]]:
         return grids.expand(grid, device="cpu", features=None, prepare=True)
 
     return rows
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`sigma-bench WORDS…` in this process: its exit code, standard output and error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sigma-bench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

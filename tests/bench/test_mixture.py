@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bench import cli, mixture
 from bench import grid as grids
+from bench import mixture
 from bench.errors import RequestError
 from bench.records import Store
 from bench.report.runs import command
@@ -45,20 +44,6 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return grid
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`sigma-bench WORDS…` in this process: its exit code, standard output and error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sigma-bench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def runs(path: Path, *only: str) -> list[mixture.MixtureRun]:
