@@ -4,6 +4,7 @@ No torch in here: `status`, `list` and `--dry-run` answer before torch could be 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
-
-CHUNK = 1 << 22
 
 
 def _umask() -> int:
@@ -33,9 +32,12 @@ def cache_root() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("sigma-vae-bench"))
 
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN; the text that gets hashed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:
@@ -76,6 +78,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def disk_full(error: OSError) -> bool:
+    """Whether a disk, or the user's share of it, has no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     with atomic(path) as file:
         file.write(content)
@@ -96,20 +103,29 @@ def set_aside(path: Path) -> Path:
     raise OSError(f"too many files set aside beside {path}")
 
 
+def sha256_now(path: Path) -> str:
+    """The sha256 (hex) of what the file holds now."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """The file's sha256 (hex), remembered in the cache under its path, size and time of change."""
     status = path.stat()
     identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
     memo = cache_root() / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
     with contextlib.suppress(OSError):
-        digest = memo.read_text()
-        if len(digest) == 64:
-            return digest
-    summer = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            summer.update(block)
+        content = memo.read_bytes()
+        known = content[:64].decode(errors="replace")
+        if content == _memo(identity, known):
+            return known
+    found = sha256_now(path)
     # A cache that cannot be written costs time, never the answer.
     with contextlib.suppress(OSError):
-        write_bytes(memo, summer.hexdigest().encode())
-    return summer.hexdigest()
+        write_bytes(memo, _memo(identity, found))
+    return found
+
+
+def _memo(identity: str, sha256: str) -> bytes:
+    """What remembers a checksum: itself, then a check of it and of the file that it is of."""
+    return f"{sha256} {digest([identity, sha256])}\n".encode()

@@ -9,9 +9,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -120,10 +121,15 @@ class Experiment(Value):
             raise RequestError(f"dataset {self.dataset} is not prepared, so its runs have no id")
         return {"schema": SCHEMA, **self.model_dump(mode="json", exclude={"dataset"})}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
         return digest(self.identity)[:16]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)  # another experiment has another id
+        return copied
 
 
 E = TypeVar("E", bound=Experiment, covariant=True)
@@ -499,10 +505,12 @@ def parse(source: Source, folder: Path) -> Grid:
 def refuse_twins(source: Source, grid: BaseModel, keys: Sequence[str]) -> None:
     """Raise where a value stands twice in one of the grid's lists."""
     for key in keys:
-        values = getattr(grid, key)
-        for index, value in enumerate(values):
-            if value in values[:index]:
+        seen: set[str] = set()
+        for index, value in enumerate(getattr(grid, key)):
+            # Values of one kind are equal where they print the same; not all of them can be hashed.
+            if (text := repr(value)) in seen:
                 raise source.error((key, index), "stands twice; keep one")
+            seen.add(text)
 
 
 def named(

@@ -13,7 +13,7 @@ from pydantic import Field, FiniteFloat, SerializeAsAny, StrictInt
 
 from baselines.specs import Positive, Size, Spec
 from bench.errors import RequestError
-from bench.files import digest, write_bytes
+from bench.files import digest, disk_full, write_bytes
 from bench.grid import (
     Experiment,
     Name,
@@ -24,7 +24,7 @@ from bench.grid import (
     named,
     refuse_twins,
 )
-from bench.records import Record, Store, done
+from bench.records import Claim, Record, Store, done
 
 if TYPE_CHECKING:
     from baselines.mixture import SphericalMixture
@@ -215,16 +215,25 @@ def execute(
     Raises:
         RequestError: a device or a number of jobs that a fit of a fraction of a second cannot use.
     """
-    from bench.execution.local import Outcome
+    from bench.execution.local import DISK_FULL, INTERRUPTED, Outcome
 
     if device.startswith("cuda"):
         raise RequestError(f"--device {device}: a mixture is fitted on the CPU; leave --device out")
     if jobs not in (None, 1):
         raise RequestError(f"--jobs {jobs}: a mixture's fits take turns; leave --jobs out")
     outcome = Outcome()
-    for run in (run for row in rows for run in row.runs):
-        outcome.records[run.id], new = _settle(run, store)
-        outcome.new += new
+    wanted = {run.id: run for row in rows for run in row.runs}
+    try:
+        for run in wanted.values():
+            outcome.records[run.id], new = _settle(run, store)
+            outcome.new += new
+    except KeyboardInterrupt:  # a fit of a fraction of a second is not worth a checkpoint
+        outcome.stopped = INTERRUPTED
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        outcome.stopped = DISK_FULL
+    outcome.left = len(wanted) - len(outcome.records)
     return outcome
 
 
@@ -234,18 +243,18 @@ def _settle(run: MixtureRun, store: Store) -> tuple[Record, bool]:
         record = store.record(run)
         if done(record):
             return record, False
-        with store.claim(run) as folder:
-            if folder is not None and not done(store.record(run)):
-                return _compute(run, folder), True
+        with store.claim(run) as claim:
+            if claim is not None and not done(store.record(run)):
+                return _compute(run, claim), True
         time.sleep(PATIENCE)  # another process is at it
 
 
-def _compute(run: MixtureRun, folder: Path) -> Record:
+def _compute(run: MixtureRun, claim: Claim) -> Record:
     from bench.execution.local import BY_HAND
     from bench.execution.worker import recorded
 
-    with recorded(run, folder, BY_HAND, "cpu", "float64") as record:
-        _measure(run, folder, record)
+    with recorded(run, claim, BY_HAND, "cpu", "float64") as record:
+        _measure(run, claim.folder, record)
     return record
 
 

@@ -6,7 +6,7 @@ over the records that exist is how it resumes. Its summary only spares that when
 
 import math
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,8 +175,11 @@ def startup_runs(row: Row) -> list[Run]:
     return [trial_run(row, value, seed) for value in values for seed in seeds]
 
 
-def recall(row: Row, store: Store) -> Choice | None:
-    """The choice of a search that has ended, from its summary; None where a record is missing."""
+def recall(row: Row, store: Store, settled: Callable[[str], bool] | None = None) -> Choice | None:
+    """The choice of a search that has ended, from its summary; None where a record is missing.
+
+    `settled` says of a run's id whether its record is done, for who has read the records already.
+    """
     known = read_checked(summary_path(row, store))
     if known is None or known["schema"] != SCHEMA:
         return None
@@ -184,8 +187,9 @@ def recall(row: Row, store: Store) -> Choice | None:
         Trial(**{**trial, "runs": tuple(trial["runs"]), "scores": tuple(trial["scores"])})
         for trial in known["trials"]
     )
-    records = (store.record_of(identity) for trial in trials for identity in trial.runs)
-    return Choice(known["chosen"], trials) if all(map(done, records)) else None
+    settled = settled or (lambda identity: done(store.record_of(identity)))
+    whole = all(settled(identity) for trial in trials for identity in trial.runs)
+    return Choice(known["chosen"], trials) if whole else None
 
 
 def summary_path(row: Row, store: Store) -> Path:

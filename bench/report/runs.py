@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from bench.report.captions import metric_name, plain
 from bench.report.images import Picture, data_uri
 from bench.report.layout import significant
 from bench.report.tables import Table
+
+logger = logging.getLogger("sigma-bench")
 
 CHOICES = ("auto", "all", "none")
 AUTOMATIC = 200
@@ -94,12 +97,21 @@ def outcome(record: Record) -> str:
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `history.jsonl`, one an epoch; none where it ended in its first."""
+    """The lines of a run's `history.jsonl`, one an epoch; none where it ended in its first.
+
+    A torn file is left out with a warning: the numbers are in the record, these are a drawing's.
+    """
+    path = folder / "history.jsonl"
     try:
-        text = (folder / "history.jsonl").read_text()
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
     except OSError:
         return []
-    return [json.loads(line) for line in text.splitlines()]
+    except ValueError:
+        lines = [None]
+    if all(isinstance(line, dict) and line.keys() >= {"epoch", "loss", "sigma"} for line in lines):
+        return lines
+    logger.warning("%s is torn: its curves are left out", path)
+    return []
 
 
 def pictures(folder: Path, artifacts: Mapping[str, Any]) -> Iterator[Picture]:

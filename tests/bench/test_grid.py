@@ -244,6 +244,14 @@ def test_all_that_decides_a_number_is_in_the_id(change: dict[str, object]) -> No
     assert a_run(**change).id != a_run().id
 
 
+def test_a_changed_copy_has_an_id_of_its_own() -> None:
+    asked = a_run()
+    assert asked.id == a_run().id
+    assert asked.model_copy(update={"seed": 8}).id == a_run(seed=8).id != asked.id
+    assert asked.model_copy() == asked
+    assert asked.model_dump(mode="json") == a_run().model_dump(mode="json")
+
+
 def test_an_integer_and_its_float_are_one_experiment() -> None:
     ids = {a_run(decoder=grids.DECODERS["beta"](beta=value)).id for value in (1, 1.0)}
     assert len(ids) == 1

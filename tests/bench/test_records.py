@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,8 +94,9 @@ def test_an_edited_number_is_not_believed(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_one_writer(store: Store, expand: Callable[..., list[Row]]) -> None:
     run = expand()[0].runs[0]
-    with store.claim(run) as folder:
-        assert folder == store.run_folder(run)
+    with store.claim(run) as claim:
+        assert claim is not None
+        assert claim.folder == store.run_folder(run)
         with store.claim(run) as second:
             assert second is None
     with store.claim(run) as again:
@@ -114,7 +116,11 @@ def test_the_frame_has_dotted_columns(expand: Callable[..., list[Row]]) -> None:
     assert list(table["run.decoder.name"]) == ["gaussian", "optimal"]
     assert list(table["metrics.neg_log_p"]) == [-12.5, -12.5]
     assert frame([]).empty
-    with pytest.raises(ValueError, match="schema 99"):
+    # Records that differ in what they hold, nested as deep as they come.
+    ragged = [*records, {**records[0], "curves": {"pit": [1, 2]}, "cost": {"a": {"b": {"c": 1}}}}]
+    normal = pd.json_normalize(ragged)
+    pd.testing.assert_frame_equal(frame(ragged), normal, check_like=True)
+    with pytest.raises(RequestError, match="schema 99"):
         frame([{**records[0], "schema": 99}])
 
 

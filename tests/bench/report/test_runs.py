@@ -92,6 +92,26 @@ def test_how_a_run_was_lost_is_told(results: Results) -> None:
     assert "OutOfMemoryError" in runs.outcome(results.add(seed=1, status="failed"))
 
 
+HISTORY = b'{"epoch": 0, "loss": 9.5, "sigma": 0.5}\n{"epoch": 1, "loss": 8.5, "sigma": 0.25}\n'
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [HISTORY[:-9], HISTORY.replace(b"0.5", b"0\xff5"), HISTORY.replace(b"sigma", b"sigmc"), b"7\n"],
+)
+def test_a_torn_history_is_told_and_draws_no_curve(
+    damaged: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "history.jsonl"
+    assert runs.history(tmp_path) == []
+    path.write_bytes(HISTORY)
+    assert [line["loss"] for line in runs.history(tmp_path)] == [9.5, 8.5]
+    assert not caplog.records
+    path.write_bytes(damaged)
+    assert runs.history(tmp_path) == []
+    assert f"{path} is torn" in caplog.text
+
+
 @pytest.mark.parametrize(("choice", "count"), [("auto", 2), ("all", 3), ("none", 0)])
 def test_the_rule_says_which_runs_have_a_page(
     results: Results, monkeypatch: pytest.MonkeyPatch, choice: str, count: int
