@@ -6,13 +6,14 @@ over a base that has a `cdf`.
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from scipy.special import stdtr
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, StudentT
+from torch.distributions import Chi2, Distribution, Independent, Normal, StudentT
 from torch.distributions.constraints import Constraint
 
 BITS = 8
@@ -243,11 +244,26 @@ class LogisticMixture(EightBit):
 
 
 class PreciseStudentT(StudentT):
-    """torch's Student-t with a normaliser that keeps its digits and a variance without a mask.
+    """torch's Student-t with a normaliser that keeps its digits, and nothing that waits.
 
     The difference of two log-gammas in float32 is wrong by 0.08 nats at ν = 10⁶, which is enough
-    for a network to descend; selecting by mask makes every training step wait for the device.
+    for a network to descend. Selecting by mask, and building the χ² that only a sample needs,
+    make every training step wait for the device.
     """
+
+    def __init__(
+        self, df: Tensor, loc: Tensor, scale: Tensor, validate_args: bool | None = None
+    ) -> None:
+        self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
+        Distribution.__init__(self, self.df.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "PreciseStudentT":
+        df, loc, scale = (value.expand(batch_shape) for value in (self.df, self.loc, self.scale))
+        return PreciseStudentT(df, loc, scale, validate_args=False)
+
+    @cached_property
+    def _chi2(self) -> Chi2:  # type: ignore[override]
+        return Chi2(self.df)
 
     def log_prob(self, value: Tensor) -> Tensor:
         half = 0.5 * self.df.double()
@@ -259,7 +275,8 @@ class PreciseStudentT(StudentT):
     @property
     def variance(self) -> Tensor:
         """s² ν/(ν-2), infinite up to ν = 2."""
-        ratio = torch.where(self.df > 2, self.df / (self.df - 2), math.inf)
+        # A number for `torch.where` would be copied to the device, and waited for.
+        ratio = (self.df / (self.df - 2)).masked_fill(self.df <= 2, math.inf)
         return self.scale.square() * ratio
 
 

@@ -1,11 +1,12 @@
-"""One run's optimisation, with a checkpoint each epoch and a resume that continues bit-equally."""
+"""One run's optimisation, with checkpoints and a resume that continues bit-equally."""
 
+import hashlib
 import io
 import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch import Tensor
 
 from baselines.specs import build_decoder, build_model
 from baselines.state import State
-from baselines.vae import Terms, Vae, step_terms
-from bench.files import set_aside, write_bytes
+from baselines.vae import Terms, Vae
+from bench.allocator import keep_freed_memory
+from bench.errors import Stopped
+from bench.files import atomic, set_aside, write_bytes
 from bench.grid import Run
+from bench.step import Step, repeated
 from bench.streams import generator, seeded
 
 logger = logging.getLogger("sigma-bench")
@@ -91,52 +95,59 @@ def load(run: Run, folder: Path, images: Tensor) -> Trained:
     return Trained(vae, state, history)
 
 
-def scaled(images: Tensor) -> Tensor:
-    """8-bit images as float32 in [0, 1], channels last."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
 def train(
     run: Run,
     images: Tensor,
     folder: Path,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
 
     Resumes from the folder's checkpoint where there is one. Data order and noise of an epoch are
     functions of (seed, epoch), so a resumed run repeats what an undisturbed one does. Nothing in
     an epoch waits for the device: terms gather there and are read once, at its end.
+
+    Raises:
+        Stopped: `stop`, asked before every step, said so; a later call goes on at that step.
     """
     device = images.device
-    precision = getattr(torch, run.training.precision)
+    if device.type == "cpu":
+        keep_freed_memory()
     vae = build(run, images.shape[1], images.shape[-1])
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = Trained(vae, {name: value.to(device) for name, value in vae.initial_state().items()})
-    parameters = dict(vae.named_parameters())
+    state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
+    trained = Trained(vae, state)
     optimizer = _optimizer(run, vae)
     checkpoint = Checkpoint(folder / "checkpoint.pt", run.id)
-    checkpoint.restore(trained, optimizer)
+    begun = checkpoint.restore(trained, optimizer)
 
     batch, count = run.training.batch, len(images)
     steps = count // batch
+    precision = getattr(torch, run.training.precision)
+    step = Step(vae, trained.state, optimizer, images, batch, precision)
+    advance = repeated(step, device)
     for epoch in range(len(trained.history), run.training.epochs):
-        start = time.perf_counter()
+        start = time.perf_counter() - begun.seconds
         order = torch.randperm(
             count, generator=generator(run.seed, "order", epoch, device=device), device=device
         )
         noises = generator(run.seed, "noise", epoch, device=device)
         log = torch.empty(steps, len(Terms._fields), device=device)
-        state = trained.state
-        for step in range(steps):
-            chosen = scaled(images[order[step * batch : (step + 1) * batch]])
-            noise = torch.randn(batch, vae.model.noise_size, generator=noises, device=device)
-            terms, state = step_terms(vae, parameters, state, chosen, noise, precision)
-            terms.loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            torch.stack([term.detach() for term in terms], out=log[step])
-        trained.state = state
+        done = len(begun.terms)
+        log[:done] = begun.terms
+        for _ in range(done):
+            step.noise.normal_(generator=noises)
+        for index in range(done, steps):
+            if stop():
+                begun = Begun(log[:index].cpu(), time.perf_counter() - start)
+                checkpoint.save(trained, optimizer, begun)
+                raise Stopped
+            step.chosen.copy_(order[index * batch : (index + 1) * batch])
+            step.noise.normal_(generator=noises)
+            advance()
+            log[index].copy_(step.terms)
+        begun = Begun()
         terms_read = log.double().cpu()
         trained.divergence = _divergence(terms_read, epoch * steps, trained.history)
         if trained.divergence is not None:
@@ -150,7 +161,7 @@ def train(
             "images_per_second": steps * batch / seconds,
         }
         trained.history.append(line)
-        checkpoint.save(trained, optimizer)
+        checkpoint.save(trained, optimizer, begun)
         on_epoch(line)
     return trained
 
@@ -163,6 +174,8 @@ def _optimizer(run: Run, vae: Vae) -> torch.optim.Optimizer:
     return torch.optim.Adam(
         [{"params": group, "lr": run.training.lr * factor} for factor, group in groups.items()],
         fused=True,
+        # Its count of steps lies on the device, where a CUDA graph can add to it.
+        capturable=next(vae.parameters()).is_cuda,
     )
 
 
@@ -189,45 +202,71 @@ def write_history(history: list[Epoch], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What a stop leaves of an epoch: the terms of its steps so far, and the seconds they took.
+
+    `terms` is (steps, len(Terms)), on the CPU.
+    """
+
+    terms: Tensor = field(default_factory=lambda: torch.empty(0, len(Terms._fields)))
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """The whole training state after an epoch, in one file that is whole or absent."""
+    """The whole training state after a step, in one file that is whole or absent.
+
+    The file is the sha256 of its content (32 bytes), and that content.
+    """
 
     path: Path
     run_id: str
 
-    def save(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, trained: Trained, optimizer: torch.optim.Optimizer, begun: Begun) -> None:
         buffer = io.BytesIO()
         torch.save(
             {
                 "run": self.run_id,
                 "parameters": trained.vae.state_dict(),
                 "state": trained.state,
-                "optimizer": optimizer.state_dict(),
+                "optimizer": optimizer.state_dict()["state"],
                 "history": trained.history,
+                "begun": asdict(begun),
             },
             buffer,
         )
-        write_bytes(self.path, buffer.getvalue())
+        with atomic(self.path) as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
         write_history(trained.history, self.path.parent)
 
-    def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
-        """Load the checkpoint into `trained` and `optimizer`; one that is torn is set aside."""
+    def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> Begun:
+        """Load the checkpoint into `trained` and `optimizer`, where there is one.
+
+        One that is torn, changed or of another run is set aside.
+        """
         if not self.path.exists():
-            return
-        content = self._read()
+            return Begun()
+        content = self.read()
         if content is None:
             moved = set_aside(self.path)
             logger.warning("%s is torn: set aside as %s, training anew", self.path, moved.name)
-            return
+            return Begun()
         trained.vae.load_state_dict(content["parameters"])
-        device = next(trained.vae.parameters()).device
-        trained.state = {name: value.to(device) for name, value in content["state"].items()}
-        optimizer.load_state_dict(content["optimizer"])
+        for name, value in content["state"].items():
+            trained.state[name].copy_(value)
+        # The groups are this process's own: on another device they have other options.
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": content["optimizer"], "param_groups": groups})
         trained.history = content["history"]
+        return Begun(**content["begun"])
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception:  # a torn archive raises whatever its unpickler stumbled on
+    def read(self) -> dict[str, Any] | None:
+        """The file's content, or None where it is not what `save` wrote for this run."""
+        file = self.path.read_bytes()
+        digest, content = file[:32], memoryview(file)[32:]
+        # torch.load does not notice a bit that flipped.
+        if hashlib.sha256(content).digest() != digest:
             return None
-        return content if isinstance(content, dict) and content.get("run") == self.run_id else None
+        read = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return read if read["run"] == self.run_id else None

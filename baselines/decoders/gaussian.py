@@ -63,10 +63,10 @@ class MeanReducedMse(Decoder):
         mean = self.mean(output)
         if target is None:
             return gaussian(mean, read_average(state, "decoder.log_sigma"))
-        return gaussian(mean, mean.new_tensor(log_sigma_of_beta(target.numel())))
+        return gaussian(mean, mean.new_full((), log_sigma_of_beta(target.numel())))
 
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
-        log_sigma = target.new_tensor(log_sigma_of_beta(target.numel()))
+        log_sigma = target.new_full((), log_sigma_of_beta(target.numel()))
         return update_average(state, "decoder.log_sigma", log_sigma, decay=0.0)
 
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.models.base import Context, GaussianLatentModel, full_precision, read_out
+from baselines.models.transposed import ConvTranspose2d
 from baselines.state import State, new_average, read_average, update_average
 
 
@@ -48,14 +49,14 @@ class ConvVae(GaussianLatentModel):
         self.decoder = nn.Sequential(
             nn.Linear(latent, 4 * f * side * side),
             nn.Unflatten(1, (4 * f, side, side)),
-            nn.ConvTranspose2d(4 * f, 2 * f, 6, stride=2, padding=2),
+            ConvTranspose2d(4 * f, 2 * f, 6, stride=2, padding=2),
             nn.ReLU(),
-            nn.ConvTranspose2d(2 * f, f, 6, stride=2, padding=2),
+            ConvTranspose2d(2 * f, f, 6, stride=2, padding=2),
             nn.ReLU(),
         )
 
         def last(outputs: int) -> nn.Module:
-            return nn.ConvTranspose2d(f, outputs * channels, 5, stride=1, padding=2)
+            return ConvTranspose2d(f, outputs * channels, 5, stride=1, padding=2)
 
         self.output = last(outputs - stopped)
         self.stopped = last(stopped) if stopped else None

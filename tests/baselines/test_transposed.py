@@ -1,0 +1,83 @@
+"""The faster transposed convolution is torch's, forward and backward."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.models.transposed import LANES, ConvTranspose2d, _phases
+
+
+def results(layer: nn.Module, images: Tensor, precision: torch.dtype) -> list[Tensor]:
+    """Output, and the gradients of the images, the weight and the bias."""
+    images = images.clone().requires_grad_()
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+        output = layer(images)
+    generator = torch.Generator().manual_seed(1)
+    output.backward(torch.randn(output.shape, generator=generator).to(output.dtype))
+    gradients = [images.grad, *(parameter.grad for parameter in layer.parameters())]
+    return [output.detach(), *(gradient for gradient in gradients if gradient is not None)]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "stride", "side"),
+    [(8, 1, 5, 1, 28), (8, 2, 5, 1, 12), (7, 4, 5, 1, 10), (8, 6, 5, 1, 8), (8, 1, 5, 1, 7),
+     (8, 4, 6, 2, 7)],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_it_is_the_layer_of_torch(
+    precision: torch.dtype,
+    channels: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    side: int,
+    layout: torch.memory_format,
+) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(5, channels, side, side).contiguous(memory_format=layout)
+    peer = nn.ConvTranspose2d(channels, outputs, kernel, stride, padding=2).to(memory_format=layout)
+    ours = ConvTranspose2d(channels, outputs, kernel, stride, padding=2).to(memory_format=layout)
+    ours.load_state_dict(peer.state_dict())
+    got, expected = results(ours, images, precision), results(peer, images, precision)
+    assert len(got) == 4
+    exact = precision == torch.float32
+    for one, other in zip(got, expected, strict=True):
+        assert one.stride() == other.stride()
+        torch.testing.assert_close(
+            one, other, rtol=1e-4 if exact else 2e-2, atol=1e-4 if exact else 2e-2
+        )
+
+
+def test_the_phases_fill_the_lanes() -> None:
+    """A square of pixels of every output channel, no more than a vector holds."""
+    images = torch.zeros(1, 3, 28, 28).contiguous(memory_format=torch.channels_last)
+    chosen = [_phases(images, torch.zeros(3, n, 5, 5), [1, 1]) for n in range(1, 6)]
+    assert chosen == [4, 2, 2, 2, 1]
+    assert all(n * phases**2 <= LANES for n, phases in enumerate(chosen, 1))
+    assert _phases(images, torch.zeros(3, 1, 6, 6), [2, 2]) == 1
+
+
+def test_what_has_no_gradient_gets_none() -> None:
+    """The first layer of a decoder whose latents come from the prior."""
+    layer = ConvTranspose2d(3, 1, 5, padding=2)
+    images = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    layer(images).sum().backward()
+    assert layer.weight.grad is not None
+    with torch.inference_mode():
+        assert layer(images).shape == (2, 1, 8, 8)
+
+
+def test_many_layers_at_once() -> None:
+    """Weights stacked and mapped over, as runs trained together would be."""
+    layer = ConvTranspose2d(3, 1, 5, padding=2)
+    images = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    factors = torch.tensor([1.0, -2.0])
+
+    def loss(factor: Tensor) -> Tensor:
+        parameters = {name: factor * value.detach() for name, value in layer.named_parameters()}
+        result: Tensor = torch.func.functional_call(layer, parameters, images)
+        return result.square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss))(factors)
+    torch.testing.assert_close(together, torch.stack([torch.func.grad(loss)(f) for f in factors]))
