@@ -5,15 +5,22 @@ A Run's identity holds its precision, and `auto` depends on the hardware; `--dry
 """
 
 import ctypes
+import errno
 import importlib.util
 import os
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
 from bench.errors import RequestError
 
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+# What torch says, in errors of no type of their own, when its CPU allocator, a standard container,
+# CUDA, one of CUDA's libraries or oneDNN gets no memory; the last has no other words for it.
+NO_MEMORY = re.compile(
+    "can't allocate memory|std::bad_alloc|out of memory|_ALLOC_FAILED|could not create a primitive"
+)
 # Attribute numbers of the CUDA driver's cuDeviceGetAttribute.
 _CAPABILITY_MAJOR = 75
 
@@ -79,6 +86,19 @@ def resolve_device(asked: str) -> str:
     return f"cuda:{index}"
 
 
+def resolve_devices(asked: str) -> tuple[str, ...]:
+    """What runs are dealt to: every CUDA device, unless one is named or none is there.
+
+    The first is `resolve_device`'s, and all are of its compute capability, as a run's precision
+    must not depend on which of them it meets. Raises what that raises.
+    """
+    first = resolve_device(asked)
+    if not first.startswith("cuda") or ":" in asked:
+        return (first,)
+    majors = cuda_capabilities()
+    return tuple(f"cuda:{index}" for index, major in enumerate(majors) if major == majors[0])
+
+
 def native_bfloat16(device: str) -> bool:
     """Whether `device` multiplies bfloat16 matrices in hardware (Ampere on; AVX512-BF16, AMX)."""
     if device.startswith("cuda"):
@@ -95,3 +115,16 @@ def resolve_precision(asked: str, device: str) -> str:
     if asked == "auto":
         return "bfloat16" if native_bfloat16(device) else "float32"
     return asked
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the machine's or the device's memory did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # Where torch was never imported, the error is none of its.
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

@@ -1,11 +1,12 @@
 """Prepared images on disk: checked before they are believed, built again where they fail.
 
-One dataset is two files: the images of both parts in one array, and a sidecar, written last, with
-what they are and what they were read from.
+A dataset and a split seed make two files: the images in one array, in the order of the splits, and
+a sidecar, written last, with what they are and what they were read from.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -13,13 +14,20 @@ from pathlib import Path
 
 import filelock
 import numpy as np
+import numpy.typing as npt
 
-from bench.data.parts import Facts, Parts, facts_of
+from bench.data.images import Images
+from bench.data.parts import Facts, facts_in_pieces, facts_of
 from bench.data.sources import Source
+from bench.data.splits import order
+from bench.devices import out_of_memory
 from bench.errors import RequestError
 from bench.files import atomic, cache_root, set_aside, write_json
 
-VERSION = 1
+VERSION = 2
+
+PIECE = 1024
+"""Images copied at once."""
 
 _log = logging.getLogger("sigma-bench")
 
@@ -28,46 +36,53 @@ class _Damaged(Exception):
     """A cached file is not what it says or was meant to be."""
 
 
-def recall(source: Source) -> Facts | None:
+def recall(source: Source, split_seed: int = 0) -> Facts | None:
     """What the sidecar says of a dataset whose files have not changed since; reads no images."""
     # Asked first: a path that the user named wrongly is an error, cached or not.
     signature = source.signature()
     with contextlib.suppress(_Damaged):
-        return _stated(source, signature)
+        return _stated(_file(source, split_seed), signature)
     return None
 
 
-def parts(source: Source) -> tuple[Facts, Parts]:
-    """The images of a dataset from the cache, or from its source, which also fills the cache.
+def images(source: Source, split_seed: int) -> tuple[Facts, Images]:
+    """A dataset's images (N, C, H, W) in the order of its splits, the test split last.
 
-    The content hash is computed anew on every call. Files that are torn, edited or empty are set
-    aside with a warning. Any number of processes may call at once. Raises `RequestError` where the
-    source cannot be read or the cache not be written.
+    They are mapped from the cache, copy-on-write: all processes share one copy, and whoever
+    deletes the file takes nothing from those who have it. What is not there is built from the
+    source. The content hash is computed anew on every call; files that are torn, edited or empty
+    are set aside with a warning. Any number of processes may call at once. Raises `RequestError`
+    where the source cannot be read or the cache not be written.
     """
     # Only the second look, with nobody writing, tells damage from another process's work.
     with contextlib.suppress(_Damaged):
-        if (found := _checked(source)) is not None:
+        if (found := _checked(source, split_seed)) is not None:
             return found
-    with _alone(source):
+    file = _file(source, split_seed)
+    with _alone(file):
         try:
-            found = _checked(source)
+            found = _checked(source, split_seed)
         except _Damaged as damage:
             _log.warning("cached data set aside and built again: %s", damage)
             with _writing():
-                for path in filter(Path.exists, _paths(source)):
+                for path in filter(Path.exists, (file, _sidecar(file))):
                     set_aside(path)
             found = None
-        return found or _build(source)
+        return found or _build(source, split_seed)
 
 
-def _paths(source: Source) -> tuple[Path, Path]:
-    folder = cache_root() / "data"
-    return folder / f"{source.key}.npy", folder / f"{source.key}.json"
+def _file(source: Source, split_seed: int) -> Path:
+    chosen = f"-split{split_seed}" if split_seed else ""
+    return cache_root() / "data" / f"{source.key}{chosen}.npy"
 
 
-def _stated(source: Source, signature: str | None) -> Facts | None:
+def _sidecar(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _stated(file: Path, signature: str | None) -> Facts | None:
     """The sidecar's facts; `None` where there are none or the source's files have changed."""
-    _, sidecar = _paths(source)
+    sidecar = _sidecar(file)
     try:
         said = json.loads(sidecar.read_bytes())
         if said["version"] != VERSION or signature not in (said["signature"], None):
@@ -79,31 +94,35 @@ def _stated(source: Source, signature: str | None) -> Facts | None:
         raise _Damaged(f"{sidecar} cannot be read ({error})") from error
 
 
-def _checked(source: Source) -> tuple[Facts, Parts] | None:
-    file, _ = _paths(source)
-    stated = _stated(source, source.signature())
+def _checked(source: Source, split_seed: int) -> tuple[Facts, Images] | None:
+    file = _file(source, split_seed)
+    stated = _stated(file, source.signature())
     if stated is None:
         return None
     try:
-        with file.open("rb") as stream:
-            images = np.lib.format.read_array(stream, allow_pickle=False)
-        found = Parts(images[: stated.train], images[stated.train :])
-        facts = facts_of(found)
+        found = np.lib.format.open_memmap(file, mode="c")
+        if len(found) != stated.train + stated.test:
+            raise ValueError(f"{len(found)} images")
+        published = _in_pieces(found, np.argsort(order(stated, split_seed)))
+        pieces = itertools.chain(published, [found[stated.train :]])
+        facts = facts_in_pieces(found, stated.train, stated.test, pieces)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, IndexError) as error:
+        if out_of_memory(error):
+            raise
         raise _Damaged(f"{file} cannot be read ({error})") from error
     if facts != stated or source.pinned not in (facts, None):
         raise _Damaged(f"{file} holds {facts.content}, not {(source.pinned or stated).content}")
     return facts, found
 
 
-def _build(source: Source) -> tuple[Facts, Parts]:
-    file, sidecar = _paths(source)
+def _build(source: Source, split_seed: int) -> tuple[Facts, Images]:
+    file = _file(source, split_seed)
     # Taken before reading: files that change meanwhile are noticed the next time.
     signature = source.signature()
-    found = source.read()
-    facts = facts_of(found)
+    parts = source.read()
+    facts = facts_of(parts)
     if source.pinned not in (facts, None):
         raise RequestError(
             f"{source.name}: {', '.join(map(str, source.files()))} are not the published files: "
@@ -111,16 +130,25 @@ def _build(source: Source) -> tuple[Facts, Parts]:
             "them again"
         )
     said = {"version": VERSION, "facts": dataclasses.asdict(facts), "signature": signature}
+    shape = (facts.train + facts.test, *parts.train.shape[1:])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with _writing():
         with atomic(file) as stream:
-            np.lib.format.write_array(stream, np.concatenate(found), allow_pickle=False)
-        write_json(sidecar, said)
-    return facts, found
+            np.lib.format.write_array_header_1_0(stream, header)
+            for piece in _in_pieces(parts.train, order(facts, split_seed)):
+                stream.write(piece.data)
+            stream.write(parts.test.data)
+        write_json(_sidecar(file), said)
+        return facts, np.lib.format.open_memmap(file, mode="c")
+
+
+def _in_pieces(images: Images, rows: npt.NDArray[np.intp]) -> Iterator[Images]:
+    """The images of the numbers `rows`, copied a few at a time."""
+    return (images[rows[start : start + PIECE]] for start in range(0, len(rows), PIECE))
 
 
 @contextlib.contextmanager
-def _alone(source: Source) -> Iterator[None]:
-    file, _ = _paths(source)
+def _alone(file: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         with _writing():
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.data import cache
 from bench.data.parts import Facts
 from bench.data.sources import Source, resolve
-from bench.data.splits import split, split_sizes
+from bench.data.splits import split_sizes
 from bench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset in memory: each split is uint8, (N, C, H, W), contiguous and on the CPU."""
+    """A dataset: each split is uint8, (N, C, H, W) and contiguous.
+
+    As it is loaded it lies on the CPU, mapped from the cache: processes share one copy of what
+    none of them writes to, and what one of them writes stays its own.
+    """
 
     description: Description
     train: torch.Tensor
@@ -49,7 +53,7 @@ def describe(name: str, split_seed: int = 0) -> Description | None:
     Raises `RequestError` for a name that means nothing, a missing file and a folder without images.
     """
     source = resolve(name)
-    facts = source.pinned or cache.recall(source)
+    facts = source.pinned or cache.recall(source, split_seed)
     return None if facts is None else _description(source, facts, split_seed)
 
 
@@ -69,7 +73,7 @@ def prepare(name: str, split_seed: int = 0) -> Description:
     unusable, for too few images and for a cache that cannot be written.
     """
     source = resolve(name)
-    facts, _ = cache.parts(source)
+    facts, _ = cache.images(source, split_seed)
     return _description(source, facts, split_seed)
 
 
@@ -78,10 +82,10 @@ def load(name: str, split_seed: int = 0) -> Dataset:
     import torch
 
     source = resolve(name)
-    facts, parts = cache.parts(source)
+    facts, images = cache.images(source, split_seed)
     description = _description(source, facts, split_seed)
-    splits = split(parts, facts.content, split_seed)
-    return Dataset(description, *map(torch.from_numpy, splits))
+    sizes = [description.train, description.validation, description.test]
+    return Dataset(description, *torch.from_numpy(images).split(sizes))
 
 
 def _description(source: Source, facts: Facts, split_seed: int) -> Description:

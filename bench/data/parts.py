@@ -1,6 +1,7 @@
 """A dataset as it was published: its two parts, and what there is to say about them."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,10 +31,21 @@ class Facts:
 
 def facts_of(parts: Parts) -> Facts:
     """Hash and count; the hash covers a header (version, type, shapes) and all bytes, no labels."""
-    shapes = {part: list(images.shape) for part, images in parts._asdict().items()}
-    header = canonical_json({"version": 1, "dtype": str(parts.train.dtype), "shapes": shapes})
+    return facts_in_pieces(parts.train, len(parts.train), len(parts.test), parts)
+
+
+def facts_in_pieces(like: Images, train: int, test: int, pieces: Iterable[Images]) -> Facts:
+    """The facts of `train` and then `test` images that come in pieces, in the published order.
+
+    All are of the type and the size of those in `like`.
+    """
+    _, channels, resolution, width = like.shape
+    shapes = {
+        part: [count, channels, resolution, width]
+        for part, count in (("train", train), ("test", test))
+    }
+    header = canonical_json({"version": 1, "dtype": str(like.dtype), "shapes": shapes})
     digest = hashlib.sha256(header.encode())
-    for images in parts:
+    for images in pieces:
         digest.update(np.ascontiguousarray(images).data)
-    n, channels, resolution, _ = parts.train.shape
-    return Facts(digest.hexdigest(), channels, resolution, n, len(parts.test))
+    return Facts(digest.hexdigest(), channels, resolution, train, test)

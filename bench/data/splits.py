@@ -5,8 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.images import Images
-from bench.data.parts import Parts
+from bench.data.parts import Facts
 
 
 def split_sizes(train: int, test: int) -> tuple[int, int, int]:
@@ -22,18 +21,18 @@ def split_sizes(train: int, test: int) -> tuple[int, int, int]:
     return train - validation - test, validation, test
 
 
-def split(parts: Parts, content: str, seed: int) -> tuple[Images, Images, Images]:
-    """The images to train on, to validate with and to test with, each a copy of its own.
+def order(facts: Facts, seed: int) -> npt.NDArray[np.intp]:
+    """The published training part in the order of its splits: the number of each image, (N,).
 
-    What is drawn keeps the permutation's order, so the first images of a split are a fair sample
-    of it even where the source is sorted; an official test part keeps its own order.
+    First those to train on, then those to validate with, then, where there is no official test
+    part, those to test with. They keep the permutation's order, so the first images of a split
+    are a fair sample of it even where the source is sorted.
     """
-    train, test = parts
-    order = permutation(len(train), content, seed)
-    _, n_validation, n_test = split_sizes(len(train), len(test))
-    n_drawn = 0 if len(test) else n_test
-    drawn, validation, rest = np.split(order, [n_drawn, n_drawn + n_validation])
-    return train[rest], train[validation], test.copy() if len(test) else train[drawn]
+    _, n_validation, n_test = split_sizes(facts.train, facts.test)
+    n_drawn = 0 if facts.test else n_test
+    shuffled = permutation(facts.train, facts.content, seed)
+    drawn, validation, rest = np.split(shuffled, [n_drawn, n_drawn + n_validation])
+    return np.concatenate([rest, validation, drawn])
 
 
 def permutation(n: int, content: str, seed: int) -> npt.NDArray[np.intp]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from baselines.models import GaussianLatentModel
 from bench.data import Dataset
@@ -73,7 +73,9 @@ def evaluate(
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
     images = split(dataset, run)
-    scores = score(scorer, images, run.seed, POSTERIOR, _measures(run, scorer, images))
+    randomised = generator(run.seed, "randomised PIT")
+    measures = _measures(scorer, images, randomised)
+    scores = score(scorer, images, run.seed, POSTERIOR, measures, randomised)
     metrics, protocol = _likelihood(run, scorer, dataset, scores)
     carried, how = _information(run, images.device, scores)
     metrics |= carried
@@ -88,7 +90,7 @@ def evaluate(
     return Evaluated(metrics, protocol, curves)
 
 
-def _measures(run: Run, scorer: Scorer, images: Tensor) -> dict[str, Measure]:
+def _measures(scorer: Scorer, images: Tensor, randomised: Generator) -> dict[str, Measure]:
     """What the pass over the scored images keeps of each."""
     measures: dict[str, Measure] = {
         "rate": rate,
@@ -102,7 +104,7 @@ def _measures(run: Run, scorer: Scorer, images: Tensor) -> dict[str, Measure]:
     if scorer.vae.decoder.is_likelihood and _has_cells(scorer, images[:1]):
         measures |= {
             "eight_bit_distortion": eight_bit_distortion,
-            "pit": partial(pit_counts, generator=generator(run.seed, "randomised PIT")),
+            "pit": partial(pit_counts, generator=randomised),
             "z": z_moments,
         }
     return measures

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.devices import out_of_memory
 from bench.errors import RequestError
 from bench.files import sha256_file
 from bench.grid import Features
@@ -223,13 +224,21 @@ def build(
         return Extractor(spec, load(spec.weights, target), target, precision)
 
 
-def _inception(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def inception_network(weights: Path) -> nn.Module:
+    """pytorch-fid's network up to its 2048 pooled features, as it makes it, with a file's weights.
+
+    Raises `RequestError` where the file is unreadable or holds something else.
+    """
     from pytorch_fid.inception import InceptionV3
 
     state = _state(weights)
     with _loading(weights, "pytorch-fid's Inception weights"), _instead_of_download(state):
-        network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]], resize_input=True)
-    network = _for_inference(network, device)
+        network: nn.Module = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]], resize_input=True)
+    return network
+
+
+def _inception(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    network = _for_inference(inception_network(weights), device)
 
     def features(images: Tensor) -> Tensor:
         pooled: Tensor = network(images.float() / 255)[0]
@@ -238,14 +247,24 @@ def _inception(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor
     return features
 
 
-def _efficientnet(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    import torch
+def efficientnet_network(weights: Path) -> Any:
+    """EfficientNet-Lite0 as its package makes it, with a file's weights.
+
+    Raises `RequestError` where the file is unreadable or holds something else.
+    """
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
     state = _state(weights)
     with _loading(weights, "EfficientNet-Lite0's weights"):
         network.load_state_dict(state)
+    return network
+
+
+def _efficientnet(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    network = efficientnet_network(weights)
     for module in network.modules():
         if isinstance(module, torch.nn.ReLU6):
             module.inplace = True
@@ -285,6 +304,8 @@ def _torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]
         try:
             output = network(images.float() / 255)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             reason = str(error).strip().splitlines()[-1]
             raise RequestError(
                 f"{path}: failed on float images {tuple(images.shape)} in [0, 1]: {reason}"
@@ -315,6 +336,8 @@ def _loading(path: Path, expected: str) -> Iterator[None]:
         yield
     # A file that is torn or of another kind makes the readers raise nearly anything.
     except Exception as error:
+        if out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = " ".join(line.strip() for line in lines[:2])
         reason = reason if len(reason) <= 160 else f"{reason[:160]}…"

@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from baselines.models import Context
+from bench.evaluation.chunks import Chunks
 from bench.evaluation.scorer import Scorer
+from bench.step import scaled
 from bench.streams import normal
-from bench.training import scaled
 
 BLOCK = 128
 """Images that share one noise stream; part of what fixes the draws."""
@@ -36,29 +38,47 @@ def importance_weighted(scorer: Scorer, images: Tensor, draws: int, seed: int) -
     A lower bound of ln p(x) in expectation, tighter with every draw (Burda et al. 2016, Eq. 8).
     Encodes once; the weights are summed in float64.
     """
-    blocks = []
+    encoding, blocks = Chunks(BLOCK), []
     for index, block in enumerate(images.split(BLOCK)):
-        context, target = scorer.encode(block), scaled(block)
+        context = encoding.attempt(len(block), partial(_encoded, scorer, block))
         shape = (draws, len(block), scorer.vae.model.noise_size)
         noise = normal(shape, seed, "importance weights", index, device=images.device)
-        parts = zip(
-            zip(*(part.split(scorer.chunk) for part in context), strict=True),
-            target.split(scorer.chunk),
-            noise.split(scorer.chunk, dim=1),
-            strict=True,
-        )
-        blocks.append(torch.cat([_log_weights(scorer, *part) for part in parts], dim=1))
-    weights = torch.cat(blocks, dim=1)
+        weigh = partial(_weighed, scorer, context, scaled(block), noise)
+        blocks.append(_bound(scorer.chunks.attempt(draws * len(block), weigh)))
+    return Bound(*(torch.cat(of_blocks).cpu() for of_blocks in zip(*blocks, strict=True)))
+
+
+def _encoded(scorer: Scorer, images: Tensor, size: int) -> Context:
+    parts = [scorer.encode(part) for part in images.split(size)]
+    return tuple(map(torch.cat, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
+
+
+def _bound(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What `Bound` holds, from log weights (K, B)."""
+    draws = len(weights)
     log_p = weights.logsumexp(0) - math.log(draws)
     relative = (weights - log_p).exp()
     variance = relative.var(0) / draws if draws > 1 else torch.full_like(log_p, math.inf)
-    return Bound(log_p.cpu(), variance.cpu(), draws / relative.square().mean(0).cpu())
+    return log_p, variance, draws / relative.square().mean(0)
 
 
-def _log_weights(scorer: Scorer, context: Context, target: Tensor, noise: Tensor) -> Tensor:
+def _weighed(scorer: Scorer, context: Context, target: Tensor, noise: Tensor, size: int) -> Tensor:
+    """The log weights (K, B) of images and `noise` (K, B, noise_size), `size` of them at a time."""
+    parts = zip(
+        zip(*(of.split(size) for of in context), strict=True),
+        target.split(size),
+        noise.split(size, dim=1),
+        strict=True,
+    )
+    return torch.cat([_log_weights(scorer, *part, size) for part in parts], dim=1)
+
+
+def _log_weights(
+    scorer: Scorer, context: Context, target: Tensor, noise: Tensor, size: int
+) -> Tensor:
     """ln p(x|z) + ln p(z) - ln q(z|x), (K, B), float64, for noise (K, B, noise_size)."""
     rows = []
-    for part in noise.split(max(1, scorer.chunk // len(target))):
+    for part in noise.split(max(1, size // len(target))):
         draws, count = part.shape[:2]
         repeated = tuple(
             of.expand(draws, *of.shape).reshape(draws * count, *of.shape[1:]) for of in context

@@ -35,11 +35,11 @@ def information(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     precision = (-log_variance).exp()
     constant = (mean.square() * precision + log_variance).sum(1)
     squared, linear = (-0.5 * precision).T, (mean * precision).T
-    parts = []
+    own = torch.empty(len(draws), dtype=torch.float64, device=draws.device)
     for start, part in zip(range(0, len(draws), ROWS), draws.split(ROWS), strict=True):
-        log_q = part.square() @ squared + part @ linear - 0.5 * constant
-        parts.append(log_q.diagonal(start) - log_q.logsumexp(1))
-    own: Tensor = torch.cat(parts)
+        # In place: every copy would be one number for each pair of a draw and an encoding.
+        log_q = (part.square() @ squared).add_(part @ linear).sub_(0.5 * constant)
+        own[start : start + ROWS] = log_q.diagonal(start) - log_q.logsumexp(1)
     return own + torch.tensor(float(len(draws)), dtype=own.dtype).log()
 
 

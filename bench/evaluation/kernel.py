@@ -1,12 +1,15 @@
 """The kernel distance between two sets of features (KID): a squared maximum mean discrepancy."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.evaluation.chunks import Chunks
+
 ROWS = 1024
-"""Rows of a kernel matrix held at once."""
+"""The most rows of a kernel matrix held at once."""
 
 
 def kernel_distance(one: Tensor, other: Tensor) -> tuple[float, float]:
@@ -30,15 +33,25 @@ def kernel_distance(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def _kernel(product: Tensor, dimension: int) -> Tensor:
-    return (product / dimension + 1) ** 3
+    """(x·y / F + 1)³ of inner products, written over them."""
+    return product.div_(dimension).add_(1).pow_(3)
 
 
 def _sums(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """The kernel matrix (m, n) summed over its columns, (m,), and over its rows, (n,), float64."""
-    columns = other.double().T
+    columns, chunks = other.double().T, Chunks(ROWS)
     by_row, by_column = [], columns.new_zeros(len(other))
     for rows in one.split(ROWS):
-        values = _kernel(rows.double() @ columns, one.shape[1])
+        sums = chunks.attempt(len(rows), partial(_sums_of_rows, rows, columns))
+        by_row.append(sums[0])
+        by_column += sums[1]
+    return torch.cat(by_row), by_column
+
+
+def _sums_of_rows(rows: Tensor, columns: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    by_row, by_column = [], columns.new_zeros(columns.shape[1])
+    for part in rows.split(size):
+        values = _kernel(part.double() @ columns, len(columns))
         by_row.append(values.sum(1))
         by_column += values.sum(0)
     return torch.cat(by_row), by_column

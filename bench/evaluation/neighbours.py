@@ -1,14 +1,17 @@
 """Improved precision and recall: how much of one set of features lies among the other's."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.evaluation.chunks import Chunks
+
 NEIGHBOURS = 3
 
 ROWS = 1024
-"""Rows of a distance matrix held at once."""
+"""The most rows of a distance matrix held at once."""
 
 
 def neighbours(generated: Tensor, real: Tensor) -> int:
@@ -36,22 +39,33 @@ def binomial_error(share: float, count: int) -> float:
 
 
 def _covered(points: Tensor, centres: Tensor, k: int) -> float:
-    radii = torch.cat(
-        [
-            # The nearest of all is the centre itself, or an equal of it.
-            _squared_distances(rows, centres).kthvalue(k + 1, dim=1).values
-            for rows in centres.split(ROWS)
-        ]
+    # In float64 the expansion of ||x - y||² below loses no digit that matters.
+    centres, chunks = centres.double(), Chunks(ROWS)
+    lengths = _squared_lengths(centres)
+
+    def distances(rows: Tensor) -> Tensor:
+        """The squared distances of rows (m, F) to all centres, (m, n)."""
+        sums = _squared_lengths(rows)[:, None] + lengths
+        return sums.sub_(rows @ centres.T, alpha=2).clamp_min_(0)
+
+    def radii(rows: Tensor, size: int) -> Tensor:
+        # The nearest of all is the centre itself, or an equal of it.
+        nearest = [distances(part).topk(k + 1, largest=False) for part in rows.split(size)]
+        return torch.cat([found.values[:, -1] for found in nearest])
+
+    def inside(rows: Tensor, balls: Tensor, size: int) -> int:
+        parts = [distances(part.double()) <= balls for part in rows.split(size)]
+        return sum(int(part.any(1).sum()) for part in parts)
+
+    balls = torch.cat(
+        [chunks.attempt(len(rows), partial(radii, rows)) for rows in centres.split(ROWS)]
     )
-    inside = sum(
-        (_squared_distances(rows, centres) <= radii).any(1).sum().item()
-        for rows in points.split(ROWS)
+    covered = sum(
+        chunks.attempt(len(rows), partial(inside, rows, balls)) for rows in points.split(ROWS)
     )
-    return inside / len(points)
+    return covered / len(points)
 
 
-def _squared_distances(rows: Tensor, others: Tensor) -> Tensor:
-    """||x - y||², (m, n), in float64, where the expansion below loses no digit that matters."""
-    rows, others = rows.double(), others.double()
-    lengths = rows.square().sum(1, keepdim=True) + others.square().sum(1)
-    return (lengths - 2 * rows @ others.T).clamp_min(0)
+def _squared_lengths(rows: Tensor) -> Tensor:
+    # A few rows at a time: the squares of all would be a copy of the features.
+    return torch.cat([part.square().sum(1) for part in rows.split(64)])

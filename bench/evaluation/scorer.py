@@ -1,19 +1,20 @@
 """A trained VAE frozen for scoring, and the one pass over images that all its measures share."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from baselines.models import Context
 from baselines.state import State
 from baselines.vae import Vae
+from bench.evaluation.chunks import Chunks
+from bench.step import scaled
 from bench.streams import normal
-from bench.training import scaled
 
 CHUNK = 512
 """The most images decoded at once; changes no number beyond rounding."""
@@ -40,9 +41,18 @@ class Scorer:
 
     @property
     def chunk(self) -> int:
-        """How many images are decoded at once; fewer where each of their values has many logits."""
+        """The most images decoded at once; fewer where each of their values has many logits."""
         values = self.vae.decoder.outputs * math.prod(self.vae.model.image_shape)
         return max(1, min(CHUNK, CHUNK_VALUES // values))
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """How many images are decoded at once: a chunk, or less once memory has run out."""
+        return Chunks(self.chunk)
+
+    @cached_property
+    def _drawn_together(self) -> Chunks:
+        return Chunks(self.chunk)
 
     def encode(self, images: Tensor) -> Context:
         """The context of 8-bit images (B, C, H, W)."""
@@ -59,26 +69,68 @@ class Scorer:
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
-        with self.autocast(noise):
-            output = self.vae.model.generate(noise, self.state)
-        distribution: Distribution = self.vae.decoder(output, self.state)
+        distribution: Distribution = self.vae.decoder(self._output(noise), self.state)
         return distribution
+
+    def _output(self, noise: Tensor) -> Tensor:
+        with self.autocast(noise):
+            return self.vae.model.generate(noise, self.state)
 
     @torch.inference_mode()
     def generate(self, noise: Tensor) -> Tensor:
         """Decoder means (B, C, H, W) for draws from the prior."""
-        return torch.cat([self.prior(part).mean for part in noise.split(self.chunk)])
+        return self._in_chunks(lambda part: self.prior(part).mean, noise)
 
     @torch.inference_mode()
     def sample(self, noise: Tensor) -> Tensor:
-        """Draws from p(x|z), (B, C, H, W), for draws from the prior, by torch's own generators."""
-        return torch.cat([self.prior(part).sample() for part in noise.split(self.chunk)])
+        """Draws from p(x|z), (B, C, H, W), for draws from the prior, by torch's own generators.
+
+        They follow the images that are drawn together. Hence the network may work on fewer at
+        once for want of memory, while p(x|z) is drawn from a chunk at a time; where memory lacks
+        for that too, the draws of a family that rejects some, and those on CUDA, are others.
+        """
+
+        def draw(output: Tensor) -> Tensor:
+            drawn: Tensor = self.vae.decoder(output, self.state).sample()
+            return drawn
+
+        chunks, generators = [], _generators(noise.device)
+        for part in noise.split(self.chunk):
+            output = self._in_chunks(self._output, part)
+            drawing = partial(_joined, draw, (output,))
+            chunks.append(self._drawn_together.attempt(len(part), drawing, *generators))
+        return _cat(chunks)
 
     @torch.inference_mode()
     def reconstruct(self, images: Tensor, noise: Tensor) -> Tensor:
         """Decoder means (B, C, H, W) of one posterior draw for 8-bit images."""
-        parts = zip(images.split(self.chunk), noise.split(self.chunk), strict=True)
-        return torch.cat([self.posterior(*part).mean for part in parts])
+        return self._in_chunks(lambda *part: self.posterior(*part).mean, images, noise)
+
+    def _in_chunks(self, of: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """`of` inputs (B, ...), worked out for a chunk at a time, and joined."""
+        chunks = zip(*(value.split(self.chunk) for value in inputs), strict=True)
+        return _cat(
+            [self.chunks.attempt(len(chunk[0]), partial(_joined, of, chunk)) for chunk in chunks]
+        )
+
+
+def _joined(of: Callable[..., Tensor], inputs: Sequence[Tensor], size: int) -> Tensor:
+    """`of` inputs (B, ...), `size` at a time."""
+    return _cat([of(*part) for part in zip(*(value.split(size) for value in inputs), strict=True)])
+
+
+def _cat(parts: list[Tensor]) -> Tensor:
+    """The parts as one; a single part as it is, which spares a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _generators(device: torch.device) -> list[Generator]:
+    """Those that torch draws from by itself, on the CPU and on `device`."""
+    found = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        found.append(torch.cuda.default_generators[index])
+    return found
 
 
 @dataclass(frozen=True)
@@ -112,21 +164,43 @@ Measure = Callable[[Drawn], Tensor]
 
 @torch.inference_mode()
 def score(
-    scorer: Scorer, images: Tensor, seed: int, name: str, measures: Mapping[str, Measure]
+    scorer: Scorer,
+    images: Tensor,
+    seed: int,
+    name: str,
+    measures: Mapping[str, Measure],
+    *generators: Generator,
 ) -> dict[str, Tensor]:
     """Measure 8-bit images (N, C, H, W) in one pass with one draw each.
 
     The draws are the stream `name` of `seed`. Each measure sees the chunks in the images' order;
-    what it makes of them comes back joined, (N,) or (N, k), float64, on the CPU.
+    what it makes of them comes back joined, (N,) or (N, k), float64, on the CPU. `generators` are
+    those that measures draw from.
     """
     noise = normal((len(images), scorer.vae.model.noise_size), seed, name, device=images.device)
-    size = scorer.chunk
-    kept: dict[str, list[Tensor]] = {measure: [] for measure in measures}
-    for chunk, chunk_noise in zip(images.split(size), noise.split(size), strict=True):
-        drawn = scorer.posterior(chunk, chunk_noise)
+    kept: dict[str, Tensor] = {}
+    for start in range(0, len(images), scorer.chunk):
+        chunk = slice(start, start + scorer.chunk)
+        measured = partial(_measured, scorer, images[chunk], noise[chunk], measures)
+        found = scorer.chunks.attempt(len(images[chunk]), measured, *generators)
+        for measure, rows in found.items():
+            # Room for all at once: small results between large temporaries keep an allocator
+            # from using the space of these again.
+            if measure not in kept:
+                kept[measure] = rows.new_empty(len(images), *rows.shape[1:])
+            kept[measure][chunk] = rows
+    return {measure: rows.double().cpu() for measure, rows in kept.items()}
+
+
+def _measured(
+    scorer: Scorer, images: Tensor, noise: Tensor, measures: Mapping[str, Measure], size: int
+) -> dict[str, Tensor]:
+    rows: dict[str, list[Tensor]] = {measure: [] for measure in measures}
+    for part, part_noise in zip(images.split(size), noise.split(size), strict=True):
+        drawn = scorer.posterior(part, part_noise)
         for measure, of in measures.items():
-            kept[measure].append(of(drawn))
-    return {measure: torch.cat(rows).double().cpu() for measure, rows in kept.items()}
+            rows[measure].append(of(drawn))
+    return {measure: _cat(parts) for measure, parts in rows.items()}
 
 
 def eight_bit(images: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """What the machine can do, found without torch, agrees with torch's own view."""
 
+import errno
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
@@ -53,3 +57,24 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, asked: str)
     monkeypatch.setattr(devices, "cuda_capabilities", lambda: (8, 9))
     with pytest.raises(RequestError, match="--device"):
         devices.resolve_device(asked)
+
+
+def failure(call: Callable[[], object]) -> BaseException:
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        call()
+    return caught.value
+
+
+def test_a_lack_of_memory_is_recognised() -> None:
+    many = 1 << 58
+    assert devices.out_of_memory(failure(lambda: torch.empty(many)))
+    assert devices.out_of_memory(failure(lambda: np.empty(many)))
+    assert devices.out_of_memory(failure(lambda: bytearray(many)))
+    assert devices.out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert devices.out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+
+
+def test_other_failures_are_no_lack_of_memory() -> None:
+    assert not devices.out_of_memory(failure(lambda: torch.ones(2) @ torch.ones(3)))
+    assert not devices.out_of_memory(OSError(errno.ENOSPC, "No space left on device"))
+    assert not devices.out_of_memory(ValueError("out of memory"))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,8 @@ def test_a_damaged_file_is_set_aside_and_built_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     whole = load(name)
+    # Copied, for harm done in place reaches whoever maps the file.
+    train, test = whole.train.clone(), whole.test.clone()
     (file,) = cache.glob(f"*{suffix}")
     harm(file)
     harmed = file.read_bytes()
@@ -72,8 +75,8 @@ def test_a_damaged_file_is_set_aside_and_built_again(
         again = load(name)
         load(name)
     assert again.description == whole.description
-    assert again.train.equal(whole.train)
-    assert again.test.equal(whole.test)
+    assert again.train.equal(train)
+    assert again.test.equal(test)
     assert [record.name for record in caplog.records] == ["sigma-bench"]
     assert str(file) in caplog.text
     assert file.with_name(f"{file.name}.bad").read_bytes() == harmed
@@ -135,6 +138,34 @@ def test_a_damaged_sidecar_describes_nothing(name: str, cache: Path) -> None:
     (sidecar,) = cache.glob("*.json")
     sidecar.write_text("{")
     assert describe(name) is None
+
+
+def test_each_split_seed_has_its_own_pair(name: str, cache: Path) -> None:
+    assert describe(name, split_seed=1) is None
+    other = load(name, split_seed=1)
+    assert other.description == describe(name, split_seed=1)
+    assert len(list(cache.glob("*.npy"))) == len(list(cache.glob("*.json"))) == 2
+    assert not other.test.equal(load(name).test)
+
+
+def test_the_images_are_mapped_and_a_copy_is_made_of_what_is_written_to(
+    name: str, cache: Path
+) -> None:
+    first, second = load(name), load(name)
+    (file,) = cache.glob("*.npy")
+    assert str(file) in Path("/proc/self/maps").read_text()
+    held, before = file.read_bytes(), second.train.clone()
+    first.train.zero_()
+    assert second.train.equal(before)
+    assert file.read_bytes() == held
+
+
+def test_whoever_has_the_images_keeps_them_when_the_cache_is_deleted(
+    name: str, cache: Path
+) -> None:
+    dataset = load(name)
+    shutil.rmtree(cache)
+    assert dataset.train.equal(load(name).train)
 
 
 def test_processes_that_prepare_at_once_agree(name: str, cache: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.parts import Parts, facts_of
-from bench.data.splits import permutation, split, split_sizes
+from bench.data.parts import Facts, Parts, facts_of
+from bench.data.splits import order, permutation, split_sizes
 
 
 @pytest.mark.parametrize(
@@ -35,16 +35,16 @@ def numbered(start: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 @given(n_train=st.integers(10, 2000), n_test=st.integers(0, 50), seed=st.integers(0, 5))
 def test_every_image_is_in_exactly_one_split(n_train: int, n_test: int, seed: int) -> None:
-    parts = Parts(numbered(0, n_train), numbered(n_train, n_test))
-    splits = split(parts, "content", seed)
-    assert tuple(map(len, splits)) == split_sizes(n_train, n_test)
-    numbers = np.concatenate(splits).reshape(-1, 2).copy().view("<u2").ravel()
-    assert sorted(numbers) == list(range(n_train + n_test))
+    found = order(Facts("content", 1, 28, n_train, n_test), seed)
+    assert sorted(found) == list(range(n_train))
+    assert sum(split_sizes(n_train, n_test)) == n_train + n_test
 
 
-def test_an_official_test_part_is_the_test_split_in_its_order() -> None:
-    parts = Parts(numbered(0, 100), numbered(100, 20))
-    np.testing.assert_array_equal(split(parts, "content", 3)[2], parts.test)
+def test_validation_and_test_are_drawn_alike_whatever_is_left_to_train_on() -> None:
+    """The test split is the permutation's start, the validation split what follows."""
+    shuffled = permutation(100, "content", 3)
+    train, validation, test = np.split(order(Facts("content", 1, 28, 100, 0), 3), [70, 80])
+    np.testing.assert_array_equal(shuffled, np.concatenate([test, validation, train]))
 
 
 def test_a_split_is_drawn_from_the_whole_range() -> None:

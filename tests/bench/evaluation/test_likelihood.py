@@ -1,6 +1,7 @@
 """Truths that the likelihoods must tell: known σ, probabilistic PCA, bounds."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from bench.evaluation.likelihood import (
 )
 from bench.evaluation.scorer import Scorer, score
 from bench.grid import Evaluation, Run, Training
-from bench.training import scaled, train
+from bench.step import scaled
+from bench.training import train
 
 SIDE = 12
 
@@ -160,6 +162,7 @@ def test_chunks_do_not_change_a_bound(
     scores = score(scorer, images, 0, "draw", measures)["distortion"]
     for chunk in (128, 48):  # more and less than share one stream of noise
         monkeypatch.setattr("bench.evaluation.scorer.CHUNK", chunk)
+        scorer = replace(scorer)
         torch.testing.assert_close(importance_weighted(scorer, images, 8, seed=0).log_p, whole)
         found = score(scorer, images, 0, "draw", measures)["distortion"]
         torch.testing.assert_close(found, scores)
