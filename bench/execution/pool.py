@@ -1,29 +1,37 @@
 """Worker processes that take one run at a time; the parent never computes, so it outlives them.
 
 Workers are spawned, not forked: threads and CUDA survive no fork. The parent stays free of
-torch; a worker killed for memory takes down one run, never the grid.
+torch; a worker killed for memory takes down one run, never the grid. One that is asked to stop
+does so at the next step, with a checkpoint.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.devices import cores
-from bench.errors import RequestError
+from bench.errors import Lost, RequestError, Stopped
+from bench.execution.interruption import SIGNALS, Interruption, Stop
+from bench.files import disk_full
 from bench.grid import Run
 from bench.plugins import Plugin, loaded, restore
 from bench.records import Record, Store, done
 
-Kind = Literal["epoch", "record", "found", "held", "wrong", "died"]
+if TYPE_CHECKING:
+    from bench.execution.worker import Worker
+
+Kind = Literal["epoch", "record", "found", "held", "wrong", "full", "stopped", "died"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class Message:
     """What a worker says of its task.
 
     `epoch` a line of history, `record` what it computed, `found` what another process had computed,
-    `held` that another process is at it, `wrong` why the request is, `died` the exit code.
+    `held` that another process is at it, `wrong` why the request is, `full` that the disk is,
+    `stopped` that it was asked to, `died` the exit code.
     """
 
     kind: Kind
@@ -51,14 +60,15 @@ class Message:
 class _Member:
     process: BaseProcess
     connection: Connection
+    device: str
     task: Task | None = None
 
 
 class Pool:
-    """`jobs` workers on one device; `close` ends them."""
+    """At most `jobs` workers, started as tasks come and dealt to `devices` in turn."""
 
-    def __init__(self, store: Store, device: str, jobs: int) -> None:
-        self.store, self.device = store, device
+    def __init__(self, store: Store, devices: Sequence[str], jobs: int) -> None:
+        self.store, self.devices, self.jobs = store, devices, jobs
         self.threads = max(1, cores() // jobs)
         # BLAS reads these when it is loaded, which is before a worker's first line.
         for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -70,57 +80,95 @@ class Pool:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self.plugins = loaded()
         self.context = multiprocessing.get_context("spawn")
-        self.members = [self._spawn() for _ in range(jobs)]
+        self.members: list[_Member] = []
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Ask all workers to leave: the busy ones tell what became of their tasks first."""
         for member in self.members:
             member.process.terminate()
+
+    def close(self) -> None:
+        """Stop all workers and wait for them; a KeyboardInterrupt meanwhile passes through."""
+        self.stop()
         for member in self.members:
             member.process.join()
 
-    def _spawn(self) -> _Member:
+    def kill(self) -> None:
+        """End all workers now; their runs go on from the last checkpoint another time."""
+        for member in self.members:
+            member.process.kill()
+        for member in self.members:
+            member.process.join()
+
+    def _spawn(self, device: str) -> _Member:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_serve,
-            args=(theirs, self.store.folder, self.device, self.threads, self.plugins),
+            args=(theirs, self.store.folder, device, self.threads, self.plugins),
             daemon=True,
         )
-        process.start()
+        # A signal to the whole group must not meet a worker that has no handlers yet. The tracker
+        # of multiprocessing would lift the block while it starts, so it comes first.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
-        return _Member(process, ours)
+        return _Member(process, ours, device)
+
+    def _replace(self, member: _Member) -> _Member:
+        member.process.join()
+        member.connection.close()
+        fresh = self._spawn(member.device)
+        self.members[self.members.index(member)] = fresh
+        return fresh
 
     @property
     def busy(self) -> bool:
         return any(member.task is not None for member in self.members)
 
-    def offer(self, task: Task) -> bool:
-        """Give the task to an idle worker; False where all are busy."""
-        for member in self.members:
-            if member.task is None:
-                member.task = task
-                member.connection.send(task)
-                return True
-        return False
+    @property
+    def free(self) -> bool:
+        """Whether a task would find a worker."""
+        return len(self.members) < self.jobs or any(m.task is None for m in self.members)
 
-    def messages(self, timeout: float | None) -> Iterator[Message]:
-        """What workers say, waiting for the first word at most `timeout` seconds.
+    def give(self, task: Task) -> None:
+        """Hand the task to an idle worker, or to a new one where there are fewer than `jobs`."""
+        member = next((member for member in self.members if member.task is None), None)
+        if member is None:
+            member = self._spawn(self.devices[len(self.members) % len(self.devices)])
+            self.members.append(member)
+        try:
+            member.connection.send(task)
+        except ConnectionError:  # it died while it had nothing to do
+            member = self._replace(member)
+            member.connection.send(task)
+        member.task = task
 
-        A worker that died is replaced, and its task told as `died` with the exit code.
+    def messages(self, timeout: float | None, interruption: Interruption) -> Iterator[Message]:
+        """What workers say, waiting for the first word, or `interruption`, at most `timeout` s.
+
+        A worker that died is replaced once there is a task for it; its own is told as `died`, with
+        the exit code.
         """
         by_connection = {m.connection: m for m in self.members if m.task is not None}
-        ready = multiprocessing.connection.wait(list(by_connection), timeout)
-        for connection in ready:
-            assert isinstance(connection, Connection)
-            member = by_connection[connection]
+        awaited: list[Connection | int] = [*by_connection]
+        if not interruption.asked:
+            awaited.append(interruption.fileno())
+        for ready in multiprocessing.connection.wait(awaited, timeout):
+            if not isinstance(ready, Connection):
+                continue
+            member = by_connection[ready]
             assert member.task is not None
             task = member.task
             try:
-                kind, content = connection.recv()
+                kind, content = ready.recv()
             except (EOFError, ConnectionError):
                 member.process.join()
-                code = member.process.exitcode
-                self.members[self.members.index(member)] = self._spawn()
-                yield Message("died", task, code)
+                member.task = None
+                yield Message("died", task, member.process.exitcode)
                 continue
             if kind != "epoch":
                 member.task = None
@@ -131,54 +179,61 @@ def _serve(
     connection: Connection, folder: Path, device: str, threads: int, plugins: tuple[Plugin, ...]
 ) -> None:
     """A worker's life: import torch once, then one run after the other until the pipe closes."""
-    # An interruption is the parent's to handle: it ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = Stop()
+    stop.install()
     _die_with_parent()
+    with contextlib.suppress(Stopped, EOFError):
+        with stop.at_once():
+            import torch
 
-    import torch
+            from bench.execution.worker import Worker
 
-    from bench.execution.worker import Worker
-
-    torch.set_num_threads(threads)
-    worker, store = Worker(device), Store(folder)
-    while True:
-        try:
-            content = connection.recv_bytes()
-        except EOFError:
-            return
-        try:
-            # A task is made of the plugins' classes, so these come first.
-            restore(plugins)
-            task: Task = pickle.loads(content)
-        except RequestError as error:
-            connection.send(("wrong", str(error)))
-        else:
-            connection.send(_attempt(worker, store, task, connection))
+            torch.set_num_threads(threads)
+            worker, store = Worker(device, stop), Store(folder)
+        while True:
+            with stop.at_once():
+                content = connection.recv_bytes()
+            try:
+                # A task is made of the plugins' classes, so these come first.
+                restore(plugins)
+                task: Task = pickle.loads(content)
+            except RequestError as error:
+                connection.send(("wrong", str(error)))
+            else:
+                connection.send(_attempt(worker, store, task, connection))
 
 
 def _attempt(
-    worker: Any, store: Store, task: Task, connection: Connection
+    worker: "Worker", store: Store, task: Task, connection: Connection
 ) -> tuple[Kind, Record | str | None]:
-    with store.claim(task.run) as folder:
-        if folder is None:
-            return "held", None
-        # Another process may have finished it between the parent's look and this claim.
-        record = store.record(task.run)
-        if done(record):
-            return "found", record
-        try:
+    try:
+        with store.claim(task.run) as claim:
+            if claim is None:
+                return "held", None
+            # Another process may have finished it between the parent's look and this claim.
+            record = store.record(task.run)
+            if done(record):
+                return "found", record
             computed = worker.execute(
                 task.run,
-                folder,
+                claim,
                 task.selection,
                 lambda line: connection.send(("epoch", line)),
                 store.trained(task.run),
             )
-        except RequestError as error:
-            return "wrong", str(error)
-        if "weights" in computed["artifacts"]:
-            store.keep(task.run, folder / computed["artifacts"]["weights"])
-        return "record", computed
+            if artifacts := computed["artifacts"]:
+                store.keep(task.run, [artifacts["weights"], artifacts["history"]])
+            return "record", computed
+    except RequestError as error:
+        return "wrong", str(error)
+    except Stopped:
+        return "stopped", None
+    except Lost:
+        return "held", None
+    except OSError as error:
+        if disk_full(error):
+            return "full", None
+        return "wrong", f"{error.filename or store.folder}: {error.strerror}; nothing more is run"
 
 
 def _die_with_parent() -> None:

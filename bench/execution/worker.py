@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 
 from bench import data, training
+from bench.allocator import return_freed_memory
 from bench.data import Dataset
-from bench.errors import RequestError
+from bench.devices import out_of_memory
+from bench.errors import Lost, RequestError, Stopped
 from bench.evaluation import features
 from bench.evaluation.evaluate import Metrics, Protocol, evaluate, split
 from bench.evaluation.scorer import Scorer, eight_bit
 from bench.execution import environment
-from bench.files import atomic, write_bytes, write_json
+from bench.execution.interruption import Stop
+from bench.files import atomic, disk_full, write_bytes, write_json
 from bench.grid import Experiment, Run
-from bench.records import DIVERGED, FAILED, Record, new_record, write_checked
+from bench.records import DIVERGED, FAILED, Claim, Record, new_record, write_checked
 from bench.streams import normal
 from bench.training import Epoch, Trained, load, train, write_history
 
@@ -39,9 +42,10 @@ PICTURES = 64
 
 @dataclass
 class Worker:
-    """Executes runs on one device."""
+    """Executes runs on one device, until `stop` is asked to."""
 
     device: str
+    stop: Stop = field(default_factory=Stop)
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
     _extractors: dict[str, "Extractor"] = field(default_factory=dict)
 
@@ -77,33 +81,46 @@ class Worker:
     def execute(
         self,
         run: Run,
-        folder: Path,
+        claim: Claim,
         selection: dict[str, Any],
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         weights: Path | None = None,
     ) -> Record:
-        """Train and measure `run` in `folder`, write its record last, and return it.
+        """Train and measure `run` in the claimed folder, write its record last, and return it.
 
         `weights` is the folder of a run that differs in its evaluation alone, to spare training.
+
+        Raises:
+            Stopped: `stop` was asked to; a later call goes on where this one was.
+            Lost: another process has taken the run over.
+            RequestError: the data changed or cannot be read.
+            OSError: a disk is full, or the record cannot be written.
         """
-        with recorded(run, folder, selection, self.device, run.training.precision) as record:
-            self._measure(run, folder, record, on_epoch, weights)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        with recorded(run, claim, selection, self.device, run.training.precision) as record:
+            self._measure(run, claim, record, on_epoch, weights)
+        (claim.folder / "checkpoint.pt").unlink(missing_ok=True)
         return record
 
     def _measure(
         self,
         run: Run,
-        folder: Path,
+        claim: Claim,
         record: Record,
         on_epoch: Callable[[Epoch], None],
         weights: Path | None,
     ) -> None:
-        # What a wrong request could break comes before the training that it would waste.
-        dataset, extractor = self.dataset(run), self.extractor(run)
+        def leave() -> bool:
+            if claim.lost():
+                raise Lost
+            return self.stop.asked
+
+        folder = claim.folder
+        with self.stop.at_once():
+            # What a wrong request could break comes before the training that it would waste.
+            dataset, extractor = self.dataset(run), self.extractor(run)
         start = time.perf_counter()
         if weights is None:
-            trained = train(run, dataset.train, folder, on_epoch)
+            trained = train(run, dataset.train, folder, on_epoch, leave)
         else:
             trained = load(run, weights, dataset.train)
             write_history(trained.history, folder)
@@ -121,8 +138,10 @@ class Worker:
             record["status"] = DIVERGED
             record["divergence"] = asdict(trained.divergence)
             return
+        return_freed_memory()
         start = time.perf_counter()
-        metrics, protocol, curves = evaluate(run, trained, dataset, extractor)
+        with self.stop.at_once():
+            metrics, protocol, curves = evaluate(run, trained, dataset, extractor)
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol
         record["curves"] |= curves
@@ -133,33 +152,58 @@ class Worker:
 
 @contextlib.contextmanager
 def recorded(
-    run: Experiment, folder: Path, selection: dict[str, Any], device: str, precision: str
+    run: Experiment, claim: Claim, selection: dict[str, Any], device: str, precision: str
 ) -> Iterator[Record]:
     """A record of `run` for the block to fill in, written when the block is through.
 
-    Whatever goes wrong in the block is the run's record of failure; only a wrong request and an
-    interruption go through.
+    What goes wrong in the block is the run's record of failure, but for what is no fault of the
+    run: a wrong request, a full disk, and whatever makes this process leave the run.
+
+    Raises:
+        Lost: another process has taken the run over.
     """
     start = time.perf_counter()
+    folder = claim.folder
+    for leftover in folder.glob(".*.partial"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
     write_json(folder / "run.json", {"id": run.id, **run.model_dump(mode="json")})
     record = new_record(run, selection)
     record["environment"] = {**environment.describe(device), "precision": precision}
     write_json(folder / "environment.json", record["environment"])
+    forget_peak(device)
     try:
         yield record
-    except RequestError:
+    except (RequestError, Stopped, Lost):
         raise
     except Exception as error:
-        logger.warning("run %s failed: %s: %s", run.id, type(error).__name__, error)
-        write_bytes(folder / "error.txt", traceback.format_exc().encode())
+        if isinstance(error, OSError) and disk_full(error):
+            raise
         record["status"] = FAILED
-        record["failure"] = {"type": type(error).__name__, "message": str(error)}
+        record["failure"] = failure(error, device)
+        logger.warning("run %s failed: %s", run.id, ": ".join(record["failure"].values()))
+        write_bytes(folder / "error.txt", traceback.format_exc().encode())
+    if claim.lost():
+        raise Lost
     record["cost"] |= {
         "seconds": record["cost"].get("earlier_seconds", 0.0) + time.perf_counter() - start,
         "peak_memory_bytes": peak_memory(device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_checked(folder / "record.json", record)
+
+
+def failure(error: Exception, device: str) -> dict[str, str]:
+    """What a record says of an error: its type and message, and what to do where that is known."""
+    if not out_of_memory(error):
+        return {"type": type(error).__name__, "message": str(error)}
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()  # for the next run; this one's tensors go with its frames
+    peak = peak_memory(device) / 2**30
+    return {
+        "type": "OutOfMemory",
+        "message": f"memory ran out at a peak of {peak:.1f} GiB in this worker; try fewer --jobs, "
+        f"a smaller training.batch or model ({str(error).strip().splitlines()[0]})",
+    }
 
 
 def finite(metrics: Metrics) -> Metrics:
@@ -203,8 +247,17 @@ def write_picture(path: Path, images: Tensor, columns: int = 8) -> None:
         Image.fromarray(tiles.permute(1, 2, 0).numpy()).save(file, format="PNG")
 
 
+def forget_peak(device: str) -> None:
+    """Begin to measure `peak_memory` anew, so that each run has its own where the system can."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    # Linux; elsewhere a run's peak is that of all runs of its worker so far.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: str) -> int:
-    """The most bytes this process has held: of the device's memory on CUDA, resident on a CPU."""
+    """The most bytes held since `forget_peak`: of device memory on CUDA, resident on a CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     # Linux counts in KiB, macOS in bytes.

@@ -120,7 +120,7 @@ def test_every_command_works_on_it(call: Call, write: Write, tmp_path: Path) -> 
 
     code, out, err = call("run", grid, *there, "--json")
     assert code == 0, err
-    assert "6 runs done, 0 failed, 0 diverged, 6 computed now" in err
+    assert "6 runs done, 0 failed, 0 diverged, 0 left, 6 computed now" in err
     rows = {row["decoder"]: row for row in json.loads(out)}
     assert rows.keys() == {"fixed (sigma=4)", "shared", "per_component"}
     assert rows["per_component"]["neg_log_p"] < rows["shared"]["neg_log_p"]

@@ -288,7 +288,7 @@ def test_a_worker_refuses_a_plugin_that_changed_meanwhile(
     rows = expand(plugins=["my_decoder.py"], decoders=["laplace"])
     path.write_text("raise SystemExit('not to be executed')")
     store, console = Store.open(tmp_path, "small"), Console(file=io.StringIO())
-    message = refused(lambda: execute(rows, store, "small", "cpu", 1, console))
+    message = refused(lambda: execute(rows, store, "small", ["cpu"], 1, console))
     assert message == f"plugin {path} changed while the grid ran; start it again"
 
 

@@ -26,7 +26,7 @@ from bench.errors import RequestError
 from bench.execution.worker import Worker
 from bench.files import write_bytes
 from bench.grid import Run
-from bench.records import DIVERGED, FAILED, Record, new_record, write_checked
+from bench.records import DIVERGED, FAILED, Claim, Record, new_record, write_checked
 from bench.regression import (
     ALPHA,
     COMPLETED_SEEDS,
@@ -464,7 +464,7 @@ def train(tmp_path: Path) -> Callable[..., Side]:
             run = row.runs[0].model_copy(update={"seed": seed})
             folder = tmp_path / name / "runs" / run.id
             folder.mkdir(parents=True)
-            worker.execute(run, folder, {"rule": "by hand"})
+            worker.execute(run, Claim(folder, lambda: False), {"rule": "by hand"})
         return read(tmp_path / name)
 
     return side

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.execution.local import Outcome, execute
+from bench.execution.local import ATTEMPTS, Outcome, execute
+from bench.execution.pool import Pool, Task
 from bench.execution.survey import survey
-from bench.grid import Row
+from bench.grid import Row, Run
+from bench.progress import Progress
 from bench.records import Record, Store
 
 Expand = Callable[..., list[Row]]
@@ -26,7 +28,7 @@ Expand = Callable[..., list[Row]]
 def go(rows: list[Row], folder: Path, jobs: int = 1) -> tuple[Outcome, str]:
     text = io.StringIO()
     store = Store.open(folder, "small")
-    outcome = execute(rows, store, "small", "cpu", jobs, Console(file=text, width=200))
+    outcome = execute(rows, store, "small", ["cpu"], jobs, Console(file=text, width=200))
     return outcome, text.getvalue()
 
 
@@ -213,25 +215,63 @@ def test_a_run_killed_ten_times_ends_as_an_undisturbed_one(
     kill_and_finish(write_grid, tmp_path, session_cache, kills=10)
 
 
+def kill_workers() -> None:
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+
+
 def test_a_worker_that_dies_costs_its_run_alone(
     expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed workers are replaced; a run that kills every worker is recorded as failed."""
-    rows = expand(decoders=["gaussian", "optimal"], training={"epochs": 40, "batch": 10})
+    rows = expand(decoders=["gaussian", "optimal"], training={"epochs": 2, "batch": 10})
     victim = rows[0].runs[0]
-    from bench.progress import Progress
+    original = Pool.give
 
-    original = Progress.epoch
+    def give(self: Pool, task: Task) -> None:
+        original(self, task)
+        if task.run.id == victim.id:
+            kill_workers()
 
-    def epoch(self: Progress, run: object, line: dict[str, float]) -> None:
-        original(self, run, line)  # type: ignore[arg-type]
-        if getattr(run, "id", None) == victim.id:
-            for child in multiprocessing.active_children():
-                os.kill(child.pid or 0, signal.SIGKILL)
-
-    monkeypatch.setattr(Progress, "epoch", epoch)
+    monkeypatch.setattr(Pool, "give", give)
     outcome, told = go(rows, tmp_path)
     statuses = {r["run"]["decoder"]["name"]: r["status"] for r in outcome.records.values()}
     assert statuses == {"gaussian": "failed", "optimal": "completed"}
-    assert "ended by signal 9" in told
+    assert told.count("ended by signal 9") == ATTEMPTS
     assert not outcome.well
+
+
+def test_a_run_that_goes_forward_survives_any_number_of_deaths(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = expand(decoders=["gaussian"], training={"epochs": ATTEMPTS + 1, "batch": 10})
+    original, told_of = Progress.epoch, []
+
+    def epoch(self: Progress, run: Run, line: dict[str, float]) -> None:
+        original(self, run, line)
+        told_of.append(line["epoch"])
+        kill_workers()
+
+    monkeypatch.setattr(Progress, "epoch", epoch)
+    outcome, _ = go(rows, tmp_path)
+    assert outcome.well
+    assert told_of == list(range(ATTEMPTS + 1))
+
+
+def test_a_worker_that_dies_between_runs_is_replaced(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = expand(decoders=["gaussian", "optimal"])
+    original = Progress.finished
+
+    def finished(self: Progress, run: Run, record: Record) -> None:
+        original(self, run, record)
+        kill_workers()
+        for child in multiprocessing.active_children():
+            child.join()
+
+    monkeypatch.setattr(Progress, "finished", finished)
+    outcome, told = go(rows, tmp_path)
+    assert outcome.new == 2
+    assert outcome.well
+    assert "ended by signal" not in told
