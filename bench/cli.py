@@ -1,5 +1,6 @@
 """The commands; thin: they parse, call and print. torch is imported where something computes."""
 
+import gc
 import json
 import os
 import shutil
@@ -19,11 +20,11 @@ from rich.table import Table
 from baselines.specs import DECODERS, MODELS
 from bench import grid as grids
 from bench import mixture, plugins
-from bench.devices import resolve_device
+from bench.devices import resolve_device, resolve_devices
 from bench.errors import RequestError
 from bench.grid import Experiment, Features, Grid, Repeats, describe_spec
 from bench.mixture import MixtureGrid
-from bench.records import Store
+from bench.records import FAILED, Store
 
 if TYPE_CHECKING:
     from bench.execution.local import Outcome
@@ -55,6 +56,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def main() -> NoReturn:
     """Run a command; a wrong request is one line on standard error and exit code 2."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Records are no garbage: to search thousands of them for it again and again is lost time.
+    gc.set_threshold(100_000, 20)
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
@@ -113,9 +116,9 @@ def run(
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = grids.read(grid, set_)
-    resolved = resolve_device(device)
+    devices = resolve_devices(device)
     if dry_run:
-        _print_plan(_rows(chosen, resolved, only), Store(results / chosen.name), as_json)
+        _print_plan(_rows(chosen, devices[0], only), Store(results / chosen.name), as_json)
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
@@ -124,13 +127,16 @@ def run(
             raise RequestError("--tensorboard: a mixture's fits have no epochs; leave it out")
         outcome = mixture.execute(mixture.expand(chosen, only), store, device, jobs)
     else:
-        outcome = _execute(chosen, store, resolved, jobs, only, console, tensorboard)
+        outcome = _execute(chosen, store, devices, jobs, only, console, tensorboard)
+    if outcome.stopped:
+        _stopped(chosen, outcome, store)
     _print_table(store, chosen, outcome.records, as_json)
     follow = f"sigma-bench report {grid}" + (
         f" --results {results}" if results != Path("results") else ""
     )
+    again = "the same command tries the failed ones again; " if outcome.count(FAILED) else ""
     console.print(
-        f"{chosen.name}: {outcome.summary()}, {outcome.new} computed now; next: {follow}",
+        f"{chosen.name}: {outcome.summary()}; {again}next: {follow}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -138,10 +144,22 @@ def run(
     return DONE if outcome.well else SOME_FAILED
 
 
+def _stopped(grid: Grid | MixtureGrid, outcome: "Outcome", store: Store) -> NoReturn:
+    from bench.execution.local import DISK_FULL
+
+    full = outcome.stopped == DISK_FULL
+    room = f"make room for {store.folder}, then " if full else ""
+    _fail(
+        f"{outcome.stopped}; {grid.name}: {outcome.summary()}; {room}the same command goes on "
+        "where it stopped",
+        SOME_FAILED if full else INTERRUPTED,
+    )
+
+
 def _execute(
     grid: Grid,
     store: Store,
-    device: str,
+    devices: Sequence[str],
     jobs: int | None,
     only: Sequence[str],
     console: Console,
@@ -152,8 +170,8 @@ def _execute(
 
     board = Board(tensorboard / grid.name) if tensorboard is not None else None
     features = _features(grid, say=True)
-    rows = grids.expand(grid, device=device, features=features, only=only, prepare=True)
-    return execute(rows, store, grid.name, device, jobs, console, board)
+    rows = grids.expand(grid, device=devices[0], features=features, only=only, prepare=True)
+    return execute(rows, store, grid.name, devices, jobs, console, board)
 
 
 def _features(grid: Grid, *, say: bool = False) -> Features | None:
@@ -191,15 +209,15 @@ def _print_table(
     from bench.report import console, tables
 
     # The runs of this request alone: the folder may hold other settings of the same grid.
-    records = [record for record in store.records() if record["id"] in wanted]
     searches = [
         search
         for search in store.searches()
-        if set(search["runs"]) & set(wanted) or not search["runs"]
+        if not wanted.keys().isdisjoint(search["runs"]) or not search["runs"]
     ]
-    if not records:  # a search that found nothing leaves no run to show
+    if not wanted:  # a search that found nothing leaves no run to show
         return
-    table = tables.build(frame(records), searches, grid.name)
+    records = frame(wanted[identity] for identity in sorted(wanted))
+    table = tables.build(records, searches, grid.name)
     if as_json:
         print(table.frame.to_json(orient="records", indent=1, double_precision=15))
     else:
@@ -539,4 +557,42 @@ def fetch(
                     data.fetch(name, progress)
                 known_as = data.prepare(name)
                 print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")
+    return DONE
+
+
+@app.command(epilog="Example: sigma-bench speed --only training --only arithmetic")
+def speed(
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="ROW",
+            help="Measure this row: training, arithmetic, distance, features, overhead, two-jobs.",
+        ),
+    ] = [],  # noqa: B006
+    device: Device = "auto",
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Pairs of measurements behind each ratio.")
+    ] = 3,
+    as_json: Json = False,
+) -> int:
+    """Measure this harness beside the usual way, pair by pair: training, features, a grid."""
+    from bench.speed import table
+
+    resolved = resolve_device(device)
+    measured = table.measure(
+        only, resolved, repeats, lambda row: print(f"measuring: {row}", file=sys.stderr)
+    )
+    if as_json:
+        print(json.dumps(measured.as_dict(), indent=1))
+        return DONE
+    _print_columns(
+        ("what", "baseline", "ours", "ratio (lowest..highest, pairs)", "baseline / ours"),
+        measured.cells(),
+    )
+    for line in measured.notes():
+        print(line)
+    where = measured.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    print(f"{where['device']}, {where['precision']}, Python {where['python']}, {versions}")
     return DONE

@@ -162,7 +162,7 @@ def test_run_status_and_report_of_a_small_grid(
     code, out, err = call("run", grid, "--results", results, "--jobs", 2)
     assert code == 0, err
     assert "gaussian" in out
-    assert "4 runs done, 0 failed, 0 diverged, 4 computed now" in err
+    assert "4 runs done, 0 failed, 0 diverged, 0 left, 4 computed now" in err
 
     code, out, err = call("run", grid, "--results", results, "--json")
     assert code == 0

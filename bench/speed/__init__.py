@@ -1,0 +1,1 @@
+"""`sigma-bench speed`: what this harness does beside the usual way of doing it, in one process."""

