@@ -103,7 +103,7 @@ def run(
     device: Device = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, help="Runs side by side [one a core on a CPU, one on CUDA]."),
+        typer.Option("--jobs", min=1, help="Runs side by side [one a core on a CPU, one a GPU]."),
     ] = None,
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006

@@ -50,6 +50,9 @@ class Worker:
     _extractors: dict[str, "Extractor"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.device.startswith("cuda"):
+            # What names no device, as a graph's synchronisation, must not wake up another one.
+            torch.cuda.set_device(self.device)
         # float32 in a protocol means float32: torch would let convolutions on CUDA use TF32.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False

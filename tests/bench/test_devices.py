@@ -9,6 +9,9 @@ import torch
 
 from bench import devices
 from bench.errors import RequestError
+from bench.execution.local import MOST_JOBS, default_jobs
+
+JOBS = min(devices.cores(), MOST_JOBS)
 
 
 def test_cuda_devices_are_torchs() -> None:
@@ -50,6 +53,27 @@ def test_devices_resolve(
 ) -> None:
     monkeypatch.setattr(devices, "cuda_capabilities", lambda: majors)
     assert devices.resolve_device(asked) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "majors", "found"),
+    [
+        ("auto", (), ["cpu"]),
+        ("cpu", (9, 9), ["cpu"]),
+        ("auto", (9, 9, 9), ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda", (9, 9), ["cuda:0", "cuda:1"]),
+        ("cuda:1", (9, 9), ["cuda:1"]),
+        # A run's precision must not depend on which device it meets.
+        ("auto", (8, 7, 8), ["cuda:0", "cuda:2"]),
+    ],
+)
+def test_runs_are_dealt_to_devices_of_one_kind(
+    monkeypatch: pytest.MonkeyPatch, asked: str, majors: tuple[int, ...], found: list[str]
+) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: majors)
+    assert list(devices.resolve_devices(asked)) == found
+    assert found[0] == devices.resolve_device(asked)
+    assert default_jobs(found, 1000) == (len(found) if majors and asked != "cpu" else JOBS)
 
 
 @pytest.mark.parametrize("asked", ["cuda:2", "gpu", "cuda:", "cuda:x", ""])
