@@ -11,7 +11,10 @@ LANES = 16
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` of channels-last images, faster on a CPU, and equal to the bit there.
+    """`nn.ConvTranspose2d` of channels-last images, faster on a CPU, and equal up to rounding.
+
+    Most results are torch's to the bit; a bias gradient in bfloat16 now and then rounds the other
+    way, which takes a training from torch's path after some hundreds of steps.
 
     oneDNN fills its vectors with output channels, of which the layer that ends in an image has
     one; and it sums the gradient of a bias in a loop that takes up to a quarter of the layer's
