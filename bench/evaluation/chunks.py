@@ -2,11 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from bench.devices import out_of_memory
 
@@ -46,3 +46,13 @@ class Chunks:
             self.size = size
             _log.warning("out of memory with %d at once: going on with %d", first, size)
         return result
+
+
+def joined(of: Callable[..., Tensor], inputs: Sequence[Tensor], size: int) -> Tensor:
+    """`of` inputs (B, ...), `size` at a time."""
+    return cat([of(*part) for part in zip(*(value.split(size) for value in inputs), strict=True)])
+
+
+def cat(parts: Sequence[Tensor]) -> Tensor:
+    """The parts as one; a single part as it is, which spares a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

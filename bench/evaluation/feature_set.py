@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bench.evaluation.chunks import Chunks
+from bench.evaluation.chunks import Chunks, joined
 from bench.evaluation.features import Extractor
 from bench.evaluation.fid import Moments
 from bench.files import cache_root, canonical_json, set_aside, write_bytes
@@ -45,15 +45,10 @@ def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
     Raises ValueError where there is no batch.
     """
     chunks = Chunks()
-    parts = [chunks.attempt(len(batch), partial(_features, extractor, batch)) for batch in batches]
+    parts = [chunks.attempt(len(batch), partial(joined, extractor, (batch,))) for batch in batches]
     if not parts:
         raise ValueError("no images, so no features")
     return FeatureSet(torch.cat(parts), reduce(operator.add, map(Moments.of, parts)))
-
-
-def _features(extractor: Extractor, images: Tensor, size: int) -> Tensor:
-    parts = [extractor(part) for part in images.split(size)]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def real_features(

@@ -1,7 +1,7 @@
 """A trained VAE frozen for scoring, and the one pass over images that all its measures share."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from baselines.models import Context
 from baselines.state import State
 from baselines.vae import Vae
-from bench.evaluation.chunks import Chunks
+from bench.evaluation.chunks import Chunks, cat, joined
 from bench.step import scaled
 from bench.streams import normal
 
@@ -97,9 +97,9 @@ class Scorer:
         chunks, generators = [], _generators(noise.device)
         for part in noise.split(self.chunk):
             output = self._in_chunks(self._output, part)
-            drawing = partial(_joined, draw, (output,))
+            drawing = partial(joined, draw, (output,))
             chunks.append(self._drawn_together.attempt(len(part), drawing, *generators))
-        return _cat(chunks)
+        return cat(chunks)
 
     @torch.inference_mode()
     def reconstruct(self, images: Tensor, noise: Tensor) -> Tensor:
@@ -109,19 +109,9 @@ class Scorer:
     def _in_chunks(self, of: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """`of` inputs (B, ...), worked out for a chunk at a time, and joined."""
         chunks = zip(*(value.split(self.chunk) for value in inputs), strict=True)
-        return _cat(
-            [self.chunks.attempt(len(chunk[0]), partial(_joined, of, chunk)) for chunk in chunks]
+        return cat(
+            [self.chunks.attempt(len(chunk[0]), partial(joined, of, chunk)) for chunk in chunks]
         )
-
-
-def _joined(of: Callable[..., Tensor], inputs: Sequence[Tensor], size: int) -> Tensor:
-    """`of` inputs (B, ...), `size` at a time."""
-    return _cat([of(*part) for part in zip(*(value.split(size) for value in inputs), strict=True)])
-
-
-def _cat(parts: list[Tensor]) -> Tensor:
-    """The parts as one; a single part as it is, which spares a copy."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _generators(device: torch.device) -> list[Generator]:
@@ -200,7 +190,7 @@ def _measured(
         drawn = scorer.posterior(part, part_noise)
         for measure, of in measures.items():
             rows[measure].append(of(drawn))
-    return {measure: _cat(parts) for measure, parts in rows.items()}
+    return {measure: cat(parts) for measure, parts in rows.items()}
 
 
 def eight_bit(images: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,8 @@ from bench.progress import Progress
 from bench.records import Record, Store
 
 Expand = Callable[..., list[Row]]
+Start = Callable[..., "subprocess.Popen[str]"]
+Found = Callable[[Path], dict[str, Record]]
 
 
 def go(rows: list[Row], folder: Path, jobs: int = 1) -> tuple[Outcome, str]:
@@ -128,43 +129,28 @@ def test_a_diverged_run_is_a_result(expand: Expand, tmp_path: Path) -> None:
     assert go(rows, tmp_path)[0].new == 0
 
 
-def start(grid: Path, results: Path, cache: Path, jobs: int = 1) -> "subprocess.Popen[bytes]":
-    """`sigma-bench run` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", str(grid), "--results", str(results),
-         "--jobs", str(jobs), "--device", "cpu"],
-        env={**os.environ, "SIGMA_BENCH_CACHE": str(cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def finish(process: "subprocess.Popen[bytes]") -> None:
+def finish(process: "subprocess.Popen[str]") -> None:
     _, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told.decode()
-
-
-def records(results: Path) -> dict[str, Record]:
-    return {record["id"]: numbers(record) for record in Store(results / "small").records()}
+    assert process.returncode == 0, told
 
 
 def test_two_invocations_share_the_work(
-    write_grid: Callable[..., Path], tmp_path: Path, session_cache: Path
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
 ) -> None:
     grid = write_grid(decoders=["gaussian", "optimal", "shared", "per_pixel"], seeds=[0, 1])
-    both = [start(grid, tmp_path / "results", session_cache) for _ in range(2)]
-    told = [process.communicate(timeout=120)[1].decode() for process in both]
+    both = [start(grid, tmp_path / "results") for _ in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     # Together they computed each run once.
     computed = [int(re.findall(r"(\d+) computed now", text)[0]) for text in told]
     assert sum(computed) == 8
-    found = records(tmp_path / "results")
-    assert len(found) == 8
-    assert {record["status"] for record in found.values()} == {"completed"}
+    finished = found(tmp_path / "results")
+    assert len(finished) == 8
+    assert {record["status"] for record in finished.values()} == {"completed"}
 
 
 def kill_and_finish(
-    write_grid: Callable[..., Path], tmp_path: Path, cache: Path, kills: int
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, kills: int
 ) -> None:
     """Undisturbed records equal those of an invocation killed `kills` times, bit for bit."""
     grid = write_grid(
@@ -172,11 +158,11 @@ def kill_and_finish(
         training={"epochs": 2 + 5 * kills, "batch": 10},
         models=[{"name": "conv_vae", "width": 2, "latent": 3}],
     )
-    finish(start(grid, tmp_path / "whole", cache))
-    expected = records(tmp_path / "whole")
+    finish(start(grid, tmp_path / "whole"))
+    expected = found(tmp_path / "whole")
     history = tmp_path / "killed" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
     for attempt in range(kills):
-        process = start(grid, tmp_path / "killed", cache)
+        process = start(grid, tmp_path / "killed")
         # Wait for the run to move on by itself, then a moment more: some step of some epoch.
         known = history.read_text().count("\n") if history.exists() else 0
         deadline = time.monotonic() + 60
@@ -189,9 +175,8 @@ def kill_and_finish(
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert not (history.parent / "record.json").exists()
-    finish(start(grid, tmp_path / "killed", cache))
-    found = records(tmp_path / "killed")
-    assert found == expected
+    finish(start(grid, tmp_path / "killed"))
+    assert found(tmp_path / "killed") == expected
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     whole = tmp_path / "whole" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
     for line, undisturbed in zip(
@@ -203,16 +188,16 @@ def kill_and_finish(
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, session_cache: Path
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
 ) -> None:
-    kill_and_finish(write_grid, tmp_path, session_cache, kills=2)
+    kill_and_finish(write_grid, tmp_path, start, found, kills=2)
 
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, session_cache: Path
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
 ) -> None:
-    kill_and_finish(write_grid, tmp_path, session_cache, kills=10)
+    kill_and_finish(write_grid, tmp_path, start, found, kills=10)
 
 
 def kill_workers() -> None:
