@@ -19,11 +19,10 @@ from rich.table import Table
 
 from baselines.specs import DECODERS, MODELS
 from bench import grid as grids
-from bench import mixture, plugins
+from bench import plugins
 from bench.devices import resolve_device, resolve_devices
 from bench.errors import RequestError
-from bench.grid import Experiment, Features, Grid, Repeats, describe_spec
-from bench.mixture import MixtureGrid
+from bench.grid import Features, Grid, Row
 from bench.records import FAILED, Store
 
 if TYPE_CHECKING:
@@ -122,12 +121,7 @@ def run(
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
-    if isinstance(chosen, MixtureGrid):
-        if tensorboard is not None:
-            raise RequestError("--tensorboard: a mixture's fits have no epochs; leave it out")
-        outcome = mixture.execute(mixture.expand(chosen, only), store, device, jobs)
-    else:
-        outcome = _execute(chosen, store, devices, jobs, only, console, tensorboard)
+    outcome = _execute(chosen, store, devices, jobs, only, console, tensorboard)
     if outcome.stopped:
         _stopped(chosen, outcome, store)
     _print_table(store, chosen, outcome.records, as_json)
@@ -144,7 +138,7 @@ def run(
     return DONE if outcome.well else SOME_FAILED
 
 
-def _stopped(grid: Grid | MixtureGrid, outcome: "Outcome", store: Store) -> NoReturn:
+def _stopped(grid: Grid, outcome: "Outcome", store: Store) -> NoReturn:
     from bench.execution.local import DISK_FULL
 
     full = outcome.stopped == DISK_FULL
@@ -194,17 +188,11 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
     return found.choice if found else None
 
 
-def _rows(
-    grid: Grid | MixtureGrid, device: str, only: Sequence[str]
-) -> Sequence[Repeats[Experiment]]:
-    if isinstance(grid, MixtureGrid):
-        return mixture.expand(grid, only)
+def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
     return grids.expand(grid, device=device, features=_features(grid), only=only)
 
 
-def _print_table(
-    store: Store, grid: Grid | MixtureGrid, wanted: dict[str, Any], as_json: bool
-) -> None:
+def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
     from bench.records import frame
     from bench.report import console, tables
 
@@ -225,7 +213,7 @@ def _print_table(
         print(console(table, width))
 
 
-def _print_plan(rows: Sequence[Repeats[Experiment]], store: Store, as_json: bool) -> None:
+def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
     from bench.execution.survey import survey
     from bench.progress import duration
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -42,15 +42,12 @@ from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.files import digest
 
-if TYPE_CHECKING:
-    from bench.mixture import MixtureGrid
-
 SCHEMA = 1
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
 
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
-Pictures = Literal["means", "sampled", "reconstructions"]
+SampleKind = Literal["means", "sampled", "reconstructions"]
 """Generated images whose features are compared with real ones: decoder means of prior draws, draws
 from p(x|z) of the same, decoder means of posterior draws."""
 Path_ = tuple[str | int, ...]
@@ -97,22 +94,26 @@ class Evaluation(Value):
     samples: Annotated[int, Field(ge=0)] = 10_000
     iwae: Annotated[int, Field(ge=0)] = 64
     features: Features | None = None
-    distances: tuple[Pictures, ...] = ("means", "sampled", "reconstructions")
+    distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     batch: Size = 100
     precision: Precision = "float32"
 
 
-class Experiment(Value):
-    """What a record is of; `id` is the hash of all that decides its numbers.
+class Run(Value):
+    """One experiment: a model with a decoder, trained once on one data set and measured.
 
-    The data set's name only says where it was found and is left out; its content's hash is in.
+    `id` is the hash of everything that decides its numbers. The name of the data set is left out of
+    it, as it only says where the data were found; the hash of their content is in.
     """
 
     dataset: str
     content: str | None
-    model: SerializeAsAny[Spec]
-    decoder: SerializeAsAny[Spec]
+    model: SerializeAsAny[ModelSpec]
+    decoder: SerializeAsAny[DecoderSpec]
     seed: int
+    split_seed: int
+    training: Training
+    evaluation: Evaluation
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -131,18 +132,6 @@ class Experiment(Value):
         copied.__dict__.pop("id", None)  # another experiment has another id
         return copied
 
-
-E = TypeVar("E", bound=Experiment, covariant=True)
-
-
-class Run(Experiment):
-    """One experiment: a model with a decoder, trained once on one data set and measured."""
-
-    split_seed: int
-    model: SerializeAsAny[ModelSpec]
-    decoder: SerializeAsAny[DecoderSpec]
-    training: Training
-    evaluation: Evaluation
 
     @model_serializer(mode="wrap")
     def _with_plugins(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -224,7 +213,7 @@ class TrainingOptions(Training):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]
 
 
-def _enough(samples: int) -> int:
+def _at_least_three(samples: int) -> int:
     """The kernel distance's standard error needs three images a side."""
     if samples in (1, 2) or samples < 0:
         raise ValueError("at least 3, or 0 for no distances")
@@ -232,10 +221,10 @@ def _enough(samples: int) -> int:
 
 
 class EvaluationOptions(Value):
-    samples: Annotated[int, AfterValidator(_enough)] = 10_000
+    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
     iwae: Annotated[int, Field(ge=0)] = 64
     features: str = "auto"
-    distances: Annotated[tuple[Pictures, ...], Field(min_length=1)] = (
+    distances: Annotated[tuple[SampleKind, ...], Field(min_length=1)] = (
         "means",
         "sampled",
         "reconstructions",
@@ -274,34 +263,16 @@ class Grid(Value):
 
 
 @dataclass(frozen=True)
-class Repeats(Generic[E]):
-    """A row of the table: runs that differ in nothing but the seed."""
+class Row:
+    """A row of the table: runs that differ in nothing but the seed.
 
-    runs: tuple[E, ...]
-
-    @property
-    def label(self) -> str:
-        run = self.runs[0]
-        return f"{run.dataset} · {describe_spec(run.model)} · {describe_spec(run.decoder)}"
-
-
-@dataclass(frozen=True)
-class Row(Repeats[Run]):
-    """A row whose decoder may have an option that a search chooses.
-
-    With a search, `runs` still hold a placeholder for the searched option; `tuning` replaces it.
+    Where a search chooses an `option` of the decoder, `runs` hold a placeholder for its value, which
+    `tuning` replaces.
     """
 
+    runs: tuple[Run, ...]
     option: str | None = None
     search: Search | None = None
-
-    @property
-    def label(self) -> str:
-        run = self.runs[0]
-        if self.search is None:
-            return super().label
-        tuned = f"{run.decoder.name} ({self.option} tuned)"
-        return f"{run.dataset} · {describe_spec(run.model)} · {tuned}"
 
 
 def describe_spec(spec: Spec) -> str:
@@ -435,10 +406,8 @@ def _fields_at(model: type[BaseModel], path: Path_) -> Iterator[str]:
     yield from model.model_fields
 
 
-def read(name: str, overrides: Sequence[str] = ()) -> "Grid | MixtureGrid":
+def read(name: str, overrides: Sequence[str] = ()) -> Grid:
     """The grid of a bundled name or of a path, with `--set` applied.
-
-    A file with the key `experiment` is read by that experiment's own model.
 
     Raises:
         RequestError: no such grid; anything wrong in it, with file, line, key and a remedy.
@@ -456,11 +425,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> "Grid | MixtureGrid":
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{name}: cannot be read: {error}") from None
     source = Source(text, path.name if name in bundled() else name, overrides)
-    if "experiment" not in source.value:
-        return parse(source, path.parent)
-    from bench import mixture  # the experiment is built from what this module has
-
-    return mixture.parse(source)
+    return parse(source, path.parent)
 
 
 def parse(source: Source, folder: Path) -> Grid:
@@ -498,11 +463,11 @@ def parse(source: Source, folder: Path) -> Grid:
                     ("models", place),
                     f"decoder '{entry.spec.name}' needs a model whose constructor takes `stopped`",
                 )
-    refuse_twins(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
+    check_unique(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
     return grid
 
 
-def refuse_twins(source: Source, grid: BaseModel, keys: Sequence[str]) -> None:
+def check_unique(source: Source, grid: Grid, keys: Sequence[str]) -> None:
     """Raise where a value stands twice in one of the grid's lists."""
     for key in keys:
         seen: set[str] = set()

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from bench.errors import RequestError
 from bench.files import digest, set_aside, sha256_now, write_json
-from bench.grid import SCHEMA, Experiment, Run
+from bench.grid import SCHEMA, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,10 +127,10 @@ class Store:
     def runs(self) -> Path:
         return self.folder / "runs"
 
-    def run_folder(self, run: Experiment) -> Path:
+    def run_folder(self, run: Run) -> Path:
         return self.runs / run.id
 
-    def record(self, run: Experiment) -> Record | None:
+    def record(self, run: Run) -> Record | None:
         """The finished record of `run`, or None; a record of failure counts as finished too."""
         return self.record_of(run.id)
 
@@ -180,7 +180,7 @@ class Store:
         return self.folder / "trained" / f"{run.training_id}.json"
 
     @contextlib.contextmanager
-    def claim(self, run: Experiment) -> Iterator[Claim | None]:
+    def claim(self, run: Run) -> Iterator[Claim | None]:
         """The run's folder for this process alone, or None while another process holds it.
 
         A claim is a lease, a file with a heartbeat: one whose owner died on this host is taken
@@ -208,7 +208,7 @@ class Store:
         finally:
             lease.release()
 
-    def held(self, run: Experiment) -> bool:
+    def held(self, run: Run) -> bool:
         """Whether some process seems at work on the run: it gave a sign within `expiry` seconds."""
         try:
             beat = (self.run_folder(run) / LEASE).stat().st_mtime
@@ -255,7 +255,7 @@ def _replaced(path: Path, inode: int) -> bool:
     return True
 
 
-def new_record(run: Experiment, selection: Mapping[str, Any]) -> Record:
+def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
     """A record of `run` with nothing measured yet; `selection` says how its options were chosen."""
     return {
         "schema": SCHEMA,

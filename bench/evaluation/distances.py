@@ -11,17 +11,17 @@ from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kernel import kernel_distance
 from bench.evaluation.neighbours import binomial_error, neighbours, precision_and_recall
 from bench.evaluation.scorer import POSTERIOR, Scorer, eight_bit
-from bench.grid import Features, Pictures, Run
+from bench.grid import Features, SampleKind, Run
 from bench.streams import normal, seeded
 
-FRECHET: dict[Pictures, str] = {
+FRECHET: dict[SampleKind, str] = {
     "means": "",
     "sampled": "_sampled",
     "reconstructions": "_reconstruction",
 }
 """What each kind of pictures adds to the name of its Fréchet distance."""
 
-ARE: dict[Pictures, str] = {
+ARE: dict[SampleKind, str] = {
     "means": "decoder means of prior draws, rounded to 8 bits",
     "sampled": "draws from p(x|z) of the same prior draws, clipped and rounded to 8 bits",
     "reconstructions": "decoder means of one posterior draw for each of the first so many real "
@@ -76,7 +76,7 @@ def distances(
     return metrics, {"distance": protocol}
 
 
-def _pictures(kind: Pictures, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
+def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
     """The 8-bit pictures of one kind, a batch at a time."""
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":

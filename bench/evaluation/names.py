@@ -77,10 +77,6 @@ METRICS = (
     Metric("sigma", None, "root mean variance of p(x|z) in scoring"),
     Metric("sigma_fitted", None, "the σ that fits the training data"),
     Metric("beta_effective", None, "2σ², the β of a β-VAE with the same σ"),
-    Metric("neg_log_p_train", None, "of a mixture: -log p of the points that it was fitted to"),
-    Metric("neg_log_p_truth", None, "of a mixture: -log p under the one that made the points"),
-    Metric("components_used", None, "of a mixture: exp of the information of points on components"),
-    Metric("iterations", None, "of a mixture: steps of EM"),
 )
 """`<name>_se` beside a metric is its standard error, over images where the protocol does not say
 otherwise; `iwae_K_monte_carlo_se` is the part of it that more draws would remove."""

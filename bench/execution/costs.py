@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.files import canonical_json
-from bench.grid import Experiment
+from bench.grid import Run
 from bench.records import COMPLETED, Record
 
 
@@ -31,7 +31,7 @@ class Costs:
         total, count = self._sums.get(likeness, (0.0, 0))
         return total / count if count else None
 
-    def of(self, run: Experiment) -> float | None:
+    def of(self, run: Run) -> float | None:
         """The mean seconds of the finished runs most like `run`; None before any has finished."""
         return self.of_any(likenesses(run.model_dump(mode="json")))
 

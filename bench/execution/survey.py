@@ -8,7 +8,7 @@ from typing import Literal
 from bench import tuning
 from bench.errors import RequestError
 from bench.execution.costs import Costs
-from bench.grid import SCHEMA, Experiment, Repeats, Row, Run, Search, trial_run
+from bench.grid import SCHEMA, Row, Run, Search, trial_run
 from bench.records import COMPLETED, DIVERGED, FAILED, Store
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
@@ -20,14 +20,14 @@ STATES: dict[str, State] = {COMPLETED: "done", DIVERGED: "diverged", FAILED: "fa
 class Line:
     """Runs of one row in one state; `seconds` is what they cost, or are expected to, if known."""
 
-    row: Repeats[Experiment]
-    run: Experiment | None
+    row: Row
+    run: Run | None
     kind: Literal["trial", "final"]
     state: State
     seconds: float | None
 
 
-def survey(rows: Iterable[Repeats[Experiment]], store: Store) -> list[Line]:
+def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     """One line for every run of the rows.
 
     Trials whose value the search cannot know yet, and final runs that wait for its choice, have
@@ -36,12 +36,12 @@ def survey(rows: Iterable[Repeats[Experiment]], store: Store) -> list[Line]:
     known = Known(store)
     lines: list[Line] = []
     for row in rows:
-        search = row.search if isinstance(row, Row) else None
+        search = row.search
         if row.runs[0].content is None:  # the data are not here: no run has an id
             trials = search.trials * len(search.seeds) if search else 0
             lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
             lines += [Line(row, run, "final", "to do", None) for run in row.runs]
-        elif isinstance(row, Row) and search is not None:
+        elif search is not None:
             lines += _search_lines(row, search, known)
         else:
             lines += [_line(row, run, "final", known) for run in row.runs]
@@ -69,7 +69,7 @@ def _search_lines(row: Row, search: Search, known: "Known") -> Iterator[Line]:
 
 
 def _line(
-    row: Repeats[Experiment], run: Experiment, kind: Literal["trial", "final"], known: "Known"
+    row: Row, run: Run, kind: Literal["trial", "final"], known: "Known"
 ) -> Line:
     state, seconds = known.ends.get(run.id, ("to do", None))
     if state in ("to do", "failed") and known.store.held(run):

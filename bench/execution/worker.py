@@ -26,7 +26,7 @@ from bench.evaluation.scorer import Scorer, eight_bit
 from bench.execution import environment
 from bench.execution.interruption import Stop
 from bench.files import atomic, disk_full, write_bytes, write_json
-from bench.grid import Experiment, Run
+from bench.grid import Run
 from bench.records import DIVERGED, FAILED, Claim, Record, new_record, write_checked
 from bench.streams import normal
 from bench.training import Epoch, Trained, load, train, write_history
@@ -155,7 +155,7 @@ class Worker:
 
 @contextlib.contextmanager
 def recorded(
-    run: Experiment, claim: Claim, selection: dict[str, Any], device: str, precision: str
+    run: Run, claim: Claim, selection: dict[str, Any], device: str, precision: str
 ) -> Iterator[Record]:
     """A record of `run` for the block to fill in, written when the block is through.
 

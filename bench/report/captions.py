@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 NAMES = {
     "neg_log_p": "-log p",
-    "neg_log_p_train": "-log p, training points",
-    "neg_log_p_truth": "-log p, true mixture",
     "bits_per_dim": "bits/dim",
     "neg_log_p_fitted_sigma": "-log p, fitted σ",
     "mse": "MSE",
@@ -72,7 +70,6 @@ def _sentences(
     if expected is not None and settled < expected:
         yield f"Partial: {settled} of {expected} runs are done."
     yield from _training(tests)
-    yield from _mixture(tests)
     yield from _likelihood(tests, rows)
     yield from _distance(tests, rows)
     yield from _selection(searches)
@@ -107,26 +104,6 @@ def _training(tests: pd.DataFrame) -> Iterator[str]:
             f"{_values(tests, 'run.training.batch')}, {_values(tests, 'run.training.optimizer')}, "
             f"learning rate {_values(tests, 'run.training.lr')}, "
             f"{_values(tests, 'run.training.precision')}."
-        )
-
-
-def _mixture(tests: pd.DataFrame) -> Iterator[str]:
-    if "run.experiment" not in tests:
-        return
-    yield (
-        f"EM on {_values(tests, 'run.data.train')} points of a known mixture, until a step gains "
-        f"less than {_values(tests, 'run.training.tolerance')} nats per point or "
-        f"{_values(tests, 'run.training.iterations')} steps are done, "
-        f"{_values(tests, 'environment.precision')}; the likeliest fit of "
-        f"{_values(tests, 'run.training.starts')} starts. Data and starts are drawn anew for each "
-        "seed, the same for every row."
-    )
-    if "metrics.neg_log_p_truth" in tests:
-        yield (
-            f"-log p: nats per point on {_values(tests, 'run.data.test')} held-out points, where "
-            f"the mixture that made them has {tests['metrics.neg_log_p_truth'].mean():.4g}; σ: "
-            "root of the mean variance within components; components used: exp of the information "
-            "between training points and components, 1 where all coincide."
         )
 
 

@@ -197,7 +197,7 @@ def _cannot(table: Table) -> Iterator[str]:
             f"{words([metric_name(m) for m in sorted(metrics)])}: not Inception's features, so not "
             "FID, and no published FID stands beside it."
         )
-    elif "run.experiment" not in records and not _values(records, "protocol.distance.metric"):
+    elif not _values(records, "protocol.distance.metric"):
         yield "No distance to real images was measured."
     if rows["discrete"].any() and not rows["discrete"].all():
         yield "-log p of discrete decoders is a probability: compare them with others by bits/dim."

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import RequestError
 from bench.files import write_bytes
 from bench.grid import Grid, nearest
-from bench.mixture import MixtureGrid
 from bench.progress import duration
 from bench.records import COMPLETED, Record, Store, done, frame
 from bench.report import figures, formats, runs, tables
@@ -37,7 +36,7 @@ def write(
     formats_: Sequence[str] = FORMATS,
     expected: int | None = None,
     *,
-    grid: Grid | MixtureGrid | None = None,
+    grid: Grid | None = None,
     columns: Sequence[str] = (),
     run_pages: str = "auto",
 ) -> list[Path]:
@@ -96,7 +95,7 @@ def _write(
     searches: Sequence[Record],
     folder: Path,
     names: Sequence[str],
-    grid: Grid | MixtureGrid | None,
+    grid: Grid | None,
     run_pages: str,
 ) -> Iterator[Path]:
     writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": formats.csv}
@@ -119,7 +118,7 @@ def _write(
 
 
 def _write_runs(
-    table: Table, folder: Path, grid: Grid | MixtureGrid | None, run_pages: str
+    table: Table, folder: Path, grid: Grid | None, run_pages: str
 ) -> Iterator[Path]:
     folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
     names = {run: _name(table, row) for row in table.lines for run in row["ids"]}

@@ -13,7 +13,6 @@ from typing import Any
 
 from baselines.specs import DECODERS, MODELS, Spec
 from bench.grid import Grid
-from bench.mixture import MixtureGrid
 from bench.records import Record, read_checked
 from bench.report.captions import metric_name, plain
 from bench.report.images import Picture, data_uri
@@ -67,7 +66,7 @@ def rule(table: Table, pages: str) -> str:
     return "Every run of the table has a page of its own, in the folder runs beside this file."
 
 
-def content(folder: Path, grid_name: str, grid: Grid | MixtureGrid | None) -> dict[str, Any]:
+def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
     """What the page of the run in `folder` tells."""
     record = read_checked(folder / "record.json")
     assert record is not None  # the table was made from it
@@ -160,16 +159,13 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
 # -- how to repeat it --------------------------------------------------------------------------
 
 
-def command(run: Mapping[str, Any], grid_name: str, grid: Grid | MixtureGrid | None) -> str:
+def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     """One command line that makes this run and no other, the same id included.
 
     Arguments:
         run: the record's `run`.
         grid: what `grid_name` means here; what it has already is not said again.
     """
-    if "experiment" in run:
-        return _experiment(run, grid_name, grid)
-    assert not isinstance(grid, MixtureGrid)
     only: dict[str, str] = {}
     changed: dict[str, Any] = {}
     if grid is not None and run["dataset"] in grid.datasets:
@@ -205,23 +201,6 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | MixtureGrid | N
         words += ["--only", f"{key}={value}"]
     for key, value in changed.items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(words)
-
-
-def _experiment(run: Mapping[str, Any], grid_name: str, grid: Grid | MixtureGrid | None) -> str:
-    """The same for an experiment, whose grid holds the parts of its runs as they are."""
-    parts = {
-        "data": run["data"],
-        "models": [run["model"]],
-        "decoders": [run["decoder"]],
-        "seeds": [run["seed"]],
-        "training": run["training"],
-    }
-    asked = grid.model_dump(mode="json") if grid else {}
-    words = ["sigma-bench", "run", grid_name]
-    for key, value in parts.items():
-        if asked.get(key) != value:
-            words += ["--set", f"{key}={json.dumps(value)}"]
     return shlex.join(words)
 
 

@@ -33,8 +33,6 @@ METRICS = (
     r"mse",
     r"calibration_error",
     r"sigma",
-    r"components_used",
-    r"iterations",
 )
 """The metrics that a table shows by default, in this order; the frame and the CSV hold them all."""
 OWN_UNITS = re.compile(r"neg_log_p|distortion|iwae_\d+")

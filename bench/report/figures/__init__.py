@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.records import Record
-from bench.report import mixture
 from bench.report.figures import (
     calibration,
     information,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawn", "draw"]
 
-KINDS = (samples, learning, information, rate_distortion, quality, calibration, search, mixture)
+KINDS = (samples, learning, information, rate_distortion, quality, calibration, search)
 """In the report's order; each has a `TITLE` and `sketches` of a part."""
 
 
