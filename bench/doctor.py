@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from bench import data
 from bench.devices import cuda_capabilities, native_bfloat16
 from bench.errors import RequestError
-from bench.evaluation import features
+from bench.evaluation.features.base import resolve
 from bench.files import cache_root
 
 
@@ -123,7 +123,7 @@ def _features() -> list[Finding]:
     findings = []
     for name in ("inception", "efficientnet_lite0"):
         try:
-            spec = features.resolve(name)
+            spec = resolve(name)
         except RequestError as error:
             findings.append(Finding("note", f"features {name}", "not here", str(error)))
             continue

@@ -1,5 +1,8 @@
 """What ends work early without being a fault of the code."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class RequestError(Exception):
     """The request itself is wrong: one line that says what, where and what to do (exit code 2)."""
@@ -11,3 +14,9 @@ class Stopped(Exception):
 
 class Lost(Exception):
     """Another process has taken the run over: nothing more may be written in its folder."""
+
+
+def nearest(word: str, possible: Sequence[str]) -> str:
+    """`did you mean 'optimal'?` where something is near, else what is possible."""
+    near = difflib.get_close_matches(str(word), possible, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"possible: {', '.join(possible)}"

@@ -7,13 +7,19 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import platformdirs
+from pydantic_core import from_json
+
+from bench.errors import RequestError
+
+logger = logging.getLogger("sigma-bench")
 
 
 def _umask() -> int:
@@ -129,3 +135,42 @@ def sha256_file(path: Path) -> str:
 def _memo(identity: str, sha256: str) -> bytes:
     """What remembers a checksum: itself, then a check of it and of the file that it is of."""
     return f"{sha256} {digest([identity, sha256])}\n".encode()
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """sha256 of the record's canonical JSON without its own `checksum`."""
+    content = {key: value for key, value in record.items() if key != "checksum"}
+    return digest(content)
+
+
+def read_checked(path: Path) -> dict[str, Any] | None:
+    """A checksummed JSON file's content; None where there is none.
+
+    A file that is torn or was edited is set aside with a warning, which makes its run undone.
+
+    Raises:
+        RequestError: it is there and cannot be read.
+    """
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except IsADirectoryError:
+        text = b""
+    except OSError as error:
+        raise RequestError(
+            f"{path}: cannot be read ({error.strerror}); make it readable, or move it away to have "
+            "it made again"
+        ) from None
+    with contextlib.suppress(ValueError):
+        record = from_json(text)
+        if isinstance(record, dict) and record.get("checksum") == checksum(record):
+            return record
+    with contextlib.suppress(OSError):  # a reader of somebody else's folder may not rename
+        moved = set_aside(path)
+        logger.warning("%s is torn or was edited: set aside as %s", path, moved.name)
+    return None
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    write_json(path, {**content, "checksum": checksum(content)})

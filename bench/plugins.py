@@ -24,10 +24,10 @@ from pydantic import Field, create_model
 
 from baselines.specs import DECODERS, MODELS, DecoderSpec, ModelSpec, Spec
 from bench.data import sources
+from bench.data.catalog import PUBLISHED
+from bench.data.fingerprint import Parts
 from bench.data.images import Images
-from bench.data.own import parts_of
-from bench.data.parts import Parts
-from bench.data.published import PUBLISHED
+from bench.data.user_files import parts_of
 from bench.errors import RequestError
 
 if TYPE_CHECKING:

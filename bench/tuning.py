@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import digest
-from bench.grid import SCHEMA, Row, Run, significant, trial_run, with_option
-from bench.records import COMPLETED, Record, Store, done, read_checked
+from bench.files import digest, read_checked
+from bench.grid.expand import Row, trial_run, with_option
+from bench.grid.schema import significant
+from bench.records.store import COMPLETED, Record, Store, done
+from bench.run import SCHEMA, Run
 
 if TYPE_CHECKING:
     import optuna

@@ -1,7 +1,7 @@
 """A dataset name becomes uint8 tensors with fixed splits and a content hash."""
 
 from bench.data.dataset import Dataset, Description, available, describe, load, prepare
-from bench.data.raw import fetch
+from bench.data.fetch import fetch
 from bench.data.sources import names
 
 __all__ = [

@@ -16,8 +16,8 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
+from bench.data.fingerprint import Fingerprint, fingerprint_in_pieces, fingerprint_of
 from bench.data.images import Images
-from bench.data.parts import Facts, facts_in_pieces, facts_of
 from bench.data.sources import Source
 from bench.data.splits import order
 from bench.devices import out_of_memory
@@ -36,7 +36,7 @@ class _Damaged(Exception):
     """A cached file is not what it says or was meant to be."""
 
 
-def recall(source: Source, split_seed: int = 0) -> Facts | None:
+def recall(source: Source, split_seed: int = 0) -> Fingerprint | None:
     """What the sidecar says of a dataset whose files have not changed since; reads no images."""
     # Asked first: a path that the user named wrongly is an error, cached or not.
     signature = source.signature()
@@ -45,7 +45,7 @@ def recall(source: Source, split_seed: int = 0) -> Facts | None:
     return None
 
 
-def images(source: Source, split_seed: int) -> tuple[Facts, Images]:
+def images(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
     """A dataset's images (N, C, H, W) in the order of its splits, the test split last.
 
     They are mapped from the cache, copy-on-write: all processes share one copy, and whoever
@@ -80,21 +80,21 @@ def _sidecar(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
-def _stated(file: Path, signature: str | None) -> Facts | None:
+def _stated(file: Path, signature: str | None) -> Fingerprint | None:
     """The sidecar's facts; `None` where there are none or the source's files have changed."""
     sidecar = _sidecar(file)
     try:
         said = json.loads(sidecar.read_bytes())
         if said["version"] != VERSION or signature not in (said["signature"], None):
             return None
-        return Facts(**said["facts"])
+        return Fingerprint(**said["facts"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _Damaged(f"{sidecar} cannot be read ({error})") from error
 
 
-def _checked(source: Source, split_seed: int) -> tuple[Facts, Images] | None:
+def _checked(source: Source, split_seed: int) -> tuple[Fingerprint, Images] | None:
     file = _file(source, split_seed)
     stated = _stated(file, source.signature())
     if stated is None:
@@ -105,7 +105,7 @@ def _checked(source: Source, split_seed: int) -> tuple[Facts, Images] | None:
             raise ValueError(f"{len(found)} images")
         published = _in_pieces(found, np.argsort(order(stated, split_seed)))
         pieces = itertools.chain(published, [found[stated.train :]])
-        facts = facts_in_pieces(found, stated.train, stated.test, pieces)
+        facts = fingerprint_in_pieces(found, stated.train, stated.test, pieces)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, IndexError) as error:
@@ -117,12 +117,12 @@ def _checked(source: Source, split_seed: int) -> tuple[Facts, Images] | None:
     return facts, found
 
 
-def _build(source: Source, split_seed: int) -> tuple[Facts, Images]:
+def _build(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
     file = _file(source, split_seed)
     # Taken before reading: files that change meanwhile are noticed the next time.
     signature = source.signature()
     parts = source.read()
-    facts = facts_of(parts)
+    facts = fingerprint_of(parts)
     if source.pinned not in (facts, None):
         raise RequestError(
             f"{source.name}: {', '.join(map(str, source.files()))} are not the published files: "

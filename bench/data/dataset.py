@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.data import cache
-from bench.data.parts import Facts
+from bench.data.fingerprint import Fingerprint
 from bench.data.sources import Source, resolve
 from bench.data.splits import split_sizes
 from bench.errors import RequestError
@@ -88,7 +88,7 @@ def load(name: str, split_seed: int = 0) -> Dataset:
     return Dataset(description, *torch.from_numpy(images).split(sizes))
 
 
-def _description(source: Source, facts: Facts, split_seed: int) -> Description:
+def _description(source: Source, facts: Fingerprint, split_seed: int) -> Description:
     sizes = split_sizes(facts.train, facts.test)
     if not all(sizes):
         raise RequestError(

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.data import own
+from bench.data import user_files
+from bench.data.catalog import PUBLISHED
+from bench.data.fingerprint import Fingerprint, Parts
 from bench.data.images import RESOLUTIONS
-from bench.data.parts import Facts, Parts
-from bench.data.published import PUBLISHED
 from bench.errors import RequestError
 
 
@@ -29,7 +29,7 @@ class Source:
     key: str
     files: Callable[[], Iterable[Path]]
     read: Callable[[], Parts]
-    pinned: Facts | None = None
+    pinned: Fingerprint | None = None
 
     def signature(self) -> str | None:
         """A hash of the files' paths, sizes and times of change; `None` where one is missing.
@@ -67,9 +67,9 @@ def resolve(name: str) -> Source:
     """
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
-    if kind in own.KINDS and place:
+    if kind in user_files.KINDS and place:
         path = Path(os.path.abspath(Path(place).expanduser()))
-        files, read = own.KINDS[kind]
+        files, read = user_files.KINDS[kind]
         key = _keyed(kind, hashlib.sha256(os.fsencode(path)).hexdigest()[:16], resolution)
         return Source(
             name, key, functools.partial(files, path), functools.partial(read, path, resolution)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.parts import Facts
+from bench.data.fingerprint import Fingerprint
 
 
 def split_sizes(train: int, test: int) -> tuple[int, int, int]:
@@ -21,7 +21,7 @@ def split_sizes(train: int, test: int) -> tuple[int, int, int]:
     return train - validation - test, validation, test
 
 
-def order(facts: Facts, seed: int) -> npt.NDArray[np.intp]:
+def order(facts: Fingerprint, seed: int) -> npt.NDArray[np.intp]:
     """The published training part in the order of its splits: the number of each image, (N,).
 
     First those to train on, then those to validate with, then, where there is no official test

@@ -16,10 +16,9 @@ from bench.evaluation.calibration import (
     z_moments,
     z_variance,
 )
-from bench.evaluation.distances import distances
-from bench.evaluation.features import Extractor
-from bench.evaluation.importance import BLOCK, importance_weighted
+from bench.evaluation.features.base import Extractor
 from bench.evaluation.information import ACTIVE, active_units, encoding, information
+from bench.evaluation.iwae import BLOCK, importance_weighted
 from bench.evaluation.likelihood import (
     distortion,
     eight_bit_distortion,
@@ -30,10 +29,11 @@ from bench.evaluation.likelihood import (
     rate,
     squared_error,
 )
+from bench.evaluation.sample_quality import distances
 from bench.evaluation.scorer import POSTERIOR, Measure, Scorer, score
-from bench.grid import Run
-from bench.streams import generator, normal
-from bench.training import Trained
+from bench.rng import generator, normal
+from bench.run import Run
+from bench.training.checkpoint import Trained
 
 Metrics = dict[str, float]
 Protocol = dict[str, Any]

@@ -12,9 +12,9 @@ from torch.distributions import Distribution
 from baselines.models import Context
 from baselines.state import State
 from baselines.vae import Vae
-from bench.evaluation.chunks import Chunks, cat, joined
-from bench.step import scaled
-from bench.streams import normal
+from bench.evaluation.out_of_memory import Chunks, cat, joined
+from bench.rng import normal
+from bench.training.step import scaled
 
 CHUNK = 512
 """The most images decoded at once; changes no number beyond rounding."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import RequestError
-from bench.grid import Run
-from bench.records import Record
+from bench.records.store import Record
+from bench.run import Run
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,31 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from bench import data, training
-from bench.allocator import return_freed_memory
+from bench import data
 from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
-from bench.evaluation import features
-from bench.evaluation.evaluate import Metrics, Protocol, evaluate, split
-from bench.evaluation.scorer import Scorer, eight_bit
+from bench.evaluation.evaluate import Metrics, evaluate
+from bench.evaluation.features.base import FeatureSpec
+from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
-from bench.execution.interruption import Stop
-from bench.files import atomic, disk_full, write_bytes, write_json
-from bench.grid import Run
-from bench.records import DIVERGED, FAILED, Claim, Record, new_record, write_checked
-from bench.streams import normal
-from bench.training import Epoch, Trained, load, train, write_history
+from bench.execution.artifacts import save
+from bench.execution.signals import Stop
+from bench.files import disk_full, write_bytes, write_checked, write_json
+from bench.records.lease import Claim
+from bench.records.store import DIVERGED, FAILED, Record, new_record
+from bench.run import Run
+from bench.training.checkpoint import Epoch, write_history
+from bench.training.malloc import return_freed_memory
+from bench.training.train import load, train
 
 if TYPE_CHECKING:
-    from bench.evaluation.features import Extractor
+    from bench.evaluation.features.base import Extractor
 
 logger = logging.getLogger("sigma-bench")
-
-PICTURES = 64
-"""Images in the sample grid; their latents are the same for every run of equal latent size."""
 
 
 @dataclass
@@ -77,8 +75,8 @@ class Worker:
         if chosen is None:
             return None
         if chosen.sha256 not in self._extractors:
-            spec = features.FeatureSpec.of(chosen)
-            self._extractors[chosen.sha256] = features.build(spec, self.device)
+            spec = FeatureSpec.of(chosen)
+            self._extractors[chosen.sha256] = build_extractor(spec, self.device)
         return self._extractors[chosen.sha256]
 
     def execute(
@@ -219,35 +217,6 @@ def finite(metrics: Metrics) -> Metrics:
     if bad:
         raise FloatingPointError(f"not finite after a finite training: {', '.join(bad)}")
     return metrics
-
-
-def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
-    """Weights and pictures of a trained run; returns the names of the files by what they are."""
-    path = training.save(trained, folder)
-    scorer = Scorer(trained.vae, trained.state, torch.float32)
-    images = split(dataset, run)[: PICTURES // 2]
-    noise_size = trained.vae.model.noise_size
-    latents = normal((PICTURES, noise_size), 0, "pictures", device=images.device)
-    again = eight_bit(scorer.reconstruct(images, latents[: len(images)]))
-    pairs = torch.stack([images, again], dim=1).flatten(0, 1)
-    write_picture(folder / "images" / "samples.png", eight_bit(scorer.generate(latents)))
-    write_picture(folder / "images" / "reconstructions.png", pairs)
-    return {
-        "weights": path.name,
-        "samples": "images/samples.png",
-        "reconstructions": "images/reconstructions.png",
-        "history": training.HISTORY,
-    }
-
-
-def write_picture(path: Path, images: Tensor, columns: int = 8) -> None:
-    """8-bit images (N, C, H, W) as one PNG, `columns` a row, a pixel of white between them."""
-    from PIL import Image
-    from torchvision.utils import make_grid
-
-    tiles = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=255)
-    with atomic(path) as file:
-        Image.fromarray(tiles.permute(1, 2, 0).numpy()).save(file, format="PNG")
 
 
 def forget_peak(device: str) -> None:

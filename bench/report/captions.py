@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from bench.evaluation.names import METRICS
-from bench.records import FAILED, Record
+from bench.metrics import metric_name
+from bench.records.store import FAILED, Record
+from bench.text import plain, words
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-NAMES = {
-    "neg_log_p": "-log p",
-    "bits_per_dim": "bits/dim",
-    "neg_log_p_fitted_sigma": "-log p, fitted σ",
-    "mse": "MSE",
-    "sigma": "σ",
-    "sigma_fitted": "σ, fitted",
-    "beta_effective": "2σ²",
-    "marginal_kl": "marginal KL",
-}
-PICTURES = {"sampled": "drawn pixels", "reconstruction": "reconstructions"}
-"""What a distance compares, where that is not decoder means of prior draws."""
-
-
-def metric_name(metric: str) -> str:
-    """A metric as the table's heading and caption call it."""
-    if metric in NAMES:
-        return NAMES[metric]
-    words = metric.split("_")
-    if words[0] in ("iwae", "fid", "kid", "fd", "kd"):
-        words[0] = words[0].upper()
-        if len(words) > 1 and words[-1] in PICTURES:
-            words[-2:] = [f"{words[-2]},", PICTURES[words[-1]]]
-    return " ".join(words)
-
-
-@cache
-def better(metric: str) -> Literal["lower", "higher"] | None:
-    """Where a metric is better, None where neither direction is or nobody knows."""
-    for known in METRICS:
-        pattern = re.escape(known.name).replace("<extractor>", r"\w+")
-        if re.fullmatch(re.sub(r"_K(?=_|$)", r"_\\d+", pattern), metric):
-            return known.better
-    return None
 
 
 def caption(
@@ -196,15 +159,3 @@ def _values(frame: pd.DataFrame, column: str, digits: int | None = None) -> str:
     """The values that a column takes, as `a`, `a or b`, `a, b or c`."""
     values = frame[column].dropna().unique().tolist() if column in frame else []
     return words([plain(value)[:digits] for value in sorted(values)], "or")
-
-
-def plain(value: Any) -> str:
-    """A setting's value as a person writes it: a whole number has no decimals."""
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{value:g}"
-    return str(value)
-
-
-def words(values: Sequence[str], joint: str = "and") -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return f" {joint} ".join([*([", ".join(values[:-1])] if values[:-1] else []), *values[-1:]])

@@ -8,18 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.progress import duration
-from bench.report.captions import better, metric_name, words
+from bench.metrics import better, metric_name
+from bench.records.frame import Line, missing
 from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
-from bench.report.tables import DISTANCE, Line, Table, missing
-from bench.report.ties import LEVEL
+from bench.report.tables import DISTANCE, Table
+from bench.significance import LEVEL
+from bench.text import duration, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
 PLACES = 8
 """Data sets (times models) of which something is said one by one."""
+
 NAMED = 4
 """Decoders named in a sentence before the rest is a count."""
 
@@ -66,9 +69,6 @@ def _cost(table: Table) -> Iterator[str]:
     spent = rows["tuning_seconds"].sum()
     share = f"{spent / seconds:.0%}" if seconds else "none"
     yield f"{total}, of which the search took {tuning} runs and {duration(spent)} ({share})."
-
-
-# -- what it shows -----------------------------------------------------------------------------
 
 
 def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -173,9 +173,6 @@ def _published(rows: pd.DataFrame) -> Iterator[str]:
                 f"({worst['decoder']}: {worst[metric]:.4g}, paper "
                 f"{worst[f'published_{metric}']:g})."
             )
-
-
-# -- what it cannot show -----------------------------------------------------------------------
 
 
 def _cannot(table: Table) -> Iterator[str]:

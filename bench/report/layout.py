@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.progress import duration
-from bench.report.captions import better, metric_name
-from bench.report.tables import DISTANCE, TEXT_COLUMNS, Line, Note, Table, missing
+from bench.metrics import better, metric_name
+from bench.records.frame import Line, missing
+from bench.report.tables import DISTANCE, TEXT_COLUMNS, Note, Table
+from bench.text import duration
 
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 TINY = 1e-4

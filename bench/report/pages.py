@@ -6,25 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import RequestError
+from bench.errors import RequestError, nearest
 from bench.files import write_bytes
-from bench.grid import Grid, nearest
-from bench.progress import duration
-from bench.records import COMPLETED, Record, Store, done, frame
-from bench.report import figures, formats, runs, tables
-from bench.report.captions import plain
+from bench.grid.schema import Grid
+from bench.records.frame import load, missing
+from bench.records.store import COMPLETED, Record
+from bench.report import figures, formats, tables
+from bench.report import run_pages as pages_of_runs
 from bench.report.findings import findings
 from bench.report.images import Picture, data_uri
 from bench.report.layout import default_columns, layout, overview, title
 from bench.report.tables import Table
+from bench.text import duration, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("html", "markdown", "latex", "csv")
 FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
+
 PICTURED = 60
 """Rows of which the page holds images and curves; each costs about 100 kB and half a second."""
+
 CHOOSABLE = 400
 """Rows up to which the page holds the columns that it does not show at first."""
 
@@ -48,7 +51,7 @@ def write(
         expected: how many runs the grid has, so that a partial report can say so.
         grid: the grid itself, where it is known; commands that repeat a run are shorter then.
         columns: of the table, where not the default ones.
-        run_pages: which runs get a page of their own (html); `runs.rule` says it in words.
+        run_pages: which runs get a page of their own (html); `pages_of_runs.rule` says it in words.
 
     Raises:
         RequestError: an unknown format or column, no record, or a folder that cannot be written.
@@ -56,8 +59,8 @@ def write(
     for name in formats_:
         if name not in FORMATS:
             raise RequestError(f"--format {name}: possible: {', '.join(FORMATS)}")
-    if run_pages not in runs.CHOICES:
-        raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, runs.CHOICES)}")
+    if run_pages not in pages_of_runs.CHOICES:
+        raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, pages_of_runs.CHOICES)}")
     records, searches = load(store_folders)
     table = tables.build(records, searches, grid_name, expected, columns)
     folder = out / grid_name
@@ -68,26 +71,6 @@ def write(
         raise RequestError(
             f"--out {out}: cannot be written ({error.strerror}); choose another folder"
         ) from None
-
-
-def load(store_folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Record]]:
-    """All records as one frame, with the `folder` of each, and all search summaries.
-
-    A run that several folders hold counts once, and finished rather than failed.
-    """
-    chosen: dict[str, tuple[Record, Path]] = {}
-    searches: dict[str, Record] = {}
-    for store in map(Store, store_folders):
-        for record in store.records():
-            other = chosen.get(record["id"])
-            if other is None or (done(record) and not done(other[0])):
-                chosen[record["id"]] = (record, store.runs / record["id"])
-        for search in store.searches():
-            twin = searches.get(search["id"], search)
-            runs = sorted({*search["runs"], *twin["runs"]})
-            searches[search["id"]] = {**search, "runs": runs}
-    records = frame(record for record, _ in chosen.values())
-    return records.assign(folder=[folder for _, folder in chosen.values()]), list(searches.values())
 
 
 def _write(
@@ -117,14 +100,12 @@ def _write(
         yield from written
 
 
-def _write_runs(
-    table: Table, folder: Path, grid: Grid | None, run_pages: str
-) -> Iterator[Path]:
+def _write_runs(table: Table, folder: Path, grid: Grid | None, run_pages: str) -> Iterator[Path]:
     folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
     names = {run: _name(table, row) for row in table.lines for run in row["ids"]}
     template = formats.templates().get_template("run.html")
-    for run in runs.chosen(table, run_pages):
-        told = runs.content(folders[run], table.grid, grid)
+    for run in pages_of_runs.chosen(table, run_pages):
+        told = pages_of_runs.content(folders[run], table.grid, grid)
         path = folder / "runs" / f"{run}.html"
         write_bytes(path, template.render(name=names[run], grid=table.grid, **told).encode())
         yield path
@@ -151,15 +132,12 @@ def page(table: Table, drawn: Sequence[Picture], run_pages: str = "none") -> str
             pictures=list(_pictures(table)),
             pictured=PICTURED,
             lost=list(_lost(table)),
-            run_links=list(_run_links(table, set(runs.chosen(table, run_pages)))),
-            run_rule=runs.rule(table, run_pages),
+            run_links=list(_run_links(table, set(pages_of_runs.chosen(table, run_pages)))),
+            run_rule=pages_of_runs.rule(table, run_pages),
             cost=list(_cost(table)),
             environment=_environment(table.records),
         )
     )
-
-
-# -- what the page says ------------------------------------------------------------------------
 
 
 def _place(row: Mapping[str, Any]) -> str:
@@ -181,7 +159,7 @@ def _pictures(table: Table) -> Iterator[tuple[str, list[Picture]]]:
             continue
         record = completed.loc[run]
         artifacts = _nested(record, "artifacts").get("artifacts", {})
-        found = list(runs.pictures(record["folder"], artifacts))
+        found = list(pages_of_runs.pictures(record["folder"], artifacts))
         if found:
             yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", found
 
@@ -194,7 +172,7 @@ def _lost(table: Table) -> Iterator[tuple[str, str, str]]:
         for run in row["ids"]:
             if run in lost.index:
                 record = lost.loc[run]
-                told = runs.outcome(_nested(record, "divergence", "failure"))
+                told = pages_of_runs.outcome(_nested(record, "divergence", "failure"))
                 yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, told
 
 
@@ -205,7 +183,7 @@ def _nested(record: Mapping[str, Any], *parts: str) -> dict[str, Any]:
         inner = {
             key.removeprefix(f"{part}."): value
             for key, value in record.items()
-            if key.startswith(f"{part}.") and not tables.missing(value)
+            if key.startswith(f"{part}.") and not missing(value)
         }
         if inner:
             nested[part] = inner
@@ -235,8 +213,8 @@ def _cost(table: Table) -> Iterator[tuple[str, ...]]:
             str(row["runs"]),
             duration(row["seconds"]),
             duration(row["tuning_seconds"]) if row["tuning_runs"] else "",
-            "" if tables.missing(speed) else f"{speed:.0f}",
-            "" if tables.missing(memory) else f"{memory / 2**30:.2f} GiB",
+            "" if missing(speed) else f"{speed:.0f}",
+            "" if missing(memory) else f"{memory / 2**30:.2f} GiB",
         )
 
 

@@ -16,19 +16,14 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from bench.errors import RequestError
-from bench.evaluation.features import (
-    EFFICIENTNET_SIZE,
-    FeatureSpec,
-    build,
-    efficientnet_network,
-    inception_network,
-    resolve,
-)
+from bench.evaluation.features.base import FeatureSpec, build, resolve
+from bench.evaluation.features.efficientnet import EFFICIENTNET_SIZE, efficientnet_network
+from bench.evaluation.features.inception import inception_network
 from bench.evaluation.fid import Moments, frechet_distance
 from bench.files import sha256_file
+from bench.rng import generator, seeded
 from bench.speed.pairs import Finding, alternate
 from bench.speed.setting import Setting
-from bench.streams import generator, seeded
 
 THEIR_BATCH = 50
 """pytorch-fid's default."""

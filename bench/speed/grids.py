@@ -11,15 +11,19 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from bench import data, training
-from bench.evaluation.features import resolve
-from bench.execution.local import execute
+from bench import data
+from bench.evaluation.features.base import resolve
+from bench.execution.schedule import execute
 from bench.execution.tensorboard import Board
-from bench.grid import Evaluation, Grid, Row, Run, read
-from bench.records import Record, Store
+from bench.grid.expand import Row
+from bench.grid.read import read_grid
+from bench.grid.schema import Grid
+from bench.records.store import Record, Store
+from bench.run import Evaluation, Run
 from bench.speed.pairs import Arm, Finding, alternate, spread
 from bench.speed.setting import Setting
 from bench.speed.training import run_of
+from bench.training.train import train
 
 EPOCHS = (1, 4)
 """Epochs of two trainings whose difference is what an epoch adds."""
@@ -123,7 +127,7 @@ def overhead(setting: Setting) -> Iterator[Finding]:
 
 def _share_of_quick(per_run: float, per_epoch: float, records: Sequence[Record]) -> float:
     """At most: `quick` trains this network on such data in smaller batches, and measures more."""
-    quick = read("quick")
+    quick = read_grid("quick")
     assert isinstance(quick, Grid)
     measured = records[0]["run"]["training"]["epochs"]
     trained = statistics.median(record["cost"]["training_seconds"] for record in records)
@@ -144,7 +148,7 @@ def epoch_overhead(setting: Setting, template: Run) -> float:
         run = template.model_copy(update={"training": wanted})
         with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
             start = time.perf_counter()
-            history = training.train(run, images, Path(folder)).history
+            history = train(run, images, Path(folder)).history
             return time.perf_counter() - start - sum(line["seconds"] for line in history)
 
     few, many = EPOCHS

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bench import data
 from bench.devices import resolve_precision
-from bench.grid import Precision
+from bench.rng import generator
+from bench.run import Precision
 from bench.speed.pairs import Arm
-from bench.streams import generator
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.devices import cores
-from bench.errors import RequestError
+from bench.errors import RequestError, nearest
 from bench.execution import environment
-from bench.grid import nearest
 from bench.speed.pairs import Finding
 from bench.speed.setting import FULL, Setting, Size, threads
 

@@ -20,11 +20,11 @@ from torchvision.transforms import ToTensor
 from baselines.specs import DECODERS, MODELS
 from baselines.state import State
 from baselines.vae import Vae
-from bench import training
-from bench.grid import Evaluation, Precision, Run, Training
+from bench.run import Evaluation, Precision, Run, Training
 from bench.speed.pairs import Arm, Finding, alternate
 from bench.speed.setting import Setting, threads
-from bench.training import Epoch
+from bench.training.checkpoint import Epoch
+from bench.training.train import build, train
 
 WARM = 2
 """Steps of the plain loop before the clock starts; ours has an epoch before it."""
@@ -75,7 +75,7 @@ def _train(
 ) -> Epoch:
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         run = run_of(setting, precision, epochs=2)
-        return training.train(run, images, Path(folder), on_epoch).history[-1]
+        return train(run, images, Path(folder), on_epoch).history[-1]
 
 
 # -- as tutorials write it ---------------------------------------------------------------------
@@ -112,7 +112,7 @@ class Plain:
 
     @classmethod
     def of(cls, run: Run, images: Tensor, device: str) -> "Plain":
-        vae = training.build(run, images.shape[1], images.shape[-1])
+        vae = build(run, images.shape[1], images.shape[-1])
         return cls(vae, vae.initial_state(), device)
 
     def step(self, images: Tensor, noise: Tensor) -> None:

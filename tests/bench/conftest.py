@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from bench import cli
-from bench import grid as grids
-from bench.grid import Row
+from bench.cli.app import main
+from bench.grid.expand import Row
+from bench.grid.expand import expand as expand_grid
+from bench.grid.read import read_grid
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -54,8 +55,8 @@ def expand(write_grid: Callable[..., Path]) -> Callable[..., list[Row]]:
     """The rows of a small grid with its data prepared."""
 
     def rows(**changes: object) -> list[Row]:
-        grid = grids.read(str(write_grid(**changes)))
-        return grids.expand(grid, device="cpu", features=None, prepare=True)
+        grid = read_grid(str(write_grid(**changes)))
+        return expand_grid(grid, device="cpu", features=None, prepare=True)
 
     return rows
 
@@ -67,7 +68,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["sigma-bench", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out, captured.err
 

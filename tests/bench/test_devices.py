@@ -9,7 +9,7 @@ import torch
 
 from bench import devices
 from bench.errors import RequestError
-from bench.execution.local import MOST_JOBS, default_jobs
+from bench.execution.schedule import MOST_JOBS, default_jobs
 
 JOBS = min(devices.cores(), MOST_JOBS)
 

@@ -20,14 +20,18 @@ from rich.console import Console
 
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae, step_terms
-from bench import cli, data, plugins
-from bench import grid as grids
+from bench import data, plugins
+from bench.cli.app import main
 from bench.errors import RequestError
-from bench.execution.local import execute
-from bench.execution.survey import survey
-from bench.grid import Row, Run
-from bench.records import Store, frame, new_record, write_checked
+from bench.execution.schedule import execute
+from bench.execution.status import survey
+from bench.files import write_checked
+from bench.grid.expand import Row, expand, trial_run
+from bench.grid.read import read_grid
+from bench.records.frame import frame
+from bench.records.store import Store, new_record
 from bench.report import tables
+from bench.run import Run
 
 Write = Callable[..., Path]
 Expand = Callable[..., list[Row]]
@@ -172,7 +176,7 @@ def test_a_plugins_model_is_built_without_what_it_does_not_take(
     plugin: Callable[..., Path], write_grid: Write
 ) -> None:
     plugin(MODEL, "my_model.py")
-    grid = grids.read(str(write_grid(plugins=["my_model.py"], models=["plain"])))
+    grid = read_grid(str(write_grid(plugins=["my_model.py"], models=["plain"])))
     assert grid.models[0].options == {"latent": 3, "width": 2}
     model = build_model(grid.models[0], channels=1, resolution=28, outputs=2)
     assert model.generate(torch.randn(4, 3), model.initial_state()).shape == (4, 2, 28, 28)
@@ -183,7 +187,7 @@ def test_a_plugins_model_is_built_without_what_it_does_not_take(
         decoders=[{"name": "stopping", "min_log_sigma": -6, "max_log_sigma": None}],
     )
     assert "models.0: decoder 'stopping' needs a model whose constructor takes `stopped`" in (
-        refused(lambda: grids.read(str(path)))
+        refused(lambda: read_grid(str(path)))
     )
 
 
@@ -196,7 +200,7 @@ def test_options_are_checked_like_ours(plugin: Callable[..., Path], write_grid: 
     def complaint(**options: object) -> str:
         decoders = [{"name": "laplace", **options}]
         path = write_grid(plugins=["my_decoder.py"], decoders=decoders)
-        return refused(lambda: grids.read(str(path)))
+        return refused(lambda: read_grid(str(path)))
 
     told = complaint(initial_log_scal=1)
     assert re.search(r"small\.yaml:\d+: decoders\.0\.initial_log_scal: unknown key", told)
@@ -210,9 +214,9 @@ def test_an_option_can_be_tuned(plugin: Callable[..., Path], write_grid: Write) 
     plugin(LAPLACE.replace("-1.0", "1.0"))
     tune = {"tune": {"low": 0.1, "high": 1, "trials": 4}}
     decoders = [{"name": "laplace", "initial_log_scale": tune}]
-    grid = grids.read(str(write_grid(plugins=["my_decoder.py"], decoders=decoders)))
-    (row,) = grids.expand(grid, device="cpu", features=None, prepare=True)
-    trial = grids.trial_run(row, 0.5, 1000)
+    grid = read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=decoders)))
+    (row,) = expand(grid, device="cpu", features=None, prepare=True)
+    trial = trial_run(row, 0.5, 1000)
     assert trial.decoder.options["initial_log_scale"] == 0.5
     assert trial.plugins.keys() == {"decoder"}
 
@@ -220,7 +224,7 @@ def test_an_option_can_be_tuned(plugin: Callable[..., Path], write_grid: Write) 
 def test_a_misspelt_plugin_decoder_is_near(plugin: Callable[..., Path], write_grid: Write) -> None:
     plugin()
     path = write_grid(plugins=["my_decoder.py"], decoders=["laplase"])
-    assert "did you mean 'laplace'?" in refused(lambda: grids.read(str(path)))
+    assert "did you mean 'laplace'?" in refused(lambda: read_grid(str(path)))
 
 
 # -- identity --------------------------------------------------------------------------------------
@@ -372,7 +376,7 @@ def test_a_wrong_plugin_is_told_with_file_and_line(
 ) -> None:
     path = plugin(content)
     grid = str(write_grid(plugins=["my_decoder.py"]))
-    message = refused(lambda: grids.read(grid))
+    message = refused(lambda: read_grid(grid))
     assert re.match(rf".*small\.yaml:\d+: plugins\.0: {path}:{line}: ", message), message
     assert complaint in message
 
@@ -382,22 +386,22 @@ def test_a_missing_file_and_two_plugins_with_one_name(
 ) -> None:
     path = write_grid(plugins=["none.py"])
     assert "none.py cannot be read: No such file or directory" in (
-        refused(lambda: grids.read(str(path)))
+        refused(lambda: read_grid(str(path)))
     )
     first, second = plugin(), plugin(LAPLACE + "\n", "second.py")
     path = write_grid(plugins=["my_decoder.py", "second.py"])
     line = LAPLACE.splitlines().index('@decoder("laplace")') + 1
     expected = f"{second}:{line}: decoder 'laplace' is registered at {first}:{line} too; rename one"
-    assert f"plugins.1: {expected}" in refused(lambda: grids.read(str(path)))
+    assert f"plugins.1: {expected}" in refused(lambda: read_grid(str(path)))
     path = write_grid(plugins=["my_decoder.py", "my_decoder.py"])
-    assert "plugins.1: stands twice" in refused(lambda: grids.read(str(path)))
+    assert "plugins.1: stands twice" in refused(lambda: read_grid(str(path)))
 
 
 def test_the_next_grid_has_its_own_plugins(plugin: Callable[..., Path], write_grid: Write) -> None:
     plugin()
-    grids.read(str(write_grid(plugins=["my_decoder.py"], decoders=["laplace"])))
+    read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=["laplace"])))
     path = write_grid(decoders=["laplace"])
-    assert "unknown decoder 'laplace'" in refused(lambda: grids.read(str(path)))
+    assert "unknown decoder 'laplace'" in refused(lambda: read_grid(str(path)))
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -507,7 +511,7 @@ def test_list_shows_plugins_with_their_defaults(
     def listed(*words: str) -> str:
         monkeypatch.setattr(sys, "argv", ["sigma-bench", "list", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         assert not ended.value.code
         plugins.forget()
         return capsys.readouterr().out

@@ -9,16 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import tuning
-from bench.grid import Row, Run, Search
-from bench.records import (
-    COMPLETED,
-    DIVERGED,
-    FAILED,
-    Record,
-    Store,
-    new_record,
-    write_checked,
-)
+from bench.files import write_checked
+from bench.grid.expand import Row
+from bench.grid.schema import Search
+from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, new_record
+from bench.run import Run
 
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.records import Record
+from bench.records.store import Record
 from bench.report.figures import (
     calibration,
     information,
@@ -18,8 +18,8 @@ from bench.report.figures import (
     samples,
     search,
 )
-from bench.report.figures.look import save
-from bench.report.figures.part import Sketch, parts
+from bench.report.figures.style import save
+from bench.report.figures.subset import Sketch, subsets
 
 if TYPE_CHECKING:
     from bench.report.tables import Table
@@ -48,7 +48,7 @@ def draw(
     Arguments:
         rows: how many of the table's rows are drawn; all by default.
     """
-    found = list(parts(table, searches, rows))
+    found = list(subsets(table, searches, rows))
     drawn = []
     for kind in KINDS:
         sketches = [(part.name, sketch) for part in found for sketch in kind.sketches(part)]

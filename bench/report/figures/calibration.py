@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench.report.figures.look import QUIET, Style, canvas, finish, legend, looked
-from bench.report.figures.part import Part, Sketch, measured, pieces, seeds
+from bench.report.figures.style import QUIET, Style, canvas, finish, legend, style_context
+from bench.report.figures.subset import Sketch, Subset, chunks_of, seeds, with_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ NOMINAL, OBSERVED, PIT = "curves.coverage.nominal", "curves.coverage.observed", 
 COLUMNS = 4
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """The reliability diagram and the PIT histograms of all decoders."""
     for draw, columns, kind, caption in (
         (
@@ -40,14 +40,14 @@ def sketches(part: Part) -> Iterator[Sketch]:
             "line is at 1. The mean over seeds",
         ),
     ):
-        runs = measured(part.completed, *columns)
-        for name, labels in pieces(list(dict.fromkeys(runs["decoder"]))):
+        runs = with_columns(part.completed, *columns)
+        for name, labels in chunks_of(list(dict.fromkeys(runs["decoder"]))):
             own = runs[runs["decoder"].isin(labels)]
             told = ", ".join(filter(None, [kind, name]))
             yield Sketch(draw(own, part.styles), f"{caption} ({seeds(own)}).", told)
 
 
-@looked()
+@style_context()
 def reliability(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Observed over nominal coverage of central intervals, a line a decoder.
 
@@ -70,7 +70,7 @@ def reliability(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     return drawing
 
 
-@looked()
+@style_context()
 def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """The density of the probability integral transform, a panel a decoder.
 

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bench.report.figures import bend
-from bench.report.figures.look import (
+from bench.report.figures import breakpoint
+from bench.report.figures.style import (
     QUIET,
     band,
     canvas,
     finish,
     legend,
-    looked,
     plain_numbers,
+    style_context,
 )
-from bench.report.figures.part import Part, Sketch, measured, seeds
+from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
 from bench.report.figures.sweep import Sweep, sweeps
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bench.report.figures.look import Style
+    from bench.report.figures.style import Style
 
 TITLE = "Information against β"
 MEASURES = {
@@ -35,9 +35,9 @@ BOUND = "protocol.information.bound"
 """ln N, which the estimate of the mutual information over N images cannot exceed."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """A figure for each sweep of β in which both measures were taken."""
-    for sweep in sweeps(measured(part.completed, *MEASURES)):
+    for sweep in sweeps(with_columns(part.completed, *MEASURES)):
         found = verdict(sweep)
         bounds = sweep.fixed.get(BOUND)
         bound = math.nan if bounds is None else float(bounds.astype(float).max())
@@ -48,17 +48,17 @@ def sketches(part: Part) -> Iterator[Sketch]:
         )
 
 
-def verdict(sweep: Sweep) -> bend.Verdict:
+def verdict(sweep: Sweep) -> breakpoint.Verdict:
     """Where the sweep's marginal KL bends, and where the learned β lie beside it."""
     curve = sweep.fixed["metrics.marginal_kl"]
     learned = sweep.learned.groupby("decoder", sort=False)["beta"].mean()
-    found = bend.bend(list(sweep.fixed["beta"]), list(curve))
-    return bend.verdict(found, learned.to_dict())
+    found = breakpoint.bend(list(sweep.fixed["beta"]), list(curve))
+    return breakpoint.verdict(found, learned.to_dict())
 
 
-@looked()
+@style_context()
 def figure(
-    sweep: Sweep, found: bend.Bend | None, bound: float, styles: Mapping[str, Style]
+    sweep: Sweep, found: breakpoint.Bend | None, bound: float, styles: Mapping[str, Style]
 ) -> Figure:
     """Both measures in nats above one logarithmic axis of β.
 
@@ -119,7 +119,7 @@ def figure(
     return drawing
 
 
-def _caption(sweep: Sweep, found: bend.Verdict, bound: float) -> str:
+def _caption(sweep: Sweep, found: breakpoint.Verdict, bound: float) -> str:
     sentences = [
         "Above: the mutual information of image and latent; below: how far the aggregate "
         "posterior is from the prior. Lines: β-VAEs, the mean over seeds, with a band from the "

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.figures.look import (
+from bench.report.figures.style import (
     Style,
     band,
     canvas,
     family,
     finish,
     legend,
-    looked,
     plain_numbers,
+    style_context,
 )
-from bench.report.figures.part import Part, Sketch, measured, pieces
+from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
 from bench.report.figures.sweep import LEARNED
-from bench.report.runs import history as epochs
+from bench.report.run_pages import history as epochs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,24 +29,24 @@ KINDS = {False: "", True: "probabilities"}
 """Losses are compared within a kind: densities, or probabilities of the 8-bit image."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """All decoders, then the σ-VAEs of the paper's Fig. 9 by themselves.
 
     A decoder without a likelihood stays out: its loss is no negative ELBO.
     """
     rows = part.rows
-    scored = measured(rows, "neg_log_p")
+    scored = with_columns(rows, "neg_log_p")
     rows = rows[rows["decoder"].isin(scored["decoder"]) | (rows["n"] == 0)]
     for discrete, kind in KINDS.items():
         labels = list(rows.loc[rows["discrete"] == discrete, "decoder"])
-        for name, piece in pieces(labels):
+        for name, piece in chunks_of(labels):
             yield from _sketch(part, piece, ", ".join(filter(None, [kind, name])), discrete)
         pair = [label for label in labels if family(label) in LEARNED]
         if set(map(family, pair)) == set(LEARNED) and set(pair) != set(labels):
             yield from _sketch(part, pair, "shared against optimal", discrete)
 
 
-def _sketch(part: Part, labels: Sequence[str], name: str, discrete: bool) -> Iterator[Sketch]:
+def _sketch(part: Subset, labels: Sequence[str], name: str, discrete: bool) -> Iterator[Sketch]:
     lines = history(part.runs[part.runs["decoder"].isin(labels)])
     if len(lines):
         what = "probabilities of the 8-bit image" if discrete else "densities on [0, 1]"
@@ -69,7 +69,7 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@looked()
+@style_context()
 def figure(history: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Draw the training loss (negative ELBO) and σ against the epoch.
 

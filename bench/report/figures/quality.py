@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench.report.captions import metric_name
-from bench.report.figures.look import Style, canvas, finish, legend, looked
-from bench.report.figures.part import Part, Sketch, measured
+from bench.metrics import metric_name
+from bench.report.figures.style import Style, canvas, finish, legend, style_context
+from bench.report.figures.subset import Sketch, Subset, with_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +20,11 @@ DISTANCE = re.compile(r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)(?<!_half_wid
 """Distances of decoder means: `fid`, `fd_<extractor>`."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """A figure for each extractor under which two decoders have both numbers."""
     found = [column for column in part.rows if DISTANCE.fullmatch(column)]
     for metric in found:
-        rows = measured(part.rows, BITS, metric)
+        rows = with_columns(part.rows, BITS, metric)
         if len(rows) > 1:
             yield Sketch(
                 figure(rows, metric, part.styles),
@@ -35,7 +35,7 @@ def sketches(part: Part) -> Iterator[Sketch]:
             )
 
 
-@looked()
+@style_context()
 def figure(rows: pd.DataFrame, metric: str, styles: Mapping[str, Style]) -> Figure:
     """The distance `metric` over bits per dimension, a marker a row with its 95 % intervals.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.report.figures.look import QUIET, Style, canvas, finish, legend, looked
-from bench.report.figures.part import Part, Sketch, measured, seeds
+from bench.report.figures.style import QUIET, Style, canvas, finish, legend, style_context
+from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
 from bench.report.figures.sweep import sweeps
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ PANELS = {
 """Densities and probabilities have distortions of their own; they share no axis."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """One figure of all decoders that have both, where there are two at least."""
-    runs = measured(part.completed, RATE, DISTORTION)
+    runs = with_columns(part.completed, RATE, DISTORTION)
     discrete = dict(zip(part.rows["decoder"], part.rows["discrete"], strict=True))
     runs = runs.assign(discrete=runs["decoder"].map(discrete))
     if runs["decoder"].nunique() > 1:
@@ -45,7 +45,7 @@ def sketches(part: Part) -> Iterator[Sketch]:
         )
 
 
-@looked()
+@style_context()
 def figure(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """Distortion over rate, nats per image; a panel for densities, one for probabilities.
 

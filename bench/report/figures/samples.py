@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.figures.look import WIDTH, canvas, looked
-from bench.report.figures.part import Part, Sketch, measured, pieces
+from bench.report.figures.style import WIDTH, canvas, style_context
+from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
 from bench.report.figures.sweep import sweeps
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ LABEL = 1.5
 """Inches for the decoder's name."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """All decoders; then each sweep of β, the learned ones in their places."""
     runs = part.completed
     strips = _strips(_first_seeds(runs))
-    for name, piece in pieces(list(strips)):
+    for name, piece in chunks_of(list(strips)):
         yield Sketch(
             figure([(label, strips[label]) for label in piece]),
             "Decoder means for draws from the prior, of each decoder's first seed. A column has "
@@ -71,7 +71,7 @@ def _along(
 
 def _first_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     """The first run with a picture of each decoder."""
-    return measured(runs, "artifacts.samples").drop_duplicates("decoder")
+    return with_columns(runs, "artifacts.samples").drop_duplicates("decoder")
 
 
 def _strips(runs: pd.DataFrame) -> dict[str, Pixels]:
@@ -99,7 +99,7 @@ def strip(path: Path) -> Pixels:
     return np.concatenate(list(rows), axis=1)[:, : SHOWN * cell + 1]
 
 
-@looked()
+@style_context()
 def figure(strips: Sequence[tuple[str, Pixels]], bold: Collection[str] = ()) -> Figure:
     """One strip of images below the other, each with its name on the left.
 

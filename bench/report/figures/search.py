@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bench.records import COMPLETED, Record
-from bench.report.captions import metric_name
+from bench.metrics import metric_name
+from bench.records.store import COMPLETED, Record
 from bench.report.figures import sweep
-from bench.report.figures.look import QUIET, Style, canvas, finish, looked, plain_numbers
-from bench.report.figures.part import Part, Sketch
+from bench.report.figures.style import QUIET, Style, canvas, finish, plain_numbers, style_context
+from bench.report.figures.subset import Sketch, Subset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ CHOSEN, OTHER = "#0173b2", "0.45"
 """The trial that won, and all others."""
 
 
-def sketches(part: Part) -> Iterator[Sketch]:
+def sketches(part: Subset) -> Iterator[Sketch]:
     """A figure for each search that has a trial."""
     drawn = [search for search in part.searches if search["trials"]]
     for number, search in enumerate(drawn, start=1):
@@ -40,7 +40,7 @@ def _learned(runs: pd.DataFrame) -> dict[str, float]:
     return {str(label): float(beta) for label, beta in means.items()}
 
 
-@looked()
+@style_context()
 def figure(search: Record, learned: Mapping[str, float], styles: Mapping[str, Style]) -> Figure:
     """Score above and seconds below, over the option's value; trials numbered in order.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.report.figures.part import measured
+from bench.report.figures.subset import with_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ def sigma_vaes(runs: pd.DataFrame) -> pd.DataFrame:
 
 def learned(runs: pd.DataFrame) -> pd.DataFrame:
     """The σ-VAEs among `runs`, with the `beta` = 2σ² that each learned."""
-    own = measured(sigma_vaes(runs), "metrics.beta_effective")
+    own = with_columns(sigma_vaes(runs), "metrics.beta_effective")
     return own.assign(beta=own.get("metrics.beta_effective"))
 
 
@@ -44,7 +44,7 @@ def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:
     """
     # Settings in which a table's rows differ stand in square brackets in their labels.
     runs = runs.assign(setting=runs["decoder"].str.extract(r"\[(.*)\]$")[0].fillna(""))
-    fixed = measured(runs[runs["run.decoder.name"] == "beta"], "run.decoder.beta")
+    fixed = with_columns(runs[runs["run.decoder.name"] == "beta"], "run.decoder.beta")
     if fixed.empty:
         return
     fixed = fixed.assign(beta=fixed["run.decoder.beta"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.parts import Facts, Parts, facts_of
+from bench.data.fingerprint import Fingerprint, Parts, fingerprint_of
 from bench.data.splits import order, permutation, split_sizes
 
 
@@ -35,7 +35,7 @@ def numbered(start: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 @given(n_train=st.integers(10, 2000), n_test=st.integers(0, 50), seed=st.integers(0, 5))
 def test_every_image_is_in_exactly_one_split(n_train: int, n_test: int, seed: int) -> None:
-    found = order(Facts("content", 1, 28, n_train, n_test), seed)
+    found = order(Fingerprint("content", 1, 28, n_train, n_test), seed)
     assert sorted(found) == list(range(n_train))
     assert sum(split_sizes(n_train, n_test)) == n_train + n_test
 
@@ -43,7 +43,7 @@ def test_every_image_is_in_exactly_one_split(n_train: int, n_test: int, seed: in
 def test_validation_and_test_are_drawn_alike_whatever_is_left_to_train_on() -> None:
     """The test split is the permutation's start, the validation split what follows."""
     shuffled = permutation(100, "content", 3)
-    train, validation, test = np.split(order(Facts("content", 1, 28, 100, 0), 3), [70, 80])
+    train, validation, test = np.split(order(Fingerprint("content", 1, 28, 100, 0), 3), [70, 80])
     np.testing.assert_array_equal(shuffled, np.concatenate([test, validation, train]))
 
 
@@ -70,7 +70,7 @@ def test_the_permutation_is_the_same_in_every_release() -> None:
 
 def test_the_content_hash_sees_bytes_shapes_and_parts() -> None:
     images = numbered(0, 12)
-    base = facts_of(Parts(images, images[:0]))
+    base = fingerprint_of(Parts(images, images[:0]))
     touched = images.copy()
     touched[3, 0, 0, 0] ^= 1
     others = [
@@ -79,5 +79,5 @@ def test_the_content_hash_sees_bytes_shapes_and_parts() -> None:
         Parts(images[::-1], images[:0]),
         Parts(images.reshape(12, 2, 1, 1), images[:0].reshape(0, 2, 1, 1)),
     ]
-    assert len({base.content, *(facts_of(parts).content for parts in others)}) == 5
-    assert facts_of(Parts(images.copy(), images[:0])) == base
+    assert len({base.content, *(fingerprint_of(parts).content for parts in others)}) == 5
+    assert fingerprint_of(Parts(images.copy(), images[:0])) == base

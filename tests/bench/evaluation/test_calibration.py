@@ -19,7 +19,7 @@ from bench.evaluation.calibration import (
     z_variance,
 )
 from bench.evaluation.scorer import Drawn
-from bench.streams import generator
+from bench.rng import generator
 
 SHAPE = (3, 16, 16)
 COUNT = 400

@@ -17,10 +17,10 @@ from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
 from bench.evaluation.evaluate import Evaluated, evaluate
-from bench.evaluation.features import Extractor, FeatureSpec
-from bench.evaluation.names import METRICS
-from bench.grid import Evaluation, Features, Run, Training
-from bench.training import Trained
+from bench.evaluation.features.base import Extractor, FeatureSpec
+from bench.metrics import METRICS
+from bench.run import Evaluation, Features, Run, Training
+from bench.training.checkpoint import Trained
 
 SIDE, LATENT = 12, 3
 

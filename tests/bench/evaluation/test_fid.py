@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from bench.evaluation import features
-from bench.evaluation.feature_set import feature_set
-from bench.evaluation.features import FeatureSpec, build
+from bench.evaluation.features.base import FeatureSpec, build
+from bench.evaluation.features.cache import feature_set
 from bench.evaluation.fid import Moments, frechet_distance
 from bench.files import sha256_file
 

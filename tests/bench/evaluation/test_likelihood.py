@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal
 
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
-from bench.evaluation.importance import importance_weighted
+from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (
     distortion,
     eight_bit_distortion,
@@ -23,9 +23,9 @@ from bench.evaluation.likelihood import (
     squared_error,
 )
 from bench.evaluation.scorer import Scorer, score
-from bench.grid import Evaluation, Run, Training
-from bench.step import scaled
-from bench.training import train
+from bench.run import Evaluation, Run, Training
+from bench.training.step import scaled
+from bench.training.train import train
 
 SIDE = 12
 

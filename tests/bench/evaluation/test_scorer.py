@@ -8,7 +8,7 @@ import torch
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
 from bench.evaluation.scorer import CHUNK_VALUES, Scorer, eight_bit
-from bench.streams import seeded
+from bench.rng import seeded
 
 
 def scorer(decoder: str, channels: int = 1) -> Scorer:

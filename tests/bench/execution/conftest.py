@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import Record, Store
+from bench.records.store import Record, Store
 
 Start = Callable[..., "subprocess.Popen[str]"]
 Found = Callable[[Path], dict[str, Record]]

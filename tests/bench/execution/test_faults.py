@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import Record
+from bench.records.store import Record
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]

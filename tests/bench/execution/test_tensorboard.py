@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench.cli.app import main
 from bench.errors import RequestError
 from bench.execution.tensorboard import Board
-from bench.grid import Row
-from bench.records import DIVERGED, new_record
+from bench.grid.expand import Row
+from bench.records.store import DIVERGED, new_record
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 LINE = {"epoch": 0, "loss": 12.0, "rate": 2.0, "sigma": 0.5, "seconds": 1.0}
@@ -74,7 +74,7 @@ def test_the_option_of_run(
              "--only", "decoder=optimal", "--jobs", 1]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["sigma-bench", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     assert ended.value.code == 0
     (record,) = (tmp_path / "r" / "small" / "runs").glob("*/record.json")
     (folder,) = (tmp_path / "board" / "small").iterdir()

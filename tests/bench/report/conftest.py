@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.files import write_bytes
-from bench.grid import SCHEMA, Evaluation, Features, Run, Training
-from bench.records import Record, Store, frame, write_checked
-from bench.report import Table, build
-from bench.report.tables import DISCRETE
+from bench.files import write_bytes, write_checked
+from bench.records.frame import frame
+from bench.records.rows import DISCRETE
+from bench.records.store import Record, Store
+from bench.report.tables import Table, build
+from bench.run import SCHEMA, Evaluation, Features, Run, Training
 
 EFFICIENTNET = Features(
     name="efficientnet_lite0", metric="fd_efficientnet_lite0", sha256="ab12cd34" * 8, source="/w"

@@ -8,7 +8,7 @@ from bench.report.findings import findings
 from tests.bench.report.conftest import realistic
 
 if TYPE_CHECKING:
-    from bench.grid import Features
+    from bench.run import Features
     from tests.bench.report.conftest import Results
 
 

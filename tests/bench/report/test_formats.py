@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.report import Table
+    from bench.report.tables import Table
     from tests.bench.report.conftest import Results
 
 AWKWARD = "npz:/tmp/a_b&c<d>|50%.npz"

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import RequestError
-from bench.records import Store, frame
-from bench.report.tables import build, rows
+from bench.records.frame import frame
+from bench.records.rows import rows
+from bench.records.store import Store
+from bench.report.tables import build
 
 if TYPE_CHECKING:
-    from bench.grid import Features
+    from bench.run import Features
     from tests.bench.report.conftest import Results
 
 TUNED = {"rule": "tuned", "search": "0000000000000000"}
@@ -229,7 +231,7 @@ def test_a_decoder_of_another_version_keeps_all_its_options(results: Results) ->
     results.add()
     records = list(Store(results.folder).records())
     records[0]["run"]["decoder"] = {"name": "laplace", "scale": 2.0}
-    assert list(rows(frame(records), [])["decoder"]) == ["laplace (scale=2)"]
+    assert list(rows(frame(records), []).table["decoder"]) == ["laplace (scale=2)"]
 
 
 def test_the_caption_tells_the_protocol(results: Results) -> None:

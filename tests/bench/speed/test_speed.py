@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from bench import training
+from bench.rng import generator
 from bench.speed import distance, grids, table
 from bench.speed import training as loops
 from bench.speed.setting import Setting, Size, strokes
-from bench.streams import generator
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -134,7 +134,7 @@ def test_operators_are_parts_of_a_step_by_their_names(name: str, group: str) -> 
 
 
 def test_random_inception_weights_give_features_that_differ(tmp_path: Path) -> None:
-    from bench.evaluation.features import FeatureSpec, build
+    from bench.evaluation.features.base import FeatureSpec, build
     from bench.files import sha256_file
 
     weights = distance.random_inception(tmp_path / "inception.pth")

@@ -1,0 +1,170 @@
+"""The commands `list`, `doctor`, `fetch` and `speed`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baselines.specs import DECODERS, MODELS
+from bench import plugins
+from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
+from bench.devices import resolve_device
+from bench.errors import RequestError, nearest
+from bench.grid.read import bundled_grids, read_grid
+
+
+@app.command("list", epilog="Example: sigma-bench list decoders")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics")],
+    plugin: Annotated[
+        list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
+    ] = [],  # noqa: B006
+    as_json: Json = False,
+) -> int:
+    """Say what there is to choose from, with options and their defaults."""
+    lists = {
+        "grids": _list_grids,
+        "datasets": _list_datasets,
+        "models": lambda: _list_specs(MODELS),
+        "decoders": lambda: _list_specs(DECODERS),
+        "metrics": _list_metrics,
+    }
+    if what not in lists:
+        raise RequestError(f"list {what}: {nearest(what, list(lists))}")
+    if what in ("datasets", "models", "decoders"):
+        for path in plugin:
+            plugins.load(path)
+        plugins.discover()
+    entries = lists[what]()
+    if as_json:
+        print(json.dumps(entries, indent=1))
+        return DONE
+    print_columns(list(entries[0]), [tuple(map(str, entry.values())) for entry in entries])
+    return DONE
+
+
+def _list_grids() -> list[dict[str, Any]]:
+    return [{"grid": name, "description": read_grid(name).description} for name in bundled_grids()]
+
+
+def _list_datasets() -> list[dict[str, Any]]:
+    from bench import data
+
+    entries = []
+    for name in data.names():
+        known = data.describe(name)
+        sizes = (
+            f"{known.channels}x{known.resolution}x{known.resolution}, "
+            f"{known.train}/{known.validation}/{known.test} train/validation/test"
+            if known
+            else "known once it is here"
+        )
+        here = "here" if data.available(name) else f"sigma-bench fetch {name}"
+        entries.append({"dataset": name, "images": sizes, "where": here})
+    own = "uint8 `images` (N, H, W, C), optional `test_images`"
+    entries.append({"dataset": "npz:PATH", "images": own, "where": "your own"})
+    entries.append({"dataset": "folder:PATH", "images": "a folder of images", "where": "your own"})
+    entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
+    return entries
+
+
+def _list_specs(registry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "options": ", ".join(
+                key if field.is_required() else f"{key}={field.default}"
+                for key, field in spec.model_fields.items()
+                if key != "name"
+            ),
+            "what": spec.summary(),
+        }
+        for name, spec in registry.items()
+    ]
+
+
+def _list_metrics() -> list[dict[str, Any]]:
+    from bench.metrics import METRICS
+
+    return [{"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS]
+
+
+@app.command(epilog="Example: sigma-bench doctor")
+def doctor(as_json: Json = False) -> int:
+    """Check devices, precision, data, feature weights and versions: what works, what to do."""
+    from bench import doctor as examination
+
+    findings = examination.examine()
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        print_columns(
+            ("", "what", "found", "what to do"),
+            [(f.verdict, f.what, f.found, f.remedy) for f in findings],
+        )
+    return SOME_FAILED if any(finding.verdict == "broken" for finding in findings) else DONE
+
+
+@app.command(epilog="Example: sigma-bench fetch mnist inception")
+def fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or `inception`.")],
+) -> int:
+    """Bring data or feature weights ahead of time, checked; a second call mends a broken first."""
+    from bench import data
+    from bench.data.download import console_progress
+    from bench.evaluation.features.inception import fetch_inception
+
+    known = [*data.names(), "inception"]
+    for name in names:
+        if name not in known:
+            raise RequestError(f"fetch {name}: unknown; {nearest(name, known)}")
+    for name in names:
+        with console_progress() as progress:
+            if name == "inception":
+                print(f"inception: {fetch_inception(progress)}")
+            else:
+                if data.describe(name) is None or name != "mnist5k":
+                    data.fetch(name, progress)
+                known_as = data.prepare(name)
+                print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")
+    return DONE
+
+
+@app.command(epilog="Example: sigma-bench speed --only training --only arithmetic")
+def speed(
+    only: Annotated[
+        list[str],
+        typer.Option(
+            "--only",
+            metavar="ROW",
+            help="Measure this row: training, arithmetic, distance, features, overhead, two-jobs.",
+        ),
+    ] = [],  # noqa: B006
+    device: Device = "auto",
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Pairs of measurements behind each ratio.")
+    ] = 3,
+    as_json: Json = False,
+) -> int:
+    """Measure this harness beside the usual way, pair by pair: training, features, a grid."""
+    from bench.speed import table
+
+    resolved = resolve_device(device)
+    measured = table.measure(
+        only, resolved, repeats, lambda row: print(f"measuring: {row}", file=sys.stderr)
+    )
+    if as_json:
+        print(json.dumps(measured.as_dict(), indent=1))
+        return DONE
+    print_columns(
+        ("what", "baseline", "ours", "ratio (lowest..highest, pairs)", "baseline / ours"),
+        measured.cells(),
+    )
+    for line in measured.notes():
+        print(line)
+    where = measured.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    print(f"{where['device']}, {where['precision']}, Python {where['python']}, {versions}")
+    return DONE

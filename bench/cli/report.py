@@ -1,0 +1,120 @@
+"""The commands `report` and `compare`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import DONE, SOME_FAILED, GridName, Json, app, print_columns
+from bench.grid.read import bundled_grids, read_grid
+
+
+@app.command(epilog="Example: sigma-bench report quick --results here --results copied/from/there")
+def report(
+    grid: GridName,
+    results: Annotated[
+        list[Path],
+        typer.Option("--results", help="Folder of records; several (of other machines) merge."),
+    ] = [Path("results")],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = Path("reports"),
+    format_: Annotated[str, typer.Option("--format", help="Which of the four to write.")] = (
+        "html,markdown,latex,csv"
+    ),
+    columns: Annotated[
+        str,
+        typer.Option("--columns", metavar="METRIC,METRIC,…", help="The table's [those it knows]."),
+    ] = "",
+    run_pages: Annotated[
+        str,
+        typer.Option(
+            "--run-pages",
+            metavar="auto|all|none",
+            help="Runs with a page of their own; auto: the first 200.",
+        ),
+    ] = "auto",
+) -> int:
+    """Write a grid's table, figures and pages from its records, finished or not."""
+    from bench.report import pages
+
+    name, chosen = grid, None
+    # A folder of results may outlive its grid file: its name alone is enough.
+    if grid in bundled_grids() or not any((folder / grid).is_dir() for folder in results):
+        chosen = read_grid(grid)
+        name = chosen.name
+    for path in pages.write(
+        name,
+        [folder / name for folder in results],
+        out,
+        format_.split(","),
+        chosen.finals if chosen else None,
+        grid=chosen,
+        columns=[column for column in columns.split(",") if column],
+        run_pages=run_pages,
+    ):
+        print(path)
+    return DONE
+
+
+@app.command(epilog="Example: sigma-bench compare results/reference/regression results/regression")
+def compare(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A folder of results.")],
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="Another such folder.")],
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", min=0, max=1, help="Chance of a false `worse` anywhere [0.01]."),
+    ] = None,
+    threshold: Annotated[
+        list[str],
+        typer.Option(
+            "--threshold", metavar="METRIC=VALUE[%]", help="What matters: own units, or relative."
+        ),
+    ] = [],  # noqa: B006
+    metric: Annotated[
+        list[str], typer.Option("--metric", metavar="METRIC", help="Compare these alone.")
+    ] = [],  # noqa: B006
+    across: Annotated[
+        bool, typer.Option("--across", help="Allow another protocol, data or device class.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Say what is better, same, worse or not measured; exit 1 if anything is worse or missing."""
+    from bench.regression.gate import ALPHA, parse_threshold
+    from bench.regression.gate import compare as compared
+    from bench.regression.results import read_results
+
+    chosen = dict(map(parse_threshold, threshold))
+    sides = read_results(baseline), read_results(candidate)
+    gate = compared(
+        *sides,
+        alpha=ALPHA if alpha is None else alpha,
+        thresholds=chosen,
+        metrics=metric,
+        across=across,
+    )
+    if as_json:
+        print(json.dumps(gate.as_dict(), indent=1))
+        return DONE if gate.passed else SOME_FAILED
+    print_columns(
+        ("dataset · model · decoder", "metric", "baseline", "candidate", "change", "threshold",
+         "p", "test", "verdict"),
+        [
+            (
+                f"{one.dataset} · {one.model} · {one.decoder}",
+                one.metric,
+                *("-" if number is None else f"{number:.6g}"
+                  for number in (one.baseline, one.candidate)),
+                "-" if one.change is None else f"{one.change:+.3g}",
+                *("-" if number is None else f"{number:.2g}" for number in (one.threshold, one.p)),
+                one.basis,
+                one.verdict,
+            )
+            for one in gate.comparisons
+        ],
+    )  # fmt: skip
+    for name, side in zip(("baseline", "candidate"), sides, strict=True):
+        print(f"{name}: {'; '.join(side.made_by) or 'no finished run'} ({side.path})")
+    for difference in gate.across:
+        print(f"across: {difference} (baseline against candidate)")
+    print(gate.summary())
+    return DONE if gate.passed else SOME_FAILED

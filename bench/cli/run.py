@@ -1,0 +1,251 @@
+"""The commands `run` and `status`."""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from bench.cli.options import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    Device,
+    GridName,
+    Json,
+    Only,
+    Results,
+    Set,
+    app,
+    fail,
+    print_columns,
+)
+from bench.devices import resolve_device, resolve_devices
+from bench.grid.expand import Row, expand
+from bench.grid.read import read_grid
+from bench.grid.schema import Grid
+from bench.records.labels import row_label, run_label
+from bench.records.store import FAILED, Store
+from bench.run import Features
+
+if TYPE_CHECKING:
+    from bench.execution.schedule import Outcome
+
+
+@app.command(epilog="Example: sigma-bench run quick --only decoder=shared --set training.epochs=2")
+def run(
+    grid: GridName,
+    results: Results = Path("results"),
+    device: Device = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Runs side by side [one a core on a CPU, one a GPU]."),
+    ] = None,
+    set_: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", metavar="DIR", help="Write event files there too."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Train and measure every run of a grid that has no record yet, then print its table."""
+    chosen = read_grid(grid, set_)
+    devices = resolve_devices(device)
+    if dry_run:
+        _print_plan(_rows(chosen, devices[0], only), Store(results / chosen.name), as_json)
+        return DONE
+    store = Store.open(results, chosen.name)
+    console = Console(stderr=True)
+    outcome = _execute(chosen, store, devices, jobs, only, console, tensorboard)
+    if outcome.stopped:
+        _stopped(chosen, outcome, store)
+    _print_table(store, chosen, outcome.records, as_json)
+    follow = f"sigma-bench report {grid}" + (
+        f" --results {results}" if results != Path("results") else ""
+    )
+    again = "the same command tries the failed ones again; " if outcome.count(FAILED) else ""
+    console.print(
+        f"{chosen.name}: {outcome.summary()}; {again}next: {follow}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return DONE if outcome.well else SOME_FAILED
+
+
+def _stopped(grid: Grid, outcome: "Outcome", store: Store) -> NoReturn:
+    from bench.execution.schedule import DISK_FULL
+
+    full = outcome.stopped == DISK_FULL
+    room = f"make room for {store.folder}, then " if full else ""
+    fail(
+        f"{outcome.stopped}; {grid.name}: {outcome.summary()}; {room}the same command goes on "
+        "where it stopped",
+        SOME_FAILED if full else INTERRUPTED,
+    )
+
+
+def _execute(
+    grid: Grid,
+    store: Store,
+    devices: Sequence[str],
+    jobs: int | None,
+    only: Sequence[str],
+    console: Console,
+    tensorboard: Path | None,
+) -> "Outcome":
+    from bench.execution.schedule import execute
+    from bench.execution.tensorboard import Board
+
+    board = Board(tensorboard / grid.name) if tensorboard is not None else None
+    features = _features(grid, say=True)
+    rows = expand(grid, device=devices[0], features=features, only=only, prepare=True)
+    return execute(rows, store, grid.name, devices, jobs, console, board)
+
+
+def _features(grid: Grid, *, say: bool = False) -> Features | None:
+    """What the grid's `features` means on this machine; `say` tells what `auto` took."""
+    from bench.evaluation.features.base import resolve
+
+    asked = grid.evaluation.features
+    found = resolve(asked) if grid.evaluation.samples else None
+    if say and asked == "auto" and grid.evaluation.samples:
+        if found is None:
+            told = (
+                "no feature network is here, so no Fréchet distance; "
+                'pip install "sigma-vae-bench[embedded]" or `sigma-bench fetch inception`'
+            )
+        elif found.name == "inception":
+            told = f"Inception's weights are here: distances are {found.metric}"
+        else:
+            told = f"Inception's weights are not here: distances are {found.metric}, not FID"
+        print(f"features: {told}", file=sys.stderr)
+    return found.choice if found else None
+
+
+def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
+    return expand(grid, device=device, features=_features(grid), only=only)
+
+
+def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
+    from bench.records.frame import frame
+    from bench.report import tables
+    from bench.report.terminal import console
+
+    # The runs of this request alone: the folder may hold other settings of the same grid.
+    searches = [
+        search
+        for search in store.searches()
+        if not wanted.keys().isdisjoint(search["runs"]) or not search["runs"]
+    ]
+    if not wanted:  # a search that found nothing leaves no run to show
+        return
+    records = frame(wanted[identity] for identity in sorted(wanted))
+    table = tables.build(records, searches, grid.name)
+    if as_json:
+        print(table.frame.to_json(orient="records", indent=1, double_precision=15))
+    else:
+        width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
+        print(console(table, width))
+
+
+def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
+    from bench.execution.status import survey
+    from bench.text import duration
+
+    lines = survey(rows, store)
+    if as_json:
+        print(
+            json.dumps(
+                [
+                    {
+                        "id": line.run.id if line.run and line.run.content else None,
+                        "kind": line.kind,
+                        "state": line.state,
+                        "seconds": line.seconds,
+                        "row": row_label(line.row),
+                        "run": line.run and line.run.model_dump(mode="json"),
+                    }
+                    for line in lines
+                ],
+                indent=1,
+            )
+        )
+        return
+    rows_shown = []
+    for line in lines:
+        run = line.run
+        named = run is not None and run.content is not None
+        label = run_label(run) if run else row_label(line.row)
+        rows_shown.append(
+            (
+                run.id if run and named else "-",
+                label,
+                str(run.seed) if run else "-",
+                line.kind,
+                line.state if named or line.state == "not chosen yet" else "data to fetch",
+                "-" if line.seconds is None else duration(line.seconds),
+            )
+        )
+    print_columns(("run", "dataset · model · decoder", "seed", "kind", "state", "cost"), rows_shown)
+    print(_progress_text(lines))
+
+
+def _progress_text(lines: Sequence[Any]) -> str:
+    from bench.text import duration
+
+    count = Counter(line.state for line in lines)
+    left = [line for line in lines if line.state not in ("done", "diverged")]
+    known = [line.seconds for line in left if line.seconds is not None and line.state != "failed"]
+    if not left:
+        expected = "nothing left"
+    elif len(known) < len(left):
+        expected = "time left unknown until such runs have finished"
+    else:
+        expected = f"about {duration(sum(known))} left with one job"
+    to_do = count["to do"] + count["not chosen yet"]
+    return (
+        f"{len(lines)} runs: {count['done']} done, {count['running']} running, "
+        f"{count['failed']} failed, {count['diverged']} diverged, {to_do} to do; {expected}"
+    )
+
+
+@app.command(epilog="Example: sigma-bench status quick")
+def status(
+    grid: GridName,
+    results: Results = Path("results"),
+    device: Device = "auto",
+    set_: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    as_json: Json = False,
+) -> int:
+    """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
+    from bench.execution.status import survey
+
+    chosen = read_grid(grid, set_)
+    rows = _rows(chosen, resolve_device(device), only)
+    lines = survey(rows, Store(results / chosen.name))
+    count = Counter(line.state for line in lines)
+    if as_json:
+        left = [line.seconds for line in lines if line.state not in ("done", "diverged")]
+        known = None if None in left else sum(s for s in left if s is not None)
+        print(json.dumps({"grid": chosen.name, "runs": dict(count), "seconds_left": known}))
+        return DONE
+    shown = []
+    for row in rows:
+        own = Counter(line.state for line in lines if line.row is row)
+        to_do = own["to do"] + own["not chosen yet"]
+        counts = [*(own[state] for state in ("done", "running", "failed", "diverged")), to_do]
+        shown.append((row_label(row), *map(str, counts)))
+    print_columns(
+        ("dataset · model · decoder", "done", "running", "failed", "diverged", "to do"), shown
+    )
+    print(f"{chosen.name}: {_progress_text(lines)}")
+    return DONE

@@ -1,0 +1,142 @@
+"""The features of an image set, taken in one pass; those of real images are kept between runs."""
+
+import contextlib
+import hashlib
+import logging
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+
+import filelock
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from bench.evaluation.features.base import Extractor
+from bench.evaluation.fid import Moments
+from bench.evaluation.out_of_memory import Chunks, joined
+from bench.files import cache_root, canonical_json, set_aside, write_bytes
+
+LAYOUT = 2
+"""Of the cached features; raised when an extractor's preprocessing or the file changes."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features `(N, F)` of an image set, float32, and their moments, on one device."""
+
+    features: Tensor
+    moments: Moments
+
+    def to(self, device: torch.device) -> "FeatureSet":
+        moments = self.moments
+        return FeatureSet(
+            self.features.to(device),
+            Moments(moments.count, moments.mean.to(device), moments.scatter.to(device)),
+        )
+
+
+def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
+    """The features of batches of 8-bit images `(B, C, H, W)`.
+
+    Raises ValueError where there is no batch.
+    """
+    chunks = Chunks()
+    parts = [chunks.attempt(len(batch), partial(joined, extractor, (batch,))) for batch in batches]
+    if not parts:
+        raise ValueError("no images, so no features")
+    return FeatureSet(torch.cat(parts), reduce(operator.add, map(Moments.of, parts)))
+
+
+def real_features(
+    images: Tensor, content_key: str, extractor: Extractor, *, batch: int
+) -> FeatureSet:
+    """The features of real images `(N, C, H, W)`, 8 bits, kept in the cache between runs.
+
+    Arguments:
+        content_key: identifies the contents of `images`, by hash.
+        batch: images handed to the extractor at once; part of the key, like the extractor, its
+            precision and kind of device, and the shape of `images`.
+    """
+    key = canonical_json(
+        {
+            "layout": LAYOUT,
+            "content": content_key,
+            "images": list(images.shape),
+            "extractor": extractor.spec.name,
+            "weights": extractor.spec.sha256,
+            "precision": extractor.precision,
+            "device": extractor.device.type,
+            "batch": batch,
+        }
+    )
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = cache_root() / "features" / f"{name}.safetensors"
+    with _alone(path):
+        cached = _read(path, key)
+        if cached is not None:
+            return cached.to(extractor.device)
+        computed = feature_set(torch.split(images, batch), extractor)
+        # A cache that cannot be written costs time, never the answer.
+        with contextlib.suppress(OSError):
+            _write(path, key, computed)
+        return computed
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time computes what `path` will hold; the others wait and read it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # a cache that cannot be written
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(path: Path, key: str, value: FeatureSet) -> None:
+    tensors = {
+        "features": value.features.cpu().contiguous(),
+        "mean": value.moments.mean.cpu(),
+        "scatter": value.moments.scatter.cpu(),
+    }
+    write_bytes(path, save(tensors, metadata={"key": key, "sha256": _digest(key, tensors)}))
+
+
+def _read(path: Path, key: str) -> FeatureSet | None:
+    """What `path` holds, or None where there is nothing or nothing to be believed."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("features", "mean", "scatter")}
+            if (file.metadata() or {}).get("sha256") == _digest(key, tensors):
+                features = tensors["features"]
+                moments = Moments(len(features), tensors["mean"], tensors["scatter"])
+                return FeatureSet(features, moments)
+            reason = "wrong checksum"
+    except (OSError, SafetensorError) as error:
+        reason = str(error)
+    # Another process may have set it aside first.
+    with contextlib.suppress(FileNotFoundError):
+        logging.getLogger("sigma-bench").warning(
+            "cached features are damaged (%s): computing them again; the file is now %s",
+            reason,
+            set_aside(path),
+        )
+    return None
+
+
+def _digest(key: str, tensors: dict[str, Tensor]) -> str:
+    summer = hashlib.sha256(key.encode())
+    for name in sorted(tensors):
+        summer.update(tensors[name].numpy().data.cast("B"))
+    return summer.hexdigest()

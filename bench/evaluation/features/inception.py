@@ -1,0 +1,80 @@
+"""Inception 2015-12-05, the network of published FIDs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.evaluation.features.loading import for_inference, loading, state_dict_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from bench.data.download import Progress
+
+INCEPTION_VARIABLE = "SIGMA_BENCH_INCEPTION"
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of the weights that published FIDs were computed with, ported to torch by pytorch-fid."""
+
+
+def inception_cache() -> Path:
+    """Where torch.hub, hence pytorch-fid, keeps the Inception weights."""
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints" / INCEPTION_FILE
+
+
+def fetch_inception(progress: Progress | None = None) -> Path:
+    """Download pytorch-fid's Inception weights (91 MiB) to torch.hub's cache, whole or not at all.
+
+    Raises `RequestError` where they can't be brought or have the wrong sha256.
+    """
+    from pytorch_fid.inception import FID_WEIGHTS_URL
+
+    from bench.data.download import download
+
+    return download(
+        [FID_WEIGHTS_URL], inception_cache(), sha256=INCEPTION_SHA256, progress=progress
+    )
+
+
+def inception_network(weights: Path) -> nn.Module:
+    """pytorch-fid's network up to its 2048 pooled features, as it makes it, with a file's weights.
+
+    Raises `RequestError` where the file is unreadable or holds something else.
+    """
+    from pytorch_fid.inception import InceptionV3
+
+    state = state_dict_of(weights)
+    with loading(weights, "pytorch-fid's Inception weights"), _instead_of_download(state):
+        network: nn.Module = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]], resize_input=True)
+    return network
+
+
+def load_inception(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    network = for_inference(inception_network(weights), device)
+
+    def features(images: Tensor) -> Tensor:
+        pooled: Tensor = network(images.float() / 255)[0]
+        return pooled.flatten(1)
+
+    return features
+
+
+@contextlib.contextmanager
+def _instead_of_download(state: dict[str, Any]) -> Iterator[None]:
+    # pytorch-fid's network has no argument for its weights; it asks this name for them.
+    from pytorch_fid import inception
+
+    original = inception.load_state_dict_from_url
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    try:
+        yield
+    finally:
+        inception.load_state_dict_from_url = original

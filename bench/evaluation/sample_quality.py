@@ -1,0 +1,117 @@
+"""How far generated images lie from real ones: every distance, on one pass over their features."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from bench.evaluation.features.base import Extractor
+from bench.evaluation.features.cache import FeatureSet, feature_set, real_features
+from bench.evaluation.fid import frechet_distance
+from bench.evaluation.kid import kernel_distance
+from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
+from bench.evaluation.scorer import POSTERIOR, Scorer, eight_bit
+from bench.rng import normal, seeded
+from bench.run import Features, Run, SampleKind
+
+FRECHET: dict[SampleKind, str] = {
+    "means": "",
+    "sampled": "_sampled",
+    "reconstructions": "_reconstruction",
+}
+"""What each kind of pictures adds to the name of its Fréchet distance."""
+
+ARE: dict[SampleKind, str] = {
+    "means": "decoder means of prior draws, rounded to 8 bits",
+    "sampled": "draws from p(x|z) of the same prior draws, clipped and rounded to 8 bits",
+    "reconstructions": "decoder means of one posterior draw for each of the first so many real "
+    "images, rounded to 8 bits",
+}
+
+
+def distances(
+    run: Run, scorer: Scorer, images: Tensor, extractor: Extractor
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The distances between the run's pictures and real 8-bit images (N, C, H, W), and how taken.
+
+    Decoder means are compared by the Fréchet and the kernel distance and by precision and recall,
+    draws from p(x|z) and reconstructions by the Fréchet distance alone. A decoder that is no
+    likelihood has no draws that anyone means.
+    """
+    chosen, batch = run.evaluation.features, run.evaluation.batch
+    assert chosen is not None
+    content = f"{run.content}:{run.split_seed}:{run.evaluation.split}"
+    real = real_features(images, content, extractor, batch=batch)
+    compared = [
+        kind
+        for kind in run.evaluation.distances
+        if kind != "sampled" or scorer.vae.decoder.is_likelihood
+    ]
+    metrics: dict[str, float] = {}
+    protocol: dict[str, Any] = {
+        "metric": chosen.metric,
+        "extractor": chosen.name,
+        "weights_sha256": chosen.sha256,
+        "dimension": real.features.shape[1],
+        "samples": run.evaluation.samples,
+        "real_images": len(images),
+        "real_split": run.evaluation.split,
+        "pictures": compared,
+        "batch": batch,
+        "precision": extractor.precision,
+        "seed": run.seed,
+    }
+    for kind in compared:
+        made = feature_set(_pictures(kind, run, scorer, images), extractor)
+        metrics[chosen.metric + FRECHET[kind]] = _frechet(made, real)
+        protocol[f"{'samples' if kind == 'means' else kind}_are"] = ARE[kind]
+        if kind == "means":
+            metrics |= _shape(chosen, made.features, real.features)
+            protocol |= {
+                "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
+                "kernel_standard_error": "jackknife over both sets",
+                "neighbours": neighbours(made.features, real.features),
+                "precision_standard_error": "binomial, the other set's balls being given",
+            }
+    return metrics, {"distance": protocol}
+
+
+def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
+    """The 8-bit pictures of one kind, a batch at a time."""
+    size, batch = scorer.vae.model.noise_size, run.evaluation.batch
+    if kind == "reconstructions":
+        noise = normal((len(images), size), run.seed, POSTERIOR, device=images.device)
+        first = slice(run.evaluation.samples)
+        for part, draws in zip(images[first].split(batch), noise[first].split(batch), strict=True):
+            yield eight_bit(scorer.reconstruct(part, draws))
+        return
+    noise = normal((run.evaluation.samples, size), run.seed, "samples", device=images.device)
+    for index, draws in enumerate(noise.split(batch)):
+        if kind == "means":
+            yield eight_bit(scorer.generate(draws))
+        else:
+            with seeded(run.seed, "sampled pictures", index, device=images.device):
+                sampled = scorer.sample(draws)
+            yield eight_bit(sampled)
+
+
+def _frechet(one: FeatureSet, other: FeatureSet) -> float:
+    mean1, mean2 = one.moments.mean, other.moments.mean
+    return frechet_distance(mean1, one.moments.covariance, mean2, other.moments.covariance)
+
+
+def _shape(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:
+    """Kernel distance, precision and recall, each with its error, named after the extractor."""
+    published = chosen.metric == "fid"
+    suffix = "" if published else chosen.metric.removeprefix("fd")
+    kernel = "kid" if published else f"kd{suffix}"
+    distance, error = kernel_distance(generated, real)
+    precision, recall = precision_and_recall(generated, real)
+    return {
+        kernel: distance,
+        f"{kernel}_se": error,
+        f"precision{suffix}": precision,
+        f"precision{suffix}_se": binomial_error(precision, len(generated)),
+        f"recall{suffix}": recall,
+        f"recall{suffix}_se": binomial_error(recall, len(real)),
+    }

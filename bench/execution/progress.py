@@ -1,0 +1,168 @@
+"""What a person sees while a grid runs: a live panel in a terminal, plain lines elsewhere."""
+
+import re
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bench.grid.expand import Row
+from bench.records.labels import row_label, spec_label
+from bench.records.store import COMPLETED, DIVERGED, Record
+from bench.run import Run
+from bench.text import duration
+
+if TYPE_CHECKING:
+    from bench.tuning import Choice
+
+SHOWN = r"neg_log_p|bits_per_dim|fid|fd_\w+(?<!_sampled)(?<!_reconstruction)|sigma"
+"""The metrics in the line about a finished run."""
+
+QUIET = 10.0
+"""Seconds between plain lines about the epochs of one run."""
+
+
+@dataclass
+class Current:
+    """A run that a worker is at, and the epochs it has told of."""
+
+    run: Run
+    lines: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Progress:
+    """Told what happens by the execution; shows it on `console` (standard error)."""
+
+    grid: str
+    total: int
+    console: Console
+    clock: float = field(default_factory=time.monotonic)
+    settled_runs: set[str] = field(default_factory=set)
+    computed: list[float] = field(default_factory=list)
+    current: dict[str, "Current"] = field(default_factory=dict)
+    jobs: int = 1
+    last_line: float = field(default_factory=time.monotonic)
+    waited: set[str] = field(default_factory=set)
+    live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal:
+            self.live = Live(
+                get_renderable=self.panel,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    # -- told by the execution -----------------------------------------------------------------
+
+    def started(self, run: Run) -> None:
+        self.current[run.id] = Current(run)
+        self.jobs = max(self.jobs, len(self.current))
+
+    def epoch(self, run: Run, line: dict[str, float]) -> None:
+        self.current[run.id].lines.append(line)
+        if self.live is None and time.monotonic() - self.last_line > QUIET:
+            self.last_line = time.monotonic()
+            self.say(f"  {self._text(self.current[run.id])}")
+
+    def dropped(self, run: Run) -> None:
+        """A worker is no longer at this run, though it has no record."""
+        self.current.pop(run.id, None)
+
+    def held(self, run: Run) -> None:
+        """Another process is at this run."""
+        self.dropped(run)
+        if run.id not in self.waited:
+            self.waited.add(run.id)
+            self.say(f"waiting for {self._name(run)}: another process is at it")
+
+    def finished(self, run: Run, record: Record) -> None:
+        seconds = record["cost"]["seconds"]
+        self.computed.append(seconds)
+        self.settled_runs.add(run.id)
+        if record["status"] == COMPLETED:
+            metrics = record["metrics"]
+            shown = [name for name in metrics if re.fullmatch(SHOWN, name)]
+            told = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown)
+        elif record["status"] == DIVERGED:
+            divergence = record["divergence"]
+            told = f"diverged at step {divergence['step']}: {divergence['what']} is not finite"
+        else:
+            told = f"failed: {record['failure']['type']}: {record['failure']['message']}"
+        left = self.left()
+        remaining = f"  · {duration(left)} left" if left else ""
+        self.say(
+            f"[{len(self.settled_runs)}/{self.total}] {self._name(run)}  {told}  "
+            f"({duration(seconds)}){remaining}"
+        )
+        self.last_line = time.monotonic()
+        self.dropped(run)
+
+    def found(self, identity: str) -> None:
+        """A run's record is there."""
+        self.settled_runs.add(identity)
+
+    def chosen(self, row: Row, choice: "Choice") -> None:
+        told = "no value worked" if choice.value is None else f"chose {choice.value:g}"
+        self.say(f"search {row_label(row)}: {told} after {len(choice.trials)} trials")
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    # -- shown ---------------------------------------------------------------------------------
+
+    def left(self) -> float:
+        """Seconds left, from the runs computed so far in this call; 0 when nothing is known."""
+        if not self.computed:
+            return 0.0
+        each = sum(self.computed) / len(self.computed)
+        return each * max(0, self.total - len(self.settled_runs)) / self.jobs
+
+    def panel(self) -> Group:
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            Text(self.grid, style="bold"),
+            ProgressBar(self.total, len(self.settled_runs), width=30),
+            Text(f"{len(self.settled_runs)}/{self.total} runs"),
+            Text(f"{duration(time.monotonic() - self.clock)} elapsed"),
+            Text(f"{duration(self.left())} left" if self.computed else ""),
+        )
+        body = [Text(self._text(current)) for current in self.current.values()]
+        return Group(head, *body)
+
+    def _text(self, current: Current) -> str:
+        total, name = current.run.training.epochs, self._name(current.run)
+        if not current.lines:
+            return f"{name}  epoch 1/{total}"
+        line = current.lines[-1]
+        last = int(line["epoch"]) + 1
+        stage = "measuring" if last == total else f"epoch {last + 1}/{total}"
+        return (
+            f"{name}  {stage}  -elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
+            f"rate {line['rate']:.4g}  sigma {line['sigma']:.3g}  "
+            f"{line['images_per_second']:.0f} images/s"
+        )
+
+    @staticmethod
+    def _name(run: Run) -> str:
+        trial = "trial " if run.evaluation.split == "validation" else ""
+        return f"{trial}{run.dataset} {run.model.name} {spec_label(run.decoder)} seed {run.seed}"

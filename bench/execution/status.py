@@ -1,0 +1,111 @@
+"""What a grid holds and how far it has come, read from records alone; no torch in here."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from bench import tuning
+from bench.errors import RequestError
+from bench.execution.cost_model import Costs
+from bench.grid.expand import Row, trial_run
+from bench.grid.schema import Search
+from bench.records.store import COMPLETED, DIVERGED, FAILED, Store
+from bench.run import SCHEMA, Run
+
+State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
+
+STATES: dict[str, State] = {COMPLETED: "done", DIVERGED: "diverged", FAILED: "failed"}
+"""The state of a run by its record's status."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Runs of one row in one state; `seconds` is what they cost, or are expected to, if known."""
+
+    row: Row
+    run: Run | None
+    kind: Literal["trial", "final"]
+    state: State
+    seconds: float | None
+
+
+def survey(rows: Iterable[Row], store: Store) -> list[Line]:
+    """One line for every run of the rows.
+
+    Trials whose value the search cannot know yet, and final runs that wait for its choice, have
+    no `run`.
+    """
+    known = Known(store)
+    lines: list[Line] = []
+    for row in rows:
+        search = row.search
+        if row.runs[0].content is None:  # the data are not here: no run has an id
+            trials = search.trials * len(search.seeds) if search else 0
+            lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
+            lines += [Line(row, run, "final", "to do", None) for run in row.runs]
+        elif search is not None:
+            lines += _search_lines(row, search, known)
+        else:
+            lines += [_line(row, run, "final", known) for run in row.runs]
+    return lines
+
+
+def _search_lines(row: Row, search: Search, known: "Known") -> Iterator[Line]:
+    choice = tuning.recall(row, known.store, known.settled)
+    if choice is None:
+        asked = tuning.startup_runs(row)
+        asked += known.trials_of(tuning.search_id(row), {run.id for run in asked})
+        unknown = max(0, search.trials * len(search.seeds) - len(asked))
+    else:
+        asked = [known.trials[identity] for trial in choice.trials for identity in trial.runs]
+        unknown = 0
+    yield from (_line(row, run, "trial", known) for run in asked)
+    cost = known.costs.of(trial_run(row, search.low, search.seeds[0]))
+    yield from [Line(row, None, "trial", "not chosen yet", cost)] * unknown
+    if choice is None:
+        cost = known.costs.of(row.runs[0])
+        yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.runs)
+    else:
+        for run in tuning.final_runs(row, choice):
+            yield _line(row, run, "final", known)
+
+
+def _line(row: Row, run: Run, kind: Literal["trial", "final"], known: "Known") -> Line:
+    state, seconds = known.ends.get(run.id, ("to do", None))
+    if state in ("to do", "failed") and known.store.held(run):
+        state, seconds = "running", None
+    return Line(row, run, kind, state, known.costs.of(run) if seconds is None else seconds)
+
+
+class Known:
+    """What the records of a grid tell, each of them read once and not kept.
+
+    `ends` has the state and the seconds of each run by id, `trials` the runs that were some
+    search's trials.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.costs = store, Costs()
+        self.ends: dict[str, tuple[State, float | None]] = {}
+        self.trials: dict[str, Run] = {}
+        self._searches: dict[str, list[Run]] = {}
+        for record in store.records():
+            if record["schema"] != SCHEMA:  # of another version, whose runs have other ids
+                continue
+            self.ends[record["id"]] = STATES[record["status"]], record["cost"]["seconds"]
+            self.costs.add(record)
+            selection = record["protocol"]["selection"]
+            if selection["rule"] == "trial":
+                # One of a plugin that is gone or was edited belongs to no search of now.
+                with contextlib.suppress(RequestError):
+                    run = self.trials[record["id"]] = Run.read(record["run"])
+                    self._searches.setdefault(selection["search"], []).append(run)
+
+    def settled(self, identity: str) -> bool:
+        """Whether the run with this id has a record of anything but a failure."""
+        return self.ends.get(identity, ("to do", None))[0] in ("done", "diverged")
+
+    def trials_of(self, search: str, other_than: set[str]) -> list[Run]:
+        """The finished trials of a search beside those that are known anyway."""
+        return [run for run in self._searches.get(search, []) if run.id not in other_than]

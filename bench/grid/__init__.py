@@ -1,0 +1,1 @@
+"""A grid: YAML in, rows of runs out."""

@@ -1,0 +1,145 @@
+"""A grid becomes rows (data set x model x decoder), each with its runs or its search."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench import data
+from bench.devices import resolve_precision
+from bench.errors import RequestError
+from bench.grid.schema import Grid, Search
+from bench.run import Evaluation, Features, Run, Training
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: runs that differ in nothing but the seed.
+
+    Where a search chooses an `option` of the decoder, `runs` hold a placeholder for its value.
+    """
+
+    runs: tuple[Run, ...]
+    option: str | None = None
+    search: Search | None = None
+
+
+ONLY = ("dataset", "model", "decoder", "seed")
+
+
+def expand(
+    grid: Grid,
+    *,
+    device: str,
+    features: Features | None,
+    only: Sequence[str] = (),
+    prepare: bool = False,
+) -> list[Row]:
+    """The rows of a grid on `device`, `auto` settings resolved to what they mean there.
+
+    Arguments:
+        features: what the grid's `evaluation.features` means here.
+        only: `key=value` filters; the same key twice means either, different keys mean both.
+        prepare: bring data into the cache where it is not; else such runs have `content` None.
+
+    Raises:
+        RequestError: a filter that fits nothing, data that cannot be read, a batch larger than
+            the data, an objective that nothing computes.
+    """
+    chosen = filters(only)
+    training = Training(
+        **{
+            **grid.training.model_dump(),
+            "precision": resolve_precision(grid.training.precision, device),
+        }
+    )
+    evaluation = Evaluation(
+        samples=grid.evaluation.samples,
+        iwae=grid.evaluation.iwae,
+        features=features if grid.evaluation.samples else None,
+        distances=grid.evaluation.distances if features and grid.evaluation.samples else (),
+        batch=grid.evaluation.batch,
+        precision=resolve_precision(grid.evaluation.precision, device),
+    )
+    rows = []
+    for dataset in grid.datasets:
+        if chosen and dataset not in chosen.get("dataset", [dataset]):
+            continue
+        description = (data.prepare if prepare else data.describe)(dataset, grid.split_seed)
+        if description is not None and description.train < training.batch:
+            raise RequestError(
+                f"training.batch {training.batch} is larger than the {description.train} training "
+                f"images of {dataset}; choose a smaller batch"
+            )
+        for model in grid.models:
+            for entry in grid.decoders:
+                if entry.search:
+                    _check_objective(entry.search, evaluation.features)
+                runs = tuple(
+                    Run(
+                        dataset=dataset,
+                        content=description and description.content,
+                        split_seed=grid.split_seed,
+                        model=model,
+                        decoder=entry.spec,
+                        training=training,
+                        evaluation=evaluation,
+                        seed=seed,
+                    )
+                    for seed in grid.seeds
+                    if str(seed) in chosen.get("seed", [str(seed)])
+                )
+                names = {"model": model.name, "decoder": entry.spec.name}
+                if runs and all(names[k] in chosen.get(k, [names[k]]) for k in names):
+                    rows.append(Row(runs, entry.option, entry.search))
+    if not rows:
+        raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
+    return rows
+
+
+def filters(only: Sequence[str]) -> dict[str, list[str]]:
+    """The values that `key=value` filters keep, by key; a key without a filter is not in it."""
+    chosen: dict[str, list[str]] = {}
+    for text in only:
+        key, equals, value = text.partition("=")
+        if not equals or key not in ONLY:
+            raise RequestError(
+                f"--only {text}: expected KEY=VALUE with KEY one of {', '.join(ONLY)}"
+            )
+        chosen.setdefault(key, []).append(value)
+    return chosen
+
+
+def _check_objective(search: Search, extractor: Features | None) -> None:
+    if re.match(r"fid|fd_", search.objective):
+        computed = extractor.metric if extractor else "none (features: none)"
+        if search.objective != computed:
+            raise RequestError(
+                f"tune objective '{search.objective}' is not computed here; the grid's features "
+                f"give {computed}"
+            )
+
+
+def trial_run(row: Row, value: float, seed: int) -> Run:
+    """The Run of one trial of a row's search: validation split, its objective alone measured."""
+    assert row.search is not None
+    assert row.option is not None
+    template = with_option(row.runs[0], row.option, value)
+    objective = row.search.objective
+    distance = re.match(r"fid|fd_", objective) is not None
+    evaluation = template.evaluation.model_copy(
+        update={
+            "split": "validation",
+            "iwae": int(objective.removeprefix("iwae_")) if objective.startswith("iwae_") else 0,
+            "samples": template.evaluation.samples if distance else 0,
+            "features": template.evaluation.features if distance else None,
+            "distances": ("means",) if distance else (),
+        }
+    )
+    return template.model_copy(update={"evaluation": evaluation, "seed": seed})
+
+
+def with_option(run: Run, option: str, value: Any) -> Run:
+    """The same run with one decoder option set, checked as a grid's would be."""
+    decoder = type(run.decoder).model_validate({**run.decoder.model_dump(), option: value})
+    return run.model_copy(update={"decoder": decoder})

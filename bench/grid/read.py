@@ -1,0 +1,148 @@
+"""A grid file becomes a checked `Grid`."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from baselines.specs import (
+    DECODERS,
+    MODELS,
+    Spec,
+    build_decoder,
+)
+from bench import data, plugins
+from bench.errors import RequestError, nearest
+from bench.grid.schema import DecoderEntry, Grid, Search
+from bench.grid.yaml_source import Path_, Source
+
+S = TypeVar("S", bound=Spec)
+
+
+def bundled_grids() -> dict[str, Path]:
+    """The bundled grids by name."""
+    folder = Path(str(resources.files("bench") / "grids"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_grid(name: str, overrides: Sequence[str] = ()) -> Grid:
+    """The grid of a bundled name or of a path, with `--set` applied.
+
+    Raises:
+        RequestError: no such grid; anything wrong in it, with file, line, key and a remedy.
+    """
+    path = bundled_grids().get(name, Path(name))
+    if not path.is_file():
+        what = "folder" if path.is_dir() else "file"
+        if path.suffix in (".yaml", ".yml") or path.is_dir():
+            raise RequestError(
+                f"{name}: expected a grid file, found {'a ' if path.is_dir() else 'no '}{what}"
+            )
+        raise RequestError(
+            f"unknown grid '{name}'; {nearest(name, list(bundled_grids()))}; or a path"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{name}: cannot be read: {error}") from None
+    source = Source(text, path.name if name in bundled_grids() else name, overrides)
+    return parse(source, path.parent)
+
+
+def parse(source: Source, folder: Path) -> Grid:
+    """A checked grid from its source; its plugins' paths start from `folder`.
+
+    This process has the plugins of the grid that it parsed last.
+    """
+    value = dict(source.value)
+    _load_plugins(source, value.get("plugins"), folder)
+    for key, registry, kind in (("models", MODELS, "model"), ("decoders", DECODERS, "decoder")):
+        entries = value.get(key)
+        if isinstance(entries, list):
+            value[key] = tuple(
+                _entry(source, entry, (key, index), registry, kind)
+                for index, entry in enumerate(entries)
+            )
+    grid = source.check(Grid, value, ())
+    for index, dataset in enumerate(grid.datasets):
+        if ":" not in dataset and dataset.partition("@")[0] not in data.names():
+            plugins.discover()
+        try:
+            data.describe(dataset, grid.split_seed)
+        except RequestError as error:
+            raise source.error(("datasets", index), str(error)) from None
+    for index, entry in enumerate(grid.decoders):
+        shared = set(grid.seeds) & set(entry.search.seeds if entry.search else ())
+        if shared:
+            raise source.error(
+                ("decoders", index),
+                f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
+            )
+        for place, model in enumerate(grid.models):
+            if not model.takes_stopped and build_decoder(entry.spec).stopped_outputs:
+                raise source.error(
+                    ("models", place),
+                    f"decoder '{entry.spec.name}' needs a model whose constructor takes `stopped`",
+                )
+    check_unique(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
+    return grid
+
+
+def check_unique(source: Source, grid: Grid, keys: Sequence[str]) -> None:
+    """Raise where a value stands twice in one of the grid's lists."""
+    for key in keys:
+        seen: set[str] = set()
+        for index, value in enumerate(getattr(grid, key)):
+            # Values of one kind are equal where they print the same; not all of them can be hashed.
+            if (text := repr(value)) in seen:
+                raise source.error((key, index), "stands twice; keep one")
+            seen.add(text)
+
+
+def named(
+    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[S]], kind: str
+) -> tuple[type[S], dict[str, Any]]:
+    """The spec that an entry, `name` or `{name: …, option: …}`, names, and its fields unchecked."""
+    fields = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+        raise source.error(path, f"expected a {kind}'s name, or {{name: …, option: …}}")
+    name = fields["name"]
+    if name not in registry:
+        plugins.discover()
+    if name not in registry:
+        where = (*path, "name") if isinstance(entry, dict) else path
+        raise source.error(where, f"unknown {kind} '{name}'; {nearest(name, list(registry))}")
+    return registry[name], fields
+
+
+def _load_plugins(source: Source, paths: Any, folder: Path) -> None:
+    plugins.forget()
+    for index, path in enumerate(paths if isinstance(paths, list) else ()):
+        try:
+            plugins.load(folder / Path(str(path)).expanduser())
+        except RequestError as error:
+            raise source.error(("plugins", index), str(error)) from None
+
+
+def _entry(
+    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
+) -> Any:
+    spec_type, fields = named(source, entry, path, registry, kind)
+    if kind == "model":
+        return source.check(spec_type, fields, path)
+    tuned = [key for key, option in fields.items() if isinstance(option, dict)]
+    if not tuned:
+        return DecoderEntry(spec=source.check(spec_type, fields, path))
+    if len(tuned) > 1:
+        raise source.error((*path, tuned[1]), "one option can be tuned at a time")
+    option = tuned[0]
+    inside = fields[option]
+    if set(inside) != {"tune"}:
+        raise source.error((*path, option), "expected a value, or {tune: {low: …, high: …}}")
+    search = source.check(Search, inside["tune"], (*path, option, "tune"))
+    if search.low >= search.high:
+        raise source.error((*path, option, "tune"), "low must be below high")
+    # Both ends must be values that the decoder takes; the low one stands in until tuned.
+    source.check(spec_type, {**fields, option: search.high}, path)
+    spec = source.check(spec_type, {**fields, option: search.low}, path)
+    return DecoderEntry(spec=spec, option=option, search=search)

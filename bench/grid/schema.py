@@ -1,0 +1,112 @@
+"""The keys of a grid file, checked by pydantic."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializeAsAny,
+    StrictInt,
+)
+
+from baselines.specs import (
+    DecoderSpec,
+    ModelSpec,
+    Positive,
+    Size,
+)
+from bench.run import SampleKind, Training, Value
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Search(Value):
+    """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
+
+    The first `startup` trials (by default half of them, and at least four) stand evenly spaced in
+    the logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which
+    no row of the grid uses; with several, `pruner` may stop a trial after any of them.
+    """
+
+    low: Positive
+    high: Positive
+    trials: Size
+    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\S+)$")] = (
+        "neg_log_p"
+    )
+    seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
+    startup: Size | None = None
+    sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
+    pruner: Literal["none", "median", "wilcoxon"] = "none"
+    sampler_seed: int = 0
+
+    @property
+    def evenly_spaced(self) -> tuple[float, ...]:
+        """The first values to try, in the middles of equal parts of [ln low, ln high]."""
+        half = max(4, math.ceil(self.trials / 2))
+        count = min(self.trials, self.startup or half)
+        span = math.log(self.high / self.low)
+        values = (self.low * math.exp(span * (index + 0.5) / count) for index in range(count))
+        return tuple(significant(value, self.low, self.high) for value in values)
+
+
+def significant(value: float, low: float, high: float) -> float:
+    """A tried value to four significant digits, inside its range.
+
+    The last bits of a sampler's float are no new experiment.
+    """
+    return min(max(float(f"{value:.4g}"), low), high)
+
+
+class TrainingOptions(Training):
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]
+
+
+def _at_least_three(samples: int) -> int:
+    """The kernel distance's standard error needs three images a side."""
+    if samples in (1, 2) or samples < 0:
+        raise ValueError("at least 3, or 0 for no distances")
+    return samples
+
+
+class EvaluationOptions(Value):
+    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
+    iwae: Annotated[int, Field(ge=0)] = 64
+    features: str = "auto"
+    distances: Annotated[tuple[SampleKind, ...], Field(min_length=1)] = (
+        "means",
+        "sampled",
+        "reconstructions",
+    )
+    batch: Size = 100
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+
+class DecoderEntry(Value):
+    """A decoder of the grid, and the search that fixes its `option` where it has one."""
+
+    spec: SerializeAsAny[DecoderSpec]
+    option: str | None = None
+    search: Search | None = None
+
+
+class Grid(Value):
+    """The file's top level."""
+
+    name: Name
+    description: str = ""
+    plugins: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
+    decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
+    split_seed: int = 0
+    training: TrainingOptions = TrainingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    @property
+    def finals(self) -> int:
+        """How many runs its table is of; a search's trials come on top."""
+        lists = (self.datasets, self.models, self.decoders, self.seeds)
+        return math.prod(map(len, lists))

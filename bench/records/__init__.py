@@ -1,0 +1,1 @@
+"""Records on disk, the frame of all records, and the rows of a table."""

@@ -1,0 +1,243 @@
+"""Rows of a table: everything of a Run but its seed, from a frame of records."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from baselines.specs import DECODERS, MODELS
+from bench.metrics import better
+from bench.records.frame import Line, column_of, lines_of
+from bench.records.labels import IMPLIED, SOURCE, decoder_labels, entry_labels, recorded_label
+from bench.records.store import COMPLETED, DIVERGED, FAILED, Record
+from bench.significance import best_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIDENCE = 0.95
+
+SHOWN = (
+    r"neg_log_p",
+    r"bits_per_dim",
+    r"iwae_\d+",
+    r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)",
+    r"mse",
+    r"calibration_error",
+    r"sigma",
+)
+"""The metrics that a table shows by default, in this order; the frame and the CSV hold them all."""
+
+OWN_UNITS = re.compile(r"neg_log_p|distortion|iwae_\d+")
+"""Metrics of p(x|z) as the decoder has it: of a density, or of a probability of the 8-bit image."""
+
+DISCRETE = frozenset({"categorical", "bitwise_categorical", "logistic_mixture"})
+"""Decoders that give a probability, for records whose protocol does not tell."""
+
+
+def tested(frame: pd.DataFrame) -> pd.DataFrame:
+    """The records that belong in a table; tuning trials score the validation split."""
+    return frame[column_of(frame, "run.evaluation.split") == "test"]
+
+
+class Rows(NamedTuple):
+    """Rows of a table, and under the same index the first record behind each of them."""
+
+    table: pd.DataFrame
+    first: pd.DataFrame
+
+
+def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
+    """One line for everything of a Run but its seed, from a frame of records.
+
+    Columns: `dataset`, `model`, `decoder` (labels; settings that differ within the frame stand in
+    the decoder's, so that unlike runs never share a line), `n` runs completed, `diverged`,
+    `failed`; each metric's mean over completed seeds and `<metric>_half_width` of its 95 %
+    Student-t interval (NaN below two seeds); `runs` and `seconds` with the
+    search included, `tuning_runs` and `tuning_seconds` of it; `images_per_second`,
+    `peak_memory_bytes`; `entry`, the decoder without the value that a search chose; `discrete`,
+    whether -log p is a probability; `best`, the metrics in which no row of the same data set and
+    model is better; `tested`, those in which a test over seeds had a say; `ids` of the records by
+    seed. Units as in the records.
+    """
+    import pandas as pd
+
+    members = _members(tested(frame), searches)
+    groups = members.groupby("row", sort=False)
+    lines = groups.first()
+    found = {search["id"]: search for search in searches}
+    table = pd.DataFrame(index=lines.index)
+    table["dataset"] = lines["run.dataset"]
+    table["model"] = [recorded_label(MODELS, "run.model", line) for line in lines_of(lines)]
+    table["decoder"] = decoder_labels(table, lines, found)
+    for name, status in (("n", COMPLETED), ("diverged", DIVERGED), ("failed", FAILED)):
+        table[name] = (members["status"] == status).groupby(members["row"], sort=False).sum()
+    table = table.join(_statistics(members))
+    table = table.join(_cost(groups, lines, found))
+    table["entry"] = entry_labels(table, lines)
+    table["discrete"] = _discrete(lines)
+    table["best"], table["tested"] = _best(table, lines, members)
+    known = members.dropna(subset="id")
+    ids = known["id"].groupby(known["row"], sort=False).agg(tuple)
+    table["ids"] = [ids.get(row, ()) for row in table.index]
+    places = list(map(_order, lines_of(table), lines_of(lines)))
+    order = sorted(range(len(table)), key=places.__getitem__)
+    return Rows(*(part.iloc[order].reset_index(drop=True) for part in (table, lines)))
+
+
+def natural(text: str) -> list[tuple[float, str]]:
+    """A key that sorts the numbers within texts by value: `beta=0.01` before `beta=1e+01`."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)", text)
+    # Text and numbers alternate, so only like meets like.
+    return [(float(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)]
+
+
+def _members(tests: pd.DataFrame, searches: Sequence[Record]) -> pd.DataFrame:
+    """The test records with the `row` that each belongs to, by seed.
+
+    A search's row is the runs that it lists, whatever made them; a search without any has a line
+    with neither id nor status.
+    """
+    import pandas as pd
+
+    listed = pd.DataFrame(
+        sorted({(search["id"], run) for search in searches for run in search["runs"]}),
+        columns=["search", "id"],
+    ).astype(object)
+    rule = column_of(tests, "protocol.selection.rule")
+    tuned = (rule == "tuned") | (rule.isna() & tests["id"].isin(listed["id"]))
+    by_hand = tests[~tuned]
+    found = listed.merge(tests, on="id")
+    # A final run whose search's summary is missing is still a tuned run, of that search.
+    orphans = tests[tuned & ~tests["id"].isin(listed["id"])]
+    named = column_of(orphans, "protocol.selection.search")
+    orphans = orphans.assign(search=named.astype(object).fillna("unknown"))
+    bare = pd.json_normalize(
+        [
+            {"search": s["id"], "run": {key: s[key] for key in ("dataset", "model", "decoder")}}
+            for s in {s["id"]: s for s in searches}.values()
+            if s["id"] not in set(found["search"])
+        ]
+    )
+    keys = sorted(
+        column
+        for column in tests
+        if column.startswith("run.") and column not in ("run.seed", SOURCE)
+    )
+    numbers = by_hand[keys].astype(str).groupby(keys, sort=False, dropna=False).ngroup()
+    parts = [
+        by_hand.assign(search="", row=numbers.map("by hand {}".format)),
+        *(part.assign(row="search " + part["search"].astype(str)) for part in (found, orphans)),
+        *([bare.assign(row="search " + bare["search"])] if len(bare) else []),
+    ]
+    members = pd.concat([part.astype(object) for part in parts if len(part)], ignore_index=True)
+    return members.infer_objects().sort_values("run.seed", kind="stable", ignore_index=True)
+
+
+def _order(row: Line, line: Line) -> tuple[Any, ...]:
+    name = line["run.decoder.name"]
+    place = list(DECODERS).index(name) if name in DECODERS else len(DECODERS)
+    return (
+        natural(row["dataset"]),
+        natural(row["model"]),
+        place,
+        bool(line["search"]),
+        natural(row["decoder"]),
+    )
+
+
+def _statistics(members: pd.DataFrame) -> pd.DataFrame:
+    """Mean and half-width of every metric over the completed seeds of a row."""
+    import numpy as np
+    import pandas as pd
+    from scipy.special import stdtrit  # scipy.stats takes most of a second to import
+
+    completed = members[members["status"] == COMPLETED]
+    # A standard error over images is no measure of the spread over seeds.
+    names = [
+        column.removeprefix("metrics.")
+        for column in members
+        if column.startswith("metrics.") and not column.endswith("_se")
+    ]
+    names.sort(key=lambda name: (place_of(name), natural(name)))
+    values = completed[[f"metrics.{name}" for name in names]].astype(float)
+    values.columns = names
+    groups = values.groupby(completed["row"], sort=False)
+    mean, count = groups.mean(), groups.count()
+    freedom = (count - 1).where(count > 1)
+    quantile = stdtrit(freedom.to_numpy(), (1 + CONFIDENCE) / 2)
+    half = groups.std(ddof=1) * quantile / np.sqrt(count)
+    both = pd.concat([mean, half.add_suffix("_half_width")], axis=1)
+    return both[[column for name in names for column in (name, f"{name}_half_width")]]
+
+
+def place_of(metric: str) -> int:
+    matches = (index for index, shown in enumerate(SHOWN) if re.fullmatch(shown, metric))
+    return next(matches, len(SHOWN))
+
+
+def _discrete(lines: pd.DataFrame) -> pd.Series[Any]:
+    units = column_of(lines, "protocol.likelihood.units")
+    stated = units.astype(object).str.contains("probability|8-bit", na=False)
+    return stated | (units.isna() & lines["run.decoder.name"].isin(DISCRETE))
+
+
+def _best(
+    table: pd.DataFrame, lines: pd.DataFrame, members: pd.DataFrame
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The metrics in which each row is best or tied, and those whose group could be tested.
+
+    Rows are compared within a data set, a model and an evaluation protocol; a probability is
+    never compared with a density, and where there are densities only they can be best.
+    """
+    import numpy as np
+
+    directions = {name: better(name) for name in table if f"{name}_half_width" in table}
+    completed = members[members["status"] == COMPLETED]
+    # The number of draws is in iwae_K's name and moves no other metric.
+    apart = IMPLIED | {"run.evaluation.iwae"}
+    protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
+    protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
+    keys = lines[protocol].astype(str).assign(dataset=table["dataset"], model=table["model"])
+    numbers = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
+    groups = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
+    discrete = table["discrete"].to_numpy(dtype=bool)
+    best: list[list[str]] = [[] for _ in range(len(table))]
+    tested: list[list[str]] = [[] for _ in range(len(table))]
+    for name, direction in directions.items():
+        if direction is None:
+            continue
+        seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
+        values = seeds.reindex(table.index).to_numpy(dtype=float)
+        for group in groups:
+            own = group
+            if OWN_UNITS.fullmatch(name):
+                densities = group[~discrete[group] & ~np.isnan(values[group]).all(axis=1)]
+                own = densities if len(densities) else group
+            if len(own) < 2:
+                continue
+            verdict = best_rows(values[own], direction)
+            for row in own[verdict.best]:
+                best[row].append(name)
+            if verdict.tested:
+                for row in own:
+                    tested[row].append(name)
+    return list(map(tuple, best)), list(map(tuple, tested))
+
+
+def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:
+    import pandas as pd
+
+    searches = [found.get(search) if search else None for search in lines["search"]]
+    cost = pd.DataFrame(index=lines.index)
+    cost["tuning_runs"] = [search["cost"]["runs"] if search else 0 for search in searches]
+    cost["tuning_seconds"] = [search["cost"]["seconds"] if search else 0.0 for search in searches]
+    cost["runs"] = groups["id"].count() + cost["tuning_runs"]
+    for name in ("cost.seconds", "cost.images_per_second", "cost.peak_memory_bytes"):
+        how = {"cost.seconds": "sum", "cost.images_per_second": "mean"}.get(name, "max")
+        column = groups[name].agg(how) if name in lines else math.nan
+        cost[name.removeprefix("cost.")] = column
+    cost["seconds"] = cost["seconds"].fillna(0.0).astype(float) + cost["tuning_seconds"]
+    return cost

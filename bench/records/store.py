@@ -1,0 +1,178 @@
+"""The store under results/: one folder a run, written once, read as a pandas frame.
+
+`results/<grid>/runs/<id>/record.json` is written last and atomically; without it a run is not
+done. Nothing else says what is finished.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import filelock
+
+from bench.errors import RequestError
+from bench.files import read_checked, sha256_now, write_checked
+from bench.records.lease import EXPIRY, LEASE, Claim, make_breakable, replaced, take
+from bench.run import SCHEMA, Run
+
+logger = logging.getLogger("sigma-bench")
+
+Record = dict[str, Any]
+"""record.json: schema, id, run, status, metrics, protocol, curves, cost, environment, artifacts."""
+
+COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
+
+
+@dataclass(frozen=True)
+class Store:
+    """One grid's folder of results; `expiry` is that of its claims, in seconds."""
+
+    folder: Path
+    expiry: float = EXPIRY
+    _refused: dict[str, filelock.SoftFileLease] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @classmethod
+    def open(cls, results: Path, grid: str) -> "Store":
+        """The grid's folder under `results`, created and found writable.
+
+        Raises:
+            RequestError: the folder cannot be made or written.
+        """
+        store = cls(results / grid)
+        try:
+            store.runs.mkdir(parents=True, exist_ok=True)
+            probe = store.folder / ".writable"
+            probe.touch()
+            # Another invocation that opens the folder now may have removed it.
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise RequestError(
+                f"--results {results}: cannot be written ({error.strerror}); choose another folder"
+            ) from None
+        return store
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def run_folder(self, run: Run) -> Path:
+        return self.runs / run.id
+
+    def record(self, run: Run) -> Record | None:
+        """The finished record of `run`, or None; a record of failure counts as finished too."""
+        return self.record_of(run.id)
+
+    def record_of(self, identity: str) -> Record | None:
+        """The finished record of the run with this id, or None."""
+        return read_checked(Path(self.folder, "runs", identity, "record.json"))
+
+    def records(self) -> Iterator[Record]:
+        """Every readable record of the grid, by id."""
+        # A folder of ten thousand runs is listed once; asking each what it holds takes longer.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for identity in sorted(os.listdir(self.runs)):
+                record = self.record_of(identity)
+                if record is not None:
+                    yield record
+
+    def searches(self) -> Iterator[Record]:
+        """Every readable search summary of the grid (tuning.py writes them)."""
+        for path in sorted(self.folder.glob("searches/*.json")):
+            search = read_checked(path)
+            if search is not None:
+                yield search
+
+    def keep(self, run: Run, names: Iterable[str]) -> None:
+        """Note the files that the training of `run` left, for runs that only measure otherwise."""
+        folder = self.run_folder(run)
+        sums = {name: sha256_now(folder / name) for name in names}
+        write_checked(self._kept(run), {"run": run.id, "files": sums})
+
+    def trained(self, run: Run) -> Path | None:
+        """The folder of a run that trained what `run` would train, whole and intact; or None."""
+        kept = read_checked(self._kept(run))
+        if kept is None or "files" not in kept:
+            return None
+        folder: Path = self.runs / kept["run"]
+        for name, sha256 in kept["files"].items():
+            try:
+                intact = sha256_now(folder / name) == sha256
+            except OSError:
+                return None
+            if not intact:
+                logger.warning("%s is torn or was edited: trained again", folder / name)
+                return None
+        return folder
+
+    def _kept(self, run: Run) -> Path:
+        return self.folder / "trained" / f"{run.training_id}.json"
+
+    @contextlib.contextmanager
+    def claim(self, run: Run) -> Iterator[Claim | None]:
+        """The run's folder for this process alone, or None while another process holds it.
+
+        A claim is a lease, a file with a heartbeat: one whose owner died on this host is taken
+        over at once, any other after `expiry` seconds without a heartbeat. On release the file is
+        gone.
+
+        Raises:
+            RequestError: the holder is of a version that agrees on other durations.
+        """
+        folder = self.run_folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / LEASE
+        # Each lease watches its file for heartbeats since it was first refused, so it is kept.
+        lease = self._refused.pop(run.id, None) or filelock.SoftFileLease(
+            path, lease_duration=self.expiry, blocking=False, thread_local=False
+        )
+        if not take(lease):
+            self._refused[run.id] = lease
+            make_breakable(path)
+            yield None
+            return
+        try:
+            inode = path.lstat().st_ino
+            yield Claim(folder, lambda: lease.compromise is not None or replaced(path, inode))
+        finally:
+            lease.release()
+
+    def held(self, run: Run) -> bool:
+        """Whether some process seems at work on the run: it gave a sign within `expiry` seconds."""
+        try:
+            beat = (self.run_folder(run) / LEASE).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return abs(time.time() - beat) < self.expiry
+
+
+def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
+    """A record of `run` with nothing measured yet; `selection` says how its options were chosen."""
+    return {
+        "schema": SCHEMA,
+        "id": run.id,
+        "run": run.model_dump(mode="json"),
+        "status": COMPLETED,
+        "metrics": {},
+        "protocol": {"selection": dict(selection)},
+        "curves": {},
+        "cost": {},
+        "environment": {},
+        "artifacts": {},
+    }
+
+
+def done(record: Record | None) -> TypeGuard[Record]:
+    """Whether a record settles its run: completed or diverged; a failure is tried again."""
+    return record is not None and record["status"] != FAILED
+
+
+def brief(record: Record) -> Record:
+    """What a search and a table need of a record, which is less than half of it."""
+    return {key: record[key] for key in record if key not in ("curves", "environment")}

@@ -1,0 +1,1 @@
+"""Candidate records against baseline records."""

@@ -1,0 +1,202 @@
+"""A folder of results as the regression gate sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RequestError
+from bench.records.frame import frame
+from bench.records.rows import rows, tested
+from bench.records.store import COMPLETED, Record, Store
+from bench.run import SCHEMA
+
+Key = tuple[str, str, str]
+"""A row's data set, model and decoder, as the report calls them."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """Everything of a Run but its seed: which seeds have a record, and what they measured.
+
+    `metrics` maps a name to the values of completed seeds; `settings` is what must agree before
+    numbers compare; `dimensions` are those of an image.
+    """
+
+    key: Key
+    seeds: frozenset[int]
+    completed: frozenset[int]
+    metrics: Mapping[str, Mapping[int, float]]
+    settings: Mapping[str, Any]
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """One folder of results: its rows, and the commits, versions and devices that made it."""
+
+    path: Path
+    rows: Mapping[Key, ResultRow]
+    made_by: tuple[str, ...]
+
+
+def read_results(path: Path) -> ResultSet:
+    """The test runs under `results/<grid>`, or under its parent where that holds one grid.
+
+    Raises:
+        RequestError: no such folder or several grids in it; a record that is torn, edited or of
+            another schema; one row under several settings.
+    """
+    store = Store(_grid_folder(path))
+    records = {record["id"]: record for record in store.records()}
+    _check_whole(path, store, records)
+    table = frame(records.values())
+    if table.empty or tested(table).empty:
+        return ResultSet(path, {}, ())
+    searches = {search["id"]: search for search in store.searches()}
+    lines = rows(table, list(searches.values())).table
+    found = {}
+    for line in lines.to_dict("records"):
+        if line["ids"]:  # a search that found no value left no runs
+            key = (line["dataset"], line["model"], line["entry"])
+            found[key] = _row(key, [records[identity] for identity in line["ids"]], searches)
+    _check_one_protocol(path, found.values())
+    makers = (_maker(record["environment"]) for record in records.values())
+    return ResultSet(path, found, tuple(dict.fromkeys(makers)))
+
+
+def _grid_folder(path: Path) -> Path:
+    if (path / "runs").is_dir():
+        return path
+    grids = sorted(folder.parent for folder in path.glob("*/runs"))
+    if len(grids) == 1:
+        return grids[0]
+    found = f"several grids ({', '.join(g.name for g in grids)}); name one" if grids else "no runs"
+    raise RequestError(f"{path}: expected a grid's folder of results, found {found}")
+
+
+def _check_whole(path: Path, store: Store, records: Mapping[str, Record]) -> None:
+    # A record set aside, now or by an earlier reader, must not make the gate quietly smaller.
+    lost = sorted({file.parent.name for file in store.runs.glob("*/record.json*")} - set(records))
+    if lost:
+        raise RequestError(
+            f"{path}: {len(lost)} of its records torn or edited ({', '.join(lost)}); restore "
+            "them, or run the grid again"
+        )
+    for record in records.values():
+        if record["schema"] != SCHEMA:
+            raise RequestError(
+                f"{path}: record {record['id']} has schema {record['schema']}, this version reads "
+                f"{SCHEMA}; make these records anew"
+            )
+
+
+def _row(key: Key, records: Sequence[Record], searches: Mapping[str, Record]) -> ResultRow:
+    completed = {r["run"]["seed"]: r for r in records if r["status"] == COMPLETED}
+    names = dict.fromkeys(name for record in completed.values() for name in record["metrics"])
+    settings = _settings(records, list(completed.values()), searches)
+    return ResultRow(
+        key=key,
+        seeds=frozenset(record["run"]["seed"] for record in records),
+        completed=frozenset(completed),
+        metrics={
+            name: {s: r["metrics"][name] for s, r in completed.items() if name in r["metrics"]}
+            for name in names
+        },
+        settings=settings,
+        dimensions=settings.get("protocol.likelihood.dimensions", 1),
+    )
+
+
+def _settings(
+    records: Sequence[Record], completed: Sequence[Record], searches: Mapping[str, Record]
+) -> dict[str, Any]:
+    run, selection = records[0]["run"], records[0]["protocol"]["selection"]
+    search = searches.get(selection.get("search", ""))
+    classes = {record["environment"].get("device_class") for record in records}
+    decided = {
+        "data content": run["content"],
+        "split_seed": run["split_seed"],
+        "training": run["training"],
+        "evaluation": run["evaluation"],
+        "device class": " and ".join(sorted(map(str, classes))),
+        "selection": selection["rule"],
+        "search": {"option": search["option"], **search["search"]} if search else {},
+    }
+    stated = [
+        {key: value for key, value in record["protocol"].items() if key != "selection"}
+        for record in completed
+    ]
+    return {**_flat(decided), **_agreed([_flat({"protocol": one}) for one in stated])}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    inner = (_flat(part, f"{name}.{key}" if name else key) for key, part in value.items())
+    return {key: part for parts in inner for key, part in parts.items()}
+
+
+def _agreed(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all of a row's runs state alike; a seed is no protocol."""
+    if not statements:
+        return {}
+    return {
+        key: value
+        for key, value in statements[0].items()
+        if not key.endswith(".seed") and all(one.get(key) == value for one in statements)
+    }
+
+
+def _check_one_protocol(path: Path, rows: Iterable[ResultRow]) -> None:
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        for key, value in row.settings.items():
+            if key.startswith(("training.", "evaluation.")):
+                values.setdefault(key, set()).add(_shown(value))
+    several = [f"{key} {' and '.join(sorted(v))}" for key, v in values.items() if len(v) > 1]
+    if several:
+        raise RequestError(
+            f"{path}: holds runs under several settings ({', '.join(several)}); give each its "
+            "own --results folder"
+        )
+
+
+def _maker(environment: Mapping[str, Any]) -> str:
+    commit = environment.get("commit")
+    versions = environment.get("versions", {})
+    return ", ".join(
+        str(part)
+        for part in (
+            f"commit {commit[:12]}{' with changes' if environment.get('dirty') else ''}"
+            if commit
+            else "no commit known",
+            f"torch {versions['torch']}" if "torch" in versions else None,
+            environment.get("device"),
+            environment.get("precision"),
+        )
+        if part
+    )
+
+
+def differences(baseline: ResultRow, candidate: ResultRow) -> Iterator[str]:
+    """What keeps two rows' numbers from comparing, as `training.epochs 5 against 6`.
+
+    What one side states of its protocol and the other does not yet know is no difference.
+    """
+    ours, theirs = candidate.settings, baseline.settings
+    for key in dict.fromkeys([*theirs, *ours]):
+        if key.startswith("protocol.") and not (key in ours and key in theirs):
+            continue
+        if ours.get(key) != theirs.get(key):
+            yield f"{key} {_shown(theirs.get(key))} against {_shown(ours.get(key))}"
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ("", [], ()):
+        return "none"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text[:8] if re.fullmatch(r"[0-9a-f]{16,}", text) else text

@@ -1,0 +1,228 @@
+"""A page for each run: what it was, how it went, what it made, one command to repeat it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baselines.specs import DECODERS, MODELS, Spec
+from bench.files import read_checked
+from bench.grid.schema import Grid
+from bench.metrics import metric_name
+from bench.records.store import Record
+from bench.report.images import Picture, data_uri
+from bench.report.layout import significant
+from bench.report.tables import Table
+from bench.text import plain
+
+logger = logging.getLogger("sigma-bench")
+CHOICES = ("auto", "all", "none")
+
+AUTOMATIC = 200
+"""Runs that get a page unless all are asked for, in the table's order."""
+
+CURVES = {
+    "loss": "training loss, nats per image",
+    "distortion": "distortion, nats per image",
+    "rate": "rate, nats per image",
+    "sigma": "σ",
+}
+
+WIDTH, HEIGHT = 300, 120
+"""Of a curve's drawing, in its own units."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number over epochs as the points of an SVG line, with its ends and its last value."""
+
+    label: str
+    points: str
+    low: str
+    high: str
+    last: str
+    epochs: int
+
+
+def chosen(table: Table, pages: str) -> list[str]:
+    """The ids of the runs that get a page, in the table's order."""
+    ids = list(dict.fromkeys(run for row in table.frame["ids"] for run in row))
+    return {"all": ids, "none": [], "auto": ids[:AUTOMATIC]}[pages]
+
+
+def rule(table: Table, pages: str) -> str:
+    """Which runs have a page, in words."""
+    count = len(chosen(table, "all"))
+    if pages == "none":
+        return "No run has a page of its own; the report's option --run-pages all writes them."
+    if pages == "auto" and count > AUTOMATIC:
+        return (
+            f"The first {AUTOMATIC} of {count} runs, in the table's order, have a page of their "
+            "own; the report's option --run-pages all writes one for every run."
+        )
+    return "Every run of the table has a page of its own, in the folder runs beside this file."
+
+
+def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
+    """What the page of the run in `folder` tells."""
+    record = read_checked(folder / "record.json")
+    assert record is not None  # the table was made from it
+    return {
+        "record": record,
+        "metrics": list(_metrics(record)),
+        "sections": [
+            ("Specification", _flat(record["run"])),
+            ("Protocol", _flat(record["protocol"])),
+            ("Cost", _flat(record["cost"])),
+            ("Environment", _flat(record["environment"])),
+        ],
+        "curves": [*_curves(history(folder))],
+        "pictures": [*pictures(folder, record["artifacts"])],
+        "what": outcome(record),
+        "command": command(record["run"], grid_name, grid),
+    }
+
+
+def outcome(record: Record) -> str:
+    """How a run ended, in words."""
+    if found := record.get("divergence"):
+        return f"diverged at step {found['step']:.0f}: {found['what']} was not finite"
+    if found := record.get("failure"):
+        return f"failed: {found['type']}: {found['message']}"
+    return str(record["status"])
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `history.jsonl`, one an epoch; none where it ended in its first.
+
+    A torn file is left out with a warning: the numbers are in the record, these are a drawing's.
+    """
+    path = folder / "history.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    except OSError:
+        return []
+    except ValueError:
+        lines = [None]
+    if all(isinstance(line, dict) and line.keys() >= {"epoch", "loss", "sigma"} for line in lines):
+        return lines
+    logger.warning("%s is torn: its curves are left out", path)
+    return []
+
+
+def pictures(folder: Path, artifacts: Mapping[str, Any]) -> Iterator[Picture]:
+    """The samples and reconstructions that a run left, as far as they are here."""
+    for what, caption in (
+        ("samples", "samples from the prior"),
+        ("reconstructions", "test images, each followed by its reconstruction"),
+    ):
+        name = artifacts.get(what)
+        if isinstance(name, str) and (folder / name).is_file():
+            yield Picture(caption, data_uri(folder / name))
+
+
+def _metrics(record: Record) -> Iterator[tuple[str, str, str]]:
+    metrics = record["metrics"]
+    for name, value in metrics.items():
+        if not name.endswith("_se"):
+            error = metrics.get(f"{name}_se")
+            yield metric_name(name), significant(value), significant(error) if error else ""
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [line for key, inner in value.items() for line in _flat(inner, f"{prefix}{key}.")]
+    text = ", ".join(map(plain, value)) if isinstance(value, list | tuple) else plain(value)
+    return [(prefix.removesuffix("."), text)]
+
+
+def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
+    for key, label in CURVES.items():
+        values = [float(line.get(key, math.nan)) for line in lines]
+        finite = [value for value in values if math.isfinite(value)]
+        if not finite:
+            continue
+        low, high = min(finite), max(finite)
+        step = WIDTH / max(1, len(values) - 1)
+        points = " ".join(
+            f"{index * step:.1f},{HEIGHT * (1 - (value - low) / (high - low or 1)):.1f}"
+            for index, value in enumerate(values)
+            if math.isfinite(value)
+        )
+        low_text, high_text, last = map(significant, (low, high, finite[-1]))
+        yield Curve(label, points, low_text, high_text, last, len(values))
+
+
+def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
+    """One command line that makes this run and no other, the same id included.
+
+    Arguments:
+        run: the record's `run`.
+        grid: what `grid_name` means here; what it has already is not said again.
+    """
+    only: dict[str, str] = {}
+    changed: dict[str, Any] = {}
+    if grid is not None and run["dataset"] in grid.datasets:
+        only["dataset"] = run["dataset"]
+    else:
+        changed["datasets"] = [run["dataset"]]
+    listed = {
+        "model": [model.model_dump(mode="json") for model in grid.models] if grid else [],
+        "decoder": [
+            entry.spec.model_dump(mode="json") | ({"tune": True} if entry.search else {})
+            for entry in (grid.decoders if grid else ())
+        ],
+    }
+    for key, registry in (("model", MODELS), ("decoder", DECODERS)):
+        # `--only` knows names: it tells no β from another.
+        if [entry for entry in listed[key] if entry["name"] == run[key]["name"]] == [run[key]]:
+            only[key] = run[key]["name"]
+        else:
+            changed[f"{key}s"] = [_brief(run[key], registry)]
+    if grid is not None and run["seed"] in grid.seeds:
+        only["seed"] = run["seed"]
+    else:
+        changed["seeds"] = [run["seed"]]
+    if grid is None or run["split_seed"] != grid.split_seed:
+        changed["split_seed"] = run["split_seed"]
+    asked = grid.model_dump(mode="json") if grid else {"training": {}, "evaluation": {}}
+    for part in ("training", "evaluation"):
+        for key, value in _options(run[part]).items():
+            if key not in asked[part] or asked[part][key] != value:
+                changed[f"{part}.{key}"] = value
+    words = ["sigma-bench", "run", grid_name]
+    for key, value in only.items():
+        words += ["--only", f"{key}={value}"]
+    for key, value in changed.items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def _options(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings as a grid asks for them."""
+    options = {key: value for key, value in part.items() if key != "split"}
+    if "features" in options:
+        features = options["features"]
+        name = features["name"] if features else "none"
+        # Where a network of the user's own lies stands in no record.
+        options["features"] = "FILE" if name == "torchscript" else name
+        if not features:
+            options.pop("distances", None)
+    return options
+
+
+def _brief(options: Mapping[str, Any], registry: Mapping[str, type[Spec]]) -> Any:
+    kind = registry.get(options["name"])
+    defaults = {key: field.default for key, field in kind.model_fields.items()} if kind else {}
+    changed = {
+        key: value
+        for key, value in options.items()
+        if key != "name" and (key not in defaults or defaults[key] != value)
+    }
+    return {"name": options["name"], **changed} if changed else options["name"]

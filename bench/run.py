@@ -1,0 +1,144 @@
+"""A Run: one experiment as a frozen value, and its identity."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+from baselines.specs import (
+    DECODERS,
+    MODELS,
+    DecoderSpec,
+    ModelSpec,
+    Positive,
+    Size,
+    Spec,
+)
+from bench.errors import RequestError
+from bench.files import digest
+
+SCHEMA = 1
+"""Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
+
+Precision = Literal["float32", "bfloat16"]
+Split = Literal["validation", "test"]
+
+SampleKind = Literal["means", "sampled", "reconstructions"]
+"""Generated images whose features are compared with real ones: decoder means of prior draws, draws
+from p(x|z) of the same, decoder means of posterior draws."""
+
+
+class Value(BaseModel):
+    """A frozen value whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(Value):
+    """How a run is optimised; every epoch drops the last, incomplete batch."""
+
+    epochs: Size = 10
+    batch: Size = 128
+    optimizer: Literal["adam"] = "adam"
+    lr: Positive = 1e-3
+    precision: Precision = "float32"
+
+
+class Features(Value):
+    """The network whose features the Fréchet distance compares.
+
+    `source` says where it lies on this machine, which no record tells.
+    """
+
+    name: Literal["inception", "efficientnet_lite0", "torchscript"]
+    metric: str
+    sha256: str
+    source: str = Field(default="", exclude=True)
+
+
+class Evaluation(Value):
+    """What is measured, on which split, and the protocol that moves the numbers."""
+
+    split: Split = "test"
+    samples: Annotated[int, Field(ge=0)] = 10_000
+    iwae: Annotated[int, Field(ge=0)] = 64
+    features: Features | None = None
+    distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
+    batch: Size = 100
+    precision: Precision = "float32"
+
+
+class Run(Value):
+    """One experiment: a model with a decoder, trained once on one data set and measured.
+
+    `id` is the hash of everything that decides its numbers. The name of the data set is left out of
+    it, as it only says where the data were found; the hash of their content is in.
+    """
+
+    dataset: str
+    content: str | None
+    model: SerializeAsAny[ModelSpec]
+    decoder: SerializeAsAny[DecoderSpec]
+    seed: int
+    split_seed: int
+    training: Training
+    evaluation: Evaluation
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The canonical content behind `id`."""
+        if self.content is None:
+            raise RequestError(f"dataset {self.dataset} is not prepared, so its runs have no id")
+        return {"schema": SCHEMA, **self.model_dump(mode="json", exclude={"dataset"})}
+
+    @cached_property
+    def id(self) -> str:
+        """16 hexadecimal digits of the sha256 of the canonical JSON of `identity`."""
+        return digest(self.identity)[:16]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("id", None)  # another experiment has another id
+        return copied
+
+    @model_serializer(mode="wrap")
+    def _with_plugins(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**dump(self), **({"plugins": self.plugins} if self.plugins else {})}
+
+    @property
+    def plugins(self) -> dict[str, str]:
+        """The sha256 of the source behind the model and the decoder, where that is a user's own."""
+        sources = {"model": self.model.source, "decoder": self.decoder.source}
+        return {part: source for part, source in sources.items() if source is not None}
+
+    @property
+    def training_id(self) -> str:
+        """The same of what decides the trained weights: `identity` without the evaluation."""
+        identity = self.identity
+        del identity["evaluation"]
+        return digest(identity)[:16]
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> "Run":
+        """The Run that `model_dump` wrote.
+
+        Raises:
+            RequestError: its model or its decoder is not here, or comes from another source.
+        """
+        specs: dict[str, Spec] = {}
+        registries: Mapping[str, Mapping[str, type[Spec]]] = {"model": MODELS, "decoder": DECODERS}
+        for part, registry in registries.items():
+            options, source = fields[part], fields.get("plugins", {}).get(part)
+            kind = registry.get(options["name"])
+            if kind is None or kind.source != source:
+                raise RequestError(f"the {part} '{options['name']}' of this run is not here")
+            specs[part] = kind(**options)
+        return cls(**{key: fields[key] for key in fields if key != "plugins"} | specs)

@@ -1,0 +1,124 @@
+"""The state of a training on disk: checkpoints, history, weights."""
+
+import hashlib
+import io
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.state import State
+from baselines.vae import Terms, Vae
+from bench.files import atomic, set_aside, write_bytes
+
+Epoch = dict[str, float]
+"""A line of history.jsonl: epoch, the mean of each term, seconds, images_per_second."""
+
+logger = logging.getLogger("sigma-bench")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a loss stopped being a number: a result, not a crash.
+
+    `step` counts from 0 over the whole run; `what` is the first term that was not finite; `last`
+    holds the terms of the step before.
+    """
+
+    step: int
+    what: str
+    last: dict[str, float]
+
+
+@dataclass
+class Trained:
+    """What training leaves: the VAE, its state, the history, and why it ended early if it did."""
+
+    vae: Vae
+    state: State
+    history: list[Epoch] = field(default_factory=list)
+    divergence: Divergence | None = None
+
+
+WEIGHTS, HISTORY = "weights.safetensors", "history.jsonl"
+
+
+def write_history(history: list[Epoch], folder: Path) -> None:
+    """Write `history.jsonl`, a line an epoch."""
+    lines = "".join(json.dumps(line) + "\n" for line in history)
+    write_bytes(folder / HISTORY, lines.encode())
+
+
+@dataclass(frozen=True)
+class PartialEpoch:
+    """What a stop leaves of an epoch: the terms of its steps so far, and the seconds they took.
+
+    `terms` is (steps, len(Terms)), on the CPU.
+    """
+
+    terms: Tensor = field(default_factory=lambda: torch.empty(0, len(Terms._fields)))
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole training state after a step, in one file that is whole or absent.
+
+    The file is the sha256 of its content (32 bytes), and that content.
+    """
+
+    path: Path
+    run_id: str
+
+    def save(self, trained: Trained, optimizer: torch.optim.Optimizer, begun: PartialEpoch) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "run": self.run_id,
+                "parameters": trained.vae.state_dict(),
+                "state": trained.state,
+                "optimizer": optimizer.state_dict()["state"],
+                "history": trained.history,
+                "begun": asdict(begun),
+            },
+            buffer,
+        )
+        with atomic(self.path) as file:
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
+        write_history(trained.history, self.path.parent)
+
+    def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> PartialEpoch:
+        """Load the checkpoint into `trained` and `optimizer`, where there is one.
+
+        One that is torn, changed or of another run is set aside.
+        """
+        if not self.path.exists():
+            return PartialEpoch()
+        content = self.read()
+        if content is None:
+            moved = set_aside(self.path)
+            logger.warning("%s is torn: set aside as %s, training anew", self.path, moved.name)
+            return PartialEpoch()
+        trained.vae.load_state_dict(content["parameters"])
+        for name, value in content["state"].items():
+            trained.state[name].copy_(value)
+        # The groups are this process's own: on another device they have other options.
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": content["optimizer"], "param_groups": groups})
+        trained.history = content["history"]
+        return PartialEpoch(**content["begun"])
+
+    def read(self) -> dict[str, Any] | None:
+        """The file's content, or None where it is not what `save` wrote for this run."""
+        file = self.path.read_bytes()
+        digest, content = file[:32], memoryview(file)[32:]
+        # torch.load does not notice a bit that flipped.
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        read = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return read if read["run"] == self.run_id else None

@@ -1,0 +1,351 @@
+"""Which feature network is found, that its weights load, and what it makes of images."""
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import RequestError
+from bench.evaluation import features
+from bench.evaluation.features.base import Extractor, FeatureSpec, build, resolve
+from bench.evaluation.features.inception import fetch_inception
+from bench.files import sha256_file
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch.hub cache; returns where the Inception weights would be in it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv(features.INCEPTION_VARIABLE, raising=False)
+    return features.inception_cache()
+
+
+def put(path: Path, content: bytes = b"weights") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+# -- which network -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"TORCH_HOME": "~/t"},
+        {"XDG_CACHE_HOME": "/x"},
+        {},
+        {"TORCH_HOME": "/t", "XDG_CACHE_HOME": "/x"},
+    ],
+)
+def test_inception_lies_where_torch_hub_keeps_it(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
+    assert features.inception_cache() == checkpoints / features.INCEPTION_FILE
+
+
+def test_the_file_and_the_hash_are_those_of_the_address() -> None:
+    from pytorch_fid.inception import FID_WEIGHTS_URL
+
+    assert FID_WEIGHTS_URL.endswith("/" + features.INCEPTION_FILE)
+    assert features.INCEPTION_FILE.endswith(f"-{features.INCEPTION_SHA256[:8]}.pth")
+
+
+def test_none_is_none() -> None:
+    assert resolve("none") is None
+
+
+def test_auto_prefers_inception_then_the_embedded_network_then_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    found = resolve("auto")
+    assert found is not None
+    assert (found.name, found.metric, found.dimension) == (
+        "efficientnet_lite0",
+        "fd_efficientnet_lite0",
+        1280,
+    )
+    put(home)
+    found = resolve("auto")
+    assert found is not None
+    assert (found.name, found.weights) == ("inception", home)
+    home.unlink()
+    monkeypatch.setattr(features, "EFFICIENTNET_CODE", "no_such_package")
+    assert resolve("auto") is None
+
+
+def test_the_variable_goes_before_the_cache_and_a_wrong_one_is_no_silent_fallback(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home)
+    own = put(tmp_path / "own.pth", b"own")
+    monkeypatch.setenv(features.INCEPTION_VARIABLE, str(own))
+    for word in ("inception", "auto"):
+        found = resolve(word)
+        assert found is not None
+        assert found.weights == own
+    monkeypatch.setenv(features.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
+    with pytest.raises(RequestError, match=features.INCEPTION_VARIABLE):
+        resolve("auto")
+
+
+def test_a_path_in_the_grid_names_the_weights(tmp_path: Path) -> None:
+    own = put(tmp_path / "own.pth", b"own")
+    assert resolve(f"inception:{own}") == FeatureSpec(
+        "inception", own, hashlib.sha256(b"own").hexdigest()
+    )
+    script = put(tmp_path / "dino.v2.pt", b"script")
+    found = resolve(str(script))
+    assert found is not None
+    assert (found.name, found.metric, found.dimension) == ("torchscript", "fd_dino.v2", None)
+
+
+def test_only_the_published_weights_give_a_fid() -> None:
+    published = FeatureSpec("inception", Path("any.pth"), features.INCEPTION_SHA256)
+    assert published.metric == "fid"
+    assert FeatureSpec("inception", Path("any.pth"), "0" * 64).metric == "fd_inception"
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("incepton", "did you mean 'inception'"),
+        ("clip", "Possible: auto, none, inception"),
+        ("inception", "sigma-bench fetch inception"),
+        ("inception:/no/where.pth", "/no/where.pth: No such file"),
+        ("/no/where.pt", "expected a TorchScript file"),
+        ("/.pt", "No such file"),
+    ],
+)
+def test_what_cannot_be_found_is_said_in_one_line(asked: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says) as caught:
+        resolve(asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_its_package_the_embedded_network_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(features, "EFFICIENTNET_PACKAGE", "no_such_package")
+    with pytest.raises(RequestError, match=r"pip install .*embedded"):
+        resolve("efficientnet_lite0")
+
+
+def test_finding_it_imports_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from bench.evaluation.features import resolve\n"
+        "resolve('auto')\n"
+        "assert not {'torch', 'torchvision', 'pytorch_fid', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# -- the download ------------------------------------------------------------------------------
+
+
+def test_a_good_download_arrives(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(tmp_path / "served", b"x" * 100_000)
+    monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
+    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256_file(source))
+    assert fetch_inception() == home
+    assert home.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("served", [b"x" * 60_000, b"y" * 100_000], ids=["cut", "wrong"])
+def test_a_bad_download_leaves_nothing(
+    served: bytes, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(tmp_path / "served", served)
+    monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
+    monkeypatch.setattr(features, "INCEPTION_SHA256", hashlib.sha256(b"x" * 100_000).hexdigest())
+    with pytest.raises(RequestError, match=str(home)):
+        fetch_inception()
+    assert [path for path in home.parent.iterdir() if path.is_file()] == []
+
+
+# -- the embedded network ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lite0() -> Extractor:
+    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    spec = resolve("efficientnet_lite0")
+    assert spec is not None
+    return build(spec, "cpu")
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_data: Path) -> Tensor:
+    """12 colour photographs, 8 bits, `(12, 3, 32, 32)`."""
+    with np.load(shared_data / "cifar10_train_first4000.npz", allow_pickle=False) as archive:
+        return torch.from_numpy(archive["images"][:12].transpose(0, 3, 1, 2).copy())
+
+
+def test_the_embedded_weights_are_the_published_file() -> None:
+    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    spec = resolve("efficientnet_lite0")
+    assert spec is not None
+    # As torch.hub has it, the file's name ends in the first digits of its sha256.
+    assert spec.weights.stem.endswith(spec.sha256[:8])
+
+
+def test_our_embedded_features_are_the_packages_own(lite0: Extractor, photographs: Tensor) -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    plain = EfficientNet.from_name("efficientnet-lite0")
+    state = torch.load(lite0.spec.weights, weights_only=True)
+    assert plain.load_state_dict(state) == ([], [])
+    pixels = nn.functional.interpolate(photographs.float(), (224, 224), mode="bilinear")
+    with torch.inference_mode():
+        expected = plain.eval().extract_features((pixels - 127) / 128).mean((2, 3))
+    found = lite0(photographs)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert torch.pdist(found).min() > 1
+
+
+def test_one_channel_counts_as_three_equal_ones(lite0: Extractor, photographs: Tensor) -> None:
+    grey = photographs[:3, :1]
+    torch.testing.assert_close(lite0(grey), lite0(grey.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-4)
+
+
+def test_features_do_not_depend_on_the_company_of_other_images(
+    lite0: Extractor, photographs: Tensor
+) -> None:
+    alone = torch.cat([lite0(image[None]) for image in photographs[:9]])
+    torch.testing.assert_close(lite0(photographs[:9]), alone, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_is_float32_but_for_rounding(lite0: Extractor, photographs: Tensor) -> None:
+    exact = lite0(photographs)
+    rounded = build(lite0.spec, "cpu", "bfloat16")(photographs)
+    assert rounded.dtype == torch.float32
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.1
+
+
+def test_wrong_images_are_refused(lite0: Extractor) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        lite0(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(RequestError, match="1 or 3 channels, not 2"):
+        lite0(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+
+
+def test_building_leaves_the_callers_random_numbers_alone(lite0: Extractor) -> None:
+    before = torch.random.get_rng_state()
+    build(lite0.spec, "cpu")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# -- other weights -----------------------------------------------------------------------------
+
+
+def save(value: object) -> Callable[[Path], None]:
+    return lambda path: torch.save(value, path)
+
+
+@pytest.mark.parametrize("name", ["inception", "efficientnet_lite0", "torchscript"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04 cut short"),
+        lambda path: path.write_text("not weights at all"),
+        save({"conv.weight": torch.zeros(1)}),
+        save([1, 2, 3]),
+        save(Path("/")),
+    ],
+    ids=["empty", "torn", "text", "other keys", "no dict", "forbidden type"],
+)
+def test_unreadable_weights_are_named_in_one_line(
+    name: features.Name, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pt"
+    write(path)
+    with pytest.raises(RequestError, match=r"weights\.pt: expected ") as caught:
+        build(FeatureSpec(name, path, sha256_file(path)), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_pytorch_fid_gets_its_download_back() -> None:
+    from pytorch_fid import inception
+
+    before = inception.load_state_dict_from_url
+    with contextlib.suppress(KeyError), features._instead_of_download({"a": 1}):
+        assert inception.load_state_dict_from_url("https://no.where") == {"a": 1}
+        raise KeyError
+    assert inception.load_state_dict_from_url is before
+
+
+def test_the_inception_network_has_the_published_names_and_shapes(shared_data: Path) -> None:
+    from pytorch_fid import inception
+
+    published = json.loads((shared_data / "fid_inception_state_dict_shapes.json").read_text())
+    state = {
+        name: torch.zeros(shape, dtype=torch.long if shape == [] else torch.float)
+        for name, shape in published.items()
+    }
+    with features._instead_of_download(state):
+        network = inception.fid_inception_v3()
+    assert {name: list(value.shape) for name, value in network.state_dict().items()} == published
+
+
+class Pooled(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+class Unpooled(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+class Narrow(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.reshape(-1, 12).sum(1, keepdim=True) @ images.reshape(5, -1)
+
+
+def scripted(module: nn.Module, path: Path) -> FeatureSpec:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*torch\.jit\.script")
+        torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
+    spec = resolve(str(path))
+    assert spec is not None
+    return spec
+
+
+def test_a_torchscript_file_sees_the_unit_interval_at_its_own_size(tmp_path: Path) -> None:
+    extractor = build(scripted(Pooled(), tmp_path / "pooled.pt"), "cpu")
+    images = torch.arange(10 * 6 * 5, dtype=torch.uint8).reshape(10, 1, 6, 5)
+    expected = images.double().mean((2, 3)) / 255
+    torch.testing.assert_close(extractor(images), expected.expand(-1, 3).float())
+
+
+@pytest.mark.parametrize(
+    ("module", "says"), [(Unpooled(), r"expected features \(B, F\)"), (Narrow(), "failed on")]
+)
+def test_a_torchscript_file_that_gives_no_features_is_refused(
+    module: nn.Module, says: str, tmp_path: Path
+) -> None:
+    extractor = build(scripted(module, tmp_path / "odd.pt"), "cpu")
+    with pytest.raises(RequestError, match=says) as caught:
+        extractor(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    assert "\n" not in str(caught.value)

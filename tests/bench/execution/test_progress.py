@@ -1,0 +1,89 @@
+"""What a person sees: a live panel in a terminal, plain lines elsewhere."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from bench.execution.progress import Progress
+from bench.grid.expand import Row
+from bench.records.store import DIVERGED, Record, new_record
+from bench.run import Run
+from bench.text import duration
+
+LINE = {
+    "epoch": 0,
+    "loss": 12.0,
+    "distortion": 10.0,
+    "rate": 2.0,
+    "sigma": 0.5,
+    "seconds": 1.0,
+    "images_per_second": 210.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3599, "59 min 59 s"), (7260, "2 h 01 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def record_of(run: Run) -> Record:
+    record = new_record(run, {"rule": "by hand"})
+    record["metrics"] = {"neg_log_p": -12.5, "sigma": 0.25, "fd_x": 33.0}
+    record["cost"] = {"seconds": 65.0}
+    return record
+
+
+def test_plain_lines_say_what_happened(expand: Callable[..., list[Row]]) -> None:
+    text = io.StringIO()
+    one, two = (row.runs[0] for row in expand())
+    with Progress("small", 2, Console(file=text, width=300)) as progress:
+        progress.started(one)
+        progress.epoch(one, LINE)
+        progress.finished(one, record_of(one))
+        progress.started(two)
+        progress.finished(
+            two,
+            {
+                **record_of(two),
+                "status": DIVERGED,
+                "divergence": {"step": 7, "what": "rate", "last": {}},
+            },
+        )
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("[1/2]")
+    assert "gaussian seed 0  neg_log_p -12.5  sigma 0.25  fd_x 33  (1 min 05 s)" in lines[0]
+    assert "1 min 05 s left" in lines[0]
+    assert "diverged at step 7: rate is not finite" in lines[1]
+
+
+def test_the_panel_shows_the_current_runs(expand: Callable[..., list[Row]]) -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=160, force_terminal=True)
+    one, two = (row.runs[0] for row in expand())
+    with Progress("small", 2, console) as progress:
+        progress.started(one)
+        progress.started(two)
+        progress.epoch(two, LINE)
+        with console.capture() as capture:
+            console.print(progress.panel())
+        progress.finished(one, record_of(one))
+    shown = capture.get()
+    assert "0/2 runs" in shown
+    assert "epoch 1/2" in shown
+    assert "epoch 2/2  -elbo 12  distortion 10  rate 2  sigma 0.5  210 images/s" in shown
+
+
+def test_found_runs_count_as_settled_but_not_as_speed(expand: Callable[..., list[Row]]) -> None:
+    one, two = (row.runs[0] for row in expand())
+    progress = Progress("small", 2, Console(file=io.StringIO()))
+    progress.found(one.id)
+    assert progress.left() == 0
+    progress.started(two)
+    progress.finished(two, record_of(two))
+    assert len(progress.settled_runs) == 2
+    assert progress.computed == [65.0]

@@ -1,0 +1,264 @@
+"""Grids on real workers: found, shared, survived."""
+
+import io
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.execution.messages import Task
+from bench.execution.processes import Pool
+from bench.execution.progress import Progress
+from bench.execution.schedule import ATTEMPTS, Outcome, execute
+from bench.execution.status import survey
+from bench.grid.expand import Row
+from bench.records.store import Record, Store
+from bench.run import Run
+
+Expand = Callable[..., list[Row]]
+Start = Callable[..., "subprocess.Popen[str]"]
+Found = Callable[[Path], dict[str, Record]]
+
+
+def go(rows: list[Row], folder: Path, jobs: int = 1) -> tuple[Outcome, str]:
+    text = io.StringIO()
+    store = Store.open(folder, "small")
+    outcome = execute(rows, store, "small", ["cpu"], jobs, Console(file=text, width=200))
+    return outcome, text.getvalue()
+
+
+def numbers(record: Record) -> Record:
+    """A record without what a clock, or the number of attempts, decides."""
+    return {k: v for k, v in record.items() if k not in ("cost", "checksum")}
+
+
+def test_a_grid_with_a_search_runs_to_its_end_and_is_found_again(
+    expand: Expand, tmp_path: Path
+) -> None:
+    tune = {"low": 0.001, "high": 10, "trials": 3}
+    rows = expand(decoders=["optimal", "mse", {"name": "beta", "beta": {"tune": tune}}])
+    before = survey(rows, Store(tmp_path / "small"))
+    assert {line.state for line in before} == {"to do", "not chosen yet"}
+    outcome, told = go(rows, tmp_path, jobs=2)
+    assert outcome.new == 6
+    assert outcome.well
+    assert "search" in told
+    assert "chose" in told
+    by_name = {r["run"]["decoder"]["name"]: r for r in outcome.records.values()}
+    metrics = by_name["optimal"]["metrics"]
+    assert metrics["neg_log_p"] == pytest.approx(metrics["distortion"] + metrics["rate"])
+    assert metrics["beta_effective"] == pytest.approx(2 * metrics["sigma"] ** 2)
+    assert metrics["iwae_2"] > -metrics["neg_log_p"] - 3 * metrics["iwae_2_se"]
+    assert by_name["beta"]["protocol"]["selection"]["rule"] == "tuned"
+    assert "neg_log_p" not in by_name["mse"]["metrics"]
+    assert "neg_log_p_fitted_sigma" in by_name["mse"]["metrics"]
+    folder = tmp_path / "small" / "runs" / by_name["optimal"]["id"]
+    for artifact in by_name["optimal"]["artifacts"].values():
+        assert (folder / artifact).stat().st_size > 0
+    assert not (folder / "checkpoint.pt").exists()
+    (summary,) = Store(tmp_path / "small").searches()
+    assert summary["runs"] == [by_name["beta"]["id"]]
+
+    again, _ = go(rows, tmp_path)
+    assert again.new == 0
+    assert {key: numbers(record) for key, record in again.records.items()} == {
+        key: numbers(record) for key, record in outcome.records.items()
+    }
+    lines = survey(rows, Store(tmp_path / "small"))
+    assert [line.state for line in lines] == ["done"] * 6
+    assert all(line.seconds for line in lines)
+
+
+def test_another_evaluation_trains_nothing_again(expand: Expand, tmp_path: Path) -> None:
+    """Weights are found by what decided them; damaged ones are trained anew."""
+    first, _ = go(expand(decoders=["shared"]), tmp_path)
+    (source,) = first.records.values()
+    other = expand(decoders=["shared"], evaluation={"samples": 0, "iwae": 3})
+    reused, _ = go(other, tmp_path)
+    (record,) = reused.records.values()
+    assert record["protocol"]["training"] == {"weights_of": source["id"]}
+    assert record["metrics"]["neg_log_p"] == source["metrics"]["neg_log_p"]
+    assert "iwae_3" in record["metrics"]
+    assert record["cost"]["training_seconds"] == source["cost"]["training_seconds"]
+    runs = tmp_path / "small" / "runs"
+    names = "history.jsonl", "weights.safetensors"
+    for name in names:
+        assert (runs / source["id"] / name).read_bytes() == (
+            runs / record["id"] / name
+        ).read_bytes()
+
+    for folder in runs.iterdir():
+        (folder / names[1]).write_bytes((folder / names[1]).read_bytes()[:-4])
+    anew, _ = go(expand(decoders=["shared"], evaluation={"samples": 0, "iwae": 4}), tmp_path)
+    (record,) = anew.records.values()
+    assert "training" not in record["protocol"]
+    assert record["metrics"]["neg_log_p"] == source["metrics"]["neg_log_p"]
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(
+    expand: Expand, tmp_path: Path
+) -> None:
+    rows = expand(decoders=["gaussian", "optimal"])
+    broken = Store(tmp_path / "small").run_folder(rows[0].runs[0])
+    (broken / "images" / "samples.png").mkdir(parents=True)  # a folder where a file must go
+    outcome, told = go(rows, tmp_path)
+    assert not outcome.well
+    assert [r["status"] for r in outcome.records.values()] == ["failed", "completed"]
+    assert "failed: IsADirectoryError" in told
+    assert (broken / "error.txt").read_text().startswith("Traceback")
+    (broken / "images" / "samples.png").rmdir()
+    again, _ = go(rows, tmp_path)
+    assert again.well
+    assert again.new == 1
+
+
+def test_a_diverged_run_is_a_result(expand: Expand, tmp_path: Path) -> None:
+    rows = expand(decoders=["per_pixel"], training={"epochs": 3, "batch": 70, "lr": 1e30})
+    outcome, told = go(rows, tmp_path)
+    (record,) = outcome.records.values()
+    assert record["status"] == "diverged"
+    assert record["divergence"]["step"] >= 1
+    assert "diverged at step" in told
+    assert outcome.well
+    assert go(rows, tmp_path)[0].new == 0
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+
+
+def test_two_invocations_share_the_work(
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+) -> None:
+    grid = write_grid(decoders=["gaussian", "optimal", "shared", "per_pixel"], seeds=[0, 1])
+    both = [start(grid, tmp_path / "results") for _ in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    # Together they computed each run once.
+    computed = [int(re.findall(r"(\d+) computed now", text)[0]) for text in told]
+    assert sum(computed) == 8
+    finished = found(tmp_path / "results")
+    assert len(finished) == 8
+    assert {record["status"] for record in finished.values()} == {"completed"}
+
+
+def kill_and_finish(
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, kills: int
+) -> None:
+    """Undisturbed records equal those of an invocation killed `kills` times, bit for bit."""
+    grid = write_grid(
+        decoders=["optimal"],
+        training={"epochs": 2 + 5 * kills, "batch": 10},
+        models=[{"name": "conv_vae", "width": 2, "latent": 3}],
+    )
+    finish(start(grid, tmp_path / "whole"))
+    expected = found(tmp_path / "whole")
+    history = tmp_path / "killed" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
+    for attempt in range(kills):
+        process = start(grid, tmp_path / "killed")
+        # Wait for the run to move on by itself, then a moment more: some step of some epoch.
+        known = history.read_text().count("\n") if history.exists() else 0
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if history.exists() and history.read_text().count("\n") > known:
+                break
+            time.sleep(0.005)
+        time.sleep(0.013 * (attempt % 5))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert not (history.parent / "record.json").exists()
+    finish(start(grid, tmp_path / "killed"))
+    assert found(tmp_path / "killed") == expected
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    whole = tmp_path / "whole" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
+    for line, undisturbed in zip(
+        lines, map(json.loads, whole.read_text().splitlines()), strict=True
+    ):
+        assert {k: v for k, v in line.items() if "second" not in k} == {
+            k: v for k, v in undisturbed.items() if "second" not in k
+        }
+
+
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+) -> None:
+    kill_and_finish(write_grid, tmp_path, start, found, kills=2)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_as_an_undisturbed_one(
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+) -> None:
+    kill_and_finish(write_grid, tmp_path, start, found, kills=10)
+
+
+def kill_workers() -> None:
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+
+
+def test_a_worker_that_dies_costs_its_run_alone(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed workers are replaced; a run that kills every worker is recorded as failed."""
+    rows = expand(decoders=["gaussian", "optimal"], training={"epochs": 2, "batch": 10})
+    victim = rows[0].runs[0]
+    original = Pool.give
+
+    def give(self: Pool, task: Task) -> None:
+        original(self, task)
+        if task.run.id == victim.id:
+            kill_workers()
+
+    monkeypatch.setattr(Pool, "give", give)
+    outcome, told = go(rows, tmp_path)
+    statuses = {r["run"]["decoder"]["name"]: r["status"] for r in outcome.records.values()}
+    assert statuses == {"gaussian": "failed", "optimal": "completed"}
+    assert told.count("ended by signal 9") == ATTEMPTS
+    assert not outcome.well
+
+
+def test_a_run_that_goes_forward_survives_any_number_of_deaths(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = expand(decoders=["gaussian"], training={"epochs": ATTEMPTS + 1, "batch": 10})
+    original, told_of = Progress.epoch, []
+
+    def epoch(self: Progress, run: Run, line: dict[str, float]) -> None:
+        original(self, run, line)
+        told_of.append(line["epoch"])
+        kill_workers()
+
+    monkeypatch.setattr(Progress, "epoch", epoch)
+    outcome, _ = go(rows, tmp_path)
+    assert outcome.well
+    assert told_of == list(range(ATTEMPTS + 1))
+
+
+def test_a_worker_that_dies_between_runs_is_replaced(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = expand(decoders=["gaussian", "optimal"])
+    original = Progress.finished
+
+    def finished(self: Progress, run: Run, record: Record) -> None:
+        original(self, run, record)
+        kill_workers()
+        for child in multiprocessing.active_children():
+            child.join()
+
+    monkeypatch.setattr(Progress, "finished", finished)
+    outcome, told = go(rows, tmp_path)
+    assert outcome.new == 2
+    assert outcome.well
+    assert "ended by signal" not in told

@@ -1,0 +1,429 @@
+"""Figures from records that nobody trained: what goes in comes out as artists, and as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+
+from bench.files import write_checked
+from bench.records.store import Store
+from bench.report import figures
+from bench.report.figures import (
+    calibration,
+    information,
+    learning,
+    quality,
+    rate_distortion,
+    samples,
+    search,
+    style,
+)
+from bench.report.figures.subset import Subset, subsets
+from bench.report.tables import Table
+from tests.bench.report.conftest import Results
+
+LEVELS = [level / 100 for level in range(1, 100)]
+IMAGES = 1000
+
+
+@dataclass
+class Laboratory:
+    """Records with everything that a figure is drawn from."""
+
+    results: Results
+
+    def add(
+        self,
+        decoder: Mapping[str, Any] | str,
+        *,
+        wide: float = 1.0,
+        discrete: bool = False,
+        picture: bool = True,
+        **run: Any,
+    ) -> dict[str, Any]:
+        """A completed run; `wide` is σ over the σ that would be calibrated."""
+        record = self.results.add(decoder, **run)
+        folder = self.results.folder / "runs" / record["id"]
+        levels = np.array(LEVELS)
+        half = stats.norm.ppf((1 + levels) / 2)
+        edges = stats.norm.ppf(np.linspace(0, 1, 21))
+        record["curves"] = {
+            "coverage": {
+                "nominal": LEVELS,
+                "observed": list(2 * stats.norm.cdf(wide * half) - 1),
+            },
+            "pit": list(20 * np.diff(stats.norm.cdf(wide * edges))),
+        }
+        record["protocol"]["information"] = {"images": IMAGES, "bound": math.log(IMAGES)}
+        kind = "probability of the 8-bit image" if discrete else "density on data in [0, 1]"
+        record["protocol"]["likelihood"]["units"] = f"nats per image: -ln of a {kind}"
+        if picture:
+            record["artifacts"]["samples"] = "images/samples.png"
+            path = folder / "images" / "samples.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mosaic(run.get("seed", 0))).save(path)
+        write_checked(folder / "record.json", record)
+        return record
+
+    def table(self) -> Table:
+        table = self.results.table()
+        folders = [self.results.folder / "runs" / name for name in table.records["id"]]
+        records = table.records.assign(folder=folders)
+        return Table(table.grid, table.frame, table.caption, records)
+
+    def part(self) -> Subset:
+        return next(subsets(self.table(), self.searches()))
+
+    def searches(self) -> list[dict[str, Any]]:
+        return list(Store(self.results.folder).searches())
+
+
+def mosaic(seed: int, size: int = 12) -> np.ndarray[Any, Any]:
+    """16 images, 8 a row, each of one grey with its number in it, as a run's picture has them."""
+    side = size + 1
+    pixels = np.full((2 * side + 1, 8 * side + 1, 3), 255, np.uint8)
+    for number in range(16):
+        top, left = (number // 8) * side + 1, (number % 8) * side + 1
+        pixels[top : top + size, left : left + size] = 10 * number + seed
+    return pixels
+
+
+def rate(beta: float) -> float:
+    """The rate of a β-VAE whose every halving of β costs the same."""
+    return max(0.5, 8 - 4 * math.log(beta))
+
+
+@pytest.fixture(autouse=True)
+def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarse files: what they show is read from the artists, and drawing takes half the time."""
+    monkeypatch.setattr(style, "DPI", 50)
+
+
+@pytest.fixture
+def lab(results: Results) -> Laboratory:
+    return Laboratory(results)
+
+
+@pytest.fixture
+def figure4(lab: Laboratory) -> Laboratory:
+    """A sweep of β whose mutual information is full at β = 1, with a σ-VAE at 0.02."""
+    for seed in range(3):
+        for beta in (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0):
+            add_beta(lab, {"name": "beta", "beta": beta}, beta, seed)
+        add_beta(lab, "shared", 0.02 * (1 + 0.1 * seed), seed)
+    return lab
+
+
+def add_beta(lab: Laboratory, decoder: Any, beta: float, seed: int) -> None:
+    carried = rate(beta) * (1 + 0.01 * seed)
+    full = math.log(IMAGES)
+    metrics = {
+        "neg_log_p": -1000 + 20 * carried,
+        "rate": carried,
+        "distortion": -1000 + 19 * carried,
+        "mutual_information": min(full, carried),
+        "marginal_kl": max(0.1 * (1 + seed), carried - full),
+        "beta_effective": beta,
+    }
+    losses = [100 / (1 + epoch) - 10 * seed for epoch in range(6)]
+    lab.add(decoder, seed=seed, metrics=metrics, losses=losses)
+
+
+# -- data in, artists out ----------------------------------------------------------------------
+
+
+def test_information_is_the_mean_over_seeds_with_the_learned_beta_upright(
+    figure4: Laboratory,
+) -> None:
+    (sketch,) = information.sketches(figure4.part())
+    frame = figure4.table().frame
+    above, below = sketch.figure.axes
+    for axes, metric in ((above, "mutual_information"), (below, "marginal_kl")):
+        curve, upright, points = axes.get_lines()[:3]
+        swept = frame[frame["decoder"] != "shared"]
+        assert list(curve.get_ydata()) == pytest.approx(list(swept[metric]))
+        assert list(curve.get_xdata()) == pytest.approx(list(swept["beta_effective"]))
+        assert upright.get_xdata()[0] == pytest.approx(0.022)
+        assert len(points.get_xdata()) == 3
+    (bound,) = [line for line in above.get_lines() if line.get_linestyle() == "--"]
+    assert bound.get_ydata()[0] == pytest.approx(math.log(IMAGES))
+
+
+def test_the_band_reaches_from_the_smallest_to_the_largest_seed(figure4: Laboratory) -> None:
+    (sketch,) = information.sketches(figure4.part())
+    heights = sketch.figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
+    most = rate(1e-4) * 1.02 - math.log(IMAGES)
+    assert heights.max() == pytest.approx(most)
+    assert heights.min() == pytest.approx(0.1)
+
+
+def test_the_caption_says_where_the_learned_beta_lies(figure4: Laboratory) -> None:
+    (sketch,) = information.sketches(figure4.part())
+    assert "The marginal KL bends at β = 1." in sketch.caption
+    assert "shared learned β = 0.022" in sketch.caption
+    assert "times below the bend" in sketch.caption
+
+
+def test_a_beta_by_itself_makes_no_sweep(lab: Laboratory) -> None:
+    add_beta(lab, {"name": "beta", "beta": 0.1}, 0.1, 0)
+    add_beta(lab, "shared", 0.02, 0)
+    assert list(information.sketches(lab.part())) == []
+    assert [sketch.part for sketch in samples.sketches(lab.part())] == [""]
+
+
+def test_beta_is_swept_with_all_other_settings_equal(lab: Laboratory) -> None:
+    for lr in (0.1, 0.2):
+        for beta in (0.1, 1.0):
+            add_run = {"training": {"lr": lr}, "seed": 0}
+            metrics = {"mutual_information": beta, "marginal_kl": lr, "beta_effective": beta}
+            lab.add({"name": "beta", "beta": beta}, metrics=metrics, **add_run)
+    sketches = list(information.sketches(lab.part()))
+    assert [sketch.part for sketch in sketches] == ["lr=0.1", "lr=0.2"]
+    curve = sketches[1].figure.axes[1].get_lines()[0]
+    assert list(curve.get_ydata()) == [0.2, 0.2]
+
+
+def test_losses_of_densities_and_of_probabilities_share_no_figure(lab: Laboratory) -> None:
+    for decoder in ("shared", "optimal", "categorical"):
+        lab.add(
+            decoder,
+            discrete=decoder == "categorical",
+            metrics={"neg_log_p": 1.0},
+            losses=[3.0, 2.0],
+        )
+    lab.add("mse", metrics={"mse": 1.0}, losses=[3.0, 2.0])
+    drawn = {
+        sketch.part: [text.get_text() for text in sketch.figure.legends[0].get_texts()]
+        for sketch in learning.sketches(lab.part())
+    }
+    assert drawn == {"": ["shared", "optimal"], "probabilities": ["categorical"]}
+
+
+def test_shared_against_optimal_has_a_figure_of_its_own(lab: Laboratory) -> None:
+    for decoder in ("gaussian", "shared", "optimal"):
+        lab.add(decoder, metrics={"neg_log_p": 1.0}, losses=[3.0, 2.0])
+    alone = list(learning.sketches(lab.part()))[1]
+    assert alone.part == "shared against optimal"
+    assert len(alone.figure.axes[0].get_lines()) == 2
+
+
+def test_rate_and_distortion_have_a_panel_for_each_unit(lab: Laboratory) -> None:
+    for place, decoder in enumerate(("shared", "optimal", "categorical")):
+        for seed in range(2):
+            metrics = {"rate": 10.0 + place + seed, "distortion": -5.0 * place + seed}
+            lab.add(decoder, seed=seed, discrete=place == 2, metrics=metrics)
+    (sketch,) = rate_distortion.sketches(lab.part())
+    densities, probabilities = sketch.figure.axes
+    frame = lab.table().frame
+    means = [line for line in densities.get_lines() if line.get_markersize() == 7]
+    assert [line.get_xdata()[0] for line in means] == list(frame["rate"][:2])
+    assert [line.get_ydata()[0] for line in means] == list(frame["distortion"][:2])
+    assert "8-bit" in probabilities.get_ylabel()
+    guide = densities.get_lines()[-1]
+    (left, right), (high, low) = guide.get_xdata(), guide.get_ydata()
+    assert low - high == pytest.approx(left - right)
+
+
+def test_quality_stands_over_bits_with_the_intervals_of_the_table(lab: Laboratory) -> None:
+    for place, decoder in enumerate(("shared", "optimal")):
+        for seed in range(2):
+            metrics = {"bits_per_dim": 3.0 + place + seed, "fd_efficientnet_lite0": 20.0 - seed}
+            metrics["fd_efficientnet_lite0_sampled"] = 90.0
+            lab.add(decoder, seed=seed, metrics=metrics)
+    (sketch,) = quality.sketches(lab.part())
+    frame = lab.table().frame
+    (axes,) = sketch.figure.axes
+    assert [bar.lines[0].get_xdata()[0] for bar in axes.containers] == list(frame["bits_per_dim"])
+    across = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert (across.max() - across.min()) / 2 == pytest.approx(frame["bits_per_dim_half_width"][0])
+
+
+def test_a_calibrated_decoder_lies_on_the_diagonal_and_its_histogram_is_flat(
+    lab: Laboratory,
+) -> None:
+    lab.add("shared", wide=1.0)
+    lab.add("gaussian", wide=2.0)
+    reliability, histograms = calibration.sketches(lab.part())
+    lines = {
+        text.get_text(): line
+        for text, line in zip(
+            reliability.figure.legends[0].get_texts(),
+            reliability.figure.axes[0].get_lines()[1:],
+            strict=True,
+        )
+    }
+    calibrated, wide = lines["shared"], lines["gaussian"]
+    assert list(calibrated.get_ydata()) == pytest.approx(LEVELS)
+    assert all(wide.get_ydata() >= wide.get_xdata())
+    panels = {axes.get_title(loc="left"): axes for axes in histograms.figure.axes}
+    assert panels["shared"].patches[0].get_data().values == pytest.approx(np.ones(20))
+
+
+def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> None:
+    final = lab.add({"name": "beta", "beta": 0.02}, selection={"rule": "tuned", "search": "0" * 16})
+    lab.add("shared", metrics={"beta_effective": 0.03})
+    scores = (5.0, 4.0, None, 3.0)
+    trials = [
+        {
+            "value": 10.0**-place,
+            "runs": ["a"],
+            "scores": [score],
+            "score": score,
+            "seconds": 7.0 + place,
+            "status": "diverged" if score is None else "completed",
+        }
+        for place, score in enumerate(scores)
+    ]
+    how = lab.results.add_search([final], 0.001)["search"]
+    lab.results.add_search([final], 0.001, trials=trials, search={**how, "startup": 2})
+    (sketch,) = search.sketches(lab.part())
+    score, cost = sketch.figure.axes
+    drawn = {line.get_label(): line for line in score.get_lines()}
+    assert list(drawn["evenly spaced trial"].get_xdata()) == [1.0, 0.1]
+    assert list(drawn["evenly spaced trial"].get_ydata()) == [5.0, 4.0]
+    assert list(drawn["chosen"].get_ydata()) == [3.0]
+    assert list(drawn["no score"].get_xdata()) == [0.01]
+    assert "shared: learned β = 0.03" in drawn
+    heights = [bar.get_segments()[0][1][1] for bar in cost.collections]
+    assert heights == [7.0, 8.0, 9.0, 10.0]
+
+
+def test_a_strip_is_the_first_images_of_a_picture_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "samples.png"
+    Image.fromarray(mosaic(0)).save(path)
+    pixels = samples.strip(path)
+    assert pixels.shape == (14, 12 * 13 + 1, 3)
+    assert list(pixels[7, 7::13, 0]) == [10 * number for number in range(12)]
+
+
+def test_any_other_picture_is_shown_whole(tmp_path: Path) -> None:
+    path = tmp_path / "samples.png"
+    Image.new("RGB", (100, 30)).save(path)
+    assert samples.strip(path).shape == (30, 100, 3)
+
+
+def test_samples_along_beta_have_the_learned_one_in_its_place(figure4: Laboratory) -> None:
+    everything, along = samples.sketches(figure4.part())
+    names = [axes.texts[0].get_text() for axes in along.figure.axes if axes.texts]
+    assert [name.splitlines()[-1] for name in names] == [
+        *(f"β = {beta}" for beta in ("10", "3", "1", "0.3", "0.1", "0.03")),
+        "learned β = 0.022",
+        *(f"β = {beta}" for beta in ("0.01", "0.003", "0.001", "0.0001")),
+    ]
+    assert len([axes for axes in everything.figure.axes if axes.images]) == 11
+
+
+# -- one style ----------------------------------------------------------------------------------
+
+
+def test_twenty_four_kinds_of_decoder_are_drawn_apart_as_lines_and_as_points() -> None:
+    found = style.styles(f"d{number}" for number in range(24)).values()
+    assert len({(style.colour, style.dash) for style in found}) == 24
+    assert len({(style.colour, style.marker) for style in found}) == 24
+
+
+def test_members_of_a_family_share_hue_and_differ_in_shade() -> None:
+    found = style.styles(["beta (beta=0.1)", "beta (beta=1)", "beta (beta=10)", "shared"])
+    assert len({style.colour for style in found.values()}) == 4
+    assert len({style.marker for style in found.values()}) == 2
+
+
+def test_a_decoder_looks_the_same_in_every_figure(figure4: Laboratory) -> None:
+    part = figure4.part()
+    (information_,) = information.sketches(part)
+    curves = next(iter(learning.sketches(part))).figure.axes[0].get_lines()
+    upright = information_.figure.axes[0].get_lines()[1]
+    assert curves[-1].get_color() == upright.get_color() == part.styles["shared"].colour
+
+
+@pytest.mark.parametrize(("decoders", "epochs"), [(1, 1), (12, 1), (20, 3)])
+def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs: int) -> None:
+    history = pd.DataFrame(
+        {"decoder": f"d{d}", "epoch": epoch, "loss": 10.0 * seed + epoch, "sigma": 0.1 + seed}
+        for d in range(decoders)
+        for seed in (1, 2, 6)
+        for epoch in range(epochs)
+    )
+    drawing = learning.figure(history, style.styles(history["decoder"]))
+    lines = drawing.axes[0].get_lines()
+    assert list(lines[0].get_xdata()) == list(range(1, epochs + 1))
+    assert list(lines[0].get_ydata()) == pytest.approx([30 + epoch for epoch in range(epochs)])
+    shown = drawing.legends[0].get_lines()
+    assert len({(str(line.get_color()), str(line._dash_pattern)) for line in shown}) == decoders
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_everything_that_was_measured_is_drawn_once(lab: Laboratory, tmp_path: Path) -> None:
+    for beta in (0.1, 1.0):
+        add_beta(lab, {"name": "beta", "beta": beta}, beta, 0)
+    drawn = figures.draw(lab.table(), lab.searches(), tmp_path)
+    assert [one.name for one in drawn] == [
+        "samples",
+        "samples-2-along-beta",
+        "learning-curves",
+        "information-against-beta",
+        "rate-and-distortion",
+        "calibration-1-reliability",
+        "calibration-2-pit",
+    ]
+    files = {path.name for one in drawn for path in one.paths}
+    assert files == {path.name for path in tmp_path.iterdir()}
+    assert all(one.caption.endswith(".") for one in drawn)
+
+
+def test_a_figure_is_two_files_of_the_same_bytes_each_time(lab: Laboratory, tmp_path: Path) -> None:
+    lab.add("shared", metrics={"neg_log_p": 1.0}, losses=[3.0, 2.0])
+    first, second = (
+        style.save(next(iter(learning.sketches(lab.part()))).figure, tmp_path / name)
+        for name in ("1", "2")
+    )
+    assert [path.suffix for path in first] == [".png", ".pdf"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_nothing_is_drawn_where_nothing_was_measured(lab: Laboratory, tmp_path: Path) -> None:
+    lab.results.add("shared", metrics={"neg_log_p": 1.0})
+    lab.results.add("optimal", status="diverged")
+    assert figures.draw(lab.table(), [], tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_of_diverged_runs_has_their_curves_alone(lab: Laboratory, tmp_path: Path) -> None:
+    lab.results.add("per_pixel", status="diverged", losses=[3.0, 2.0])
+    (drawn,) = figures.draw(lab.table(), [], tmp_path)
+    assert drawn.title == "Learning curves"
+
+
+def test_data_sets_have_figures_of_their_own(lab: Laboratory, tmp_path: Path) -> None:
+    for dataset in ("mnist5k", "npz:/tmp/a b.npz"):
+        lab.results.add(dataset=dataset, losses=[2.0])
+    drawn = figures.draw(lab.table(), [], tmp_path)
+    assert [one.name for one in drawn] == [
+        "learning-curves-1-mnist5k-conv-vae",
+        "learning-curves-2-npz-tmp-a-b-npz-conv-vae",
+    ]
+    assert drawn[0].title == "Learning curves: mnist5k · conv_vae"
+
+
+def test_a_search_that_found_nothing_has_no_runs_to_draw(lab: Laboratory, tmp_path: Path) -> None:
+    lab.results.add("shared")
+    lab.results.add_search([], None, dataset="fashion_mnist")
+    assert figures.draw(lab.table(), lab.searches(), tmp_path) == []
+
+
+def test_more_decoders_than_a_figure_can_tell_apart_make_two(lab: Laboratory) -> None:
+    for number in range(21):
+        lab.results.add({"name": "shared", "sigma_lr": 2.0 + number}, losses=[2.0])
+    names = [sketch.part for sketch in learning.sketches(lab.part())]
+    assert names == ["part 1", "part 2"]
