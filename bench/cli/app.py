@@ -1,5 +1,6 @@
 """The entry point of the command line."""
 
+import errno
 import gc
 import os
 import signal
@@ -10,17 +11,28 @@ from typing import NoReturn
 import typer
 
 from bench.cli import inspect, report, run  # noqa: F401  (each registers its commands)
-from bench.cli.options import DONE, INTERRUPTED, WRONG_REQUEST, app, fail
+from bench.cli.options import DONE, INTERRUPTED, SOME_FAILED, WRONG_REQUEST, app, fail
 from bench.errors import RequestError
+
+EXHAUSTED = {
+    errno.ENOSPC: "the disk, or what standard output goes to, is full; make room",
+    errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "the system has too many open files",
+    errno.ENOMEM: "memory ran out; close other programs or raise the limit (ulimit -v)",
+}
+"""Limits of the machine that any command may meet, and what to do."""
 
 
 def main() -> NoReturn:
     """Run a command; a wrong request is one line on standard error and exit code 2."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # Records are no garbage: to search thousands of them for it again and again is lost time.
+    # A scan for cycles among thousands of records finds none and takes seconds.
     gc.set_threshold(100_000, 20)
+    _make_streams_safe()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         fail(f"{message} (see `sigma-bench --help`)", WRONG_REQUEST)
@@ -28,12 +40,35 @@ def main() -> NoReturn:
         fail(str(error), WRONG_REQUEST)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:  # `sigma-bench list grids | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+    except SystemExit as error:
+        # typer ends with 1 where the reader has gone (`sigma-bench list grids | head`), having put
+        # a wrapper around standard output.
+        code = DONE if type(sys.stdout).__name__ == "PacifyFlushWrapper" else error.code
+    except MemoryError:
+        fail(EXHAUSTED[errno.ENOMEM], SOME_FAILED)
+    except OSError as error:
+        if error.errno not in EXHAUSTED:
+            raise
+        _drop_output()
+        fail(EXHAUSTED[error.errno], SOME_FAILED)
     if code == INTERRUPTED:  # typer answers an interruption inside a command with this code
-        fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+        fail("interrupted; the same command continues where it stopped", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _make_streams_safe() -> None:
+    """Print what the terminal's encoding lacks as `?`, and accept closed output streams."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell: `>&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Discard what is still buffered for standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,19 +1,15 @@
 """A grid file becomes a checked `Grid`."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines.specs import (
-    DECODERS,
-    MODELS,
-    Spec,
-    build_decoder,
-)
+from baselines.specs import DECODERS, MODELS, Spec, build_decoder
 from bench import data, plugins
 from bench.errors import RequestError, nearest
-from bench.grid.schema import DecoderEntry, Grid, Search
+from bench.grid.schema import DecoderEntry, Grid, Search, significant
 from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
@@ -31,22 +27,23 @@ def read_grid(name: str, overrides: Sequence[str] = ()) -> Grid:
     Raises:
         RequestError: no such grid; anything wrong in it, with file, line, key and a remedy.
     """
-    path = bundled_grids().get(name, Path(name))
-    if not path.is_file():
-        what = "folder" if path.is_dir() else "file"
-        if path.suffix in (".yaml", ".yml") or path.is_dir():
-            raise RequestError(
-                f"{name}: expected a grid file, found {'a ' if path.is_dir() else 'no '}{what}"
-            )
-        raise RequestError(
-            f"unknown grid '{name}'; {nearest(name, list(bundled_grids()))}; or a path"
-        )
+    bundled = bundled_grids()
+    path = bundled.get(name, Path(name))
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{name}: cannot be read: {error}") from None
-    source = Source(text, path.name if name in bundled_grids() else name, overrides)
-    return parse(source, path.parent)
+    except IsADirectoryError:
+        raise RequestError(f"{name}: expected a grid file, found a folder") from None
+    except FileNotFoundError:
+        if path.suffix in (".yaml", ".yml"):
+            raise RequestError(f"{name}: there is no such grid file") from None
+        raise RequestError(
+            f"unknown grid '{name}'; {nearest(name, list(bundled))}; or a path"
+        ) from None
+    except OSError as error:
+        raise RequestError(f"{reprlib.repr(name)}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{name}: is not UTF-8 text") from None
+    return parse(Source(text, path.name if name in bundled else name, overrides), path.parent)
 
 
 def parse(source: Source, folder: Path) -> Grid:
@@ -89,13 +86,13 @@ def parse(source: Source, folder: Path) -> Grid:
 
 
 def check_unique(source: Source, grid: Grid, keys: Sequence[str]) -> None:
-    """Raise where a value stands twice in one of the grid's lists."""
+    """Raise where one of the grid's lists has a value twice."""
     for key in keys:
         seen: set[str] = set()
         for index, value in enumerate(getattr(grid, key)):
             # Values of one kind are equal where they print the same; not all of them can be hashed.
             if (text := repr(value)) in seen:
-                raise source.error((key, index), "stands twice; keep one")
+                raise source.error((key, index), "is listed twice; keep one")
             seen.add(text)
 
 
@@ -142,7 +139,9 @@ def _entry(
     search = source.check(Search, inside["tune"], (*path, option, "tune"))
     if search.low >= search.high:
         raise source.error((*path, option, "tune"), "low must be below high")
-    # Both ends must be values that the decoder takes; the low one stands in until tuned.
-    source.check(spec_type, {**fields, option: search.high}, path)
+    # The decoder must take both ends and what is between them, which an integer option does not.
+    between = significant(search.low + 0.37 * (search.high - search.low), search.low, search.high)
+    for value in (search.high, between):
+        source.check(spec_type, {**fields, option: value}, (*path, option, "tune"))
     spec = source.check(spec_type, {**fields, option: search.low}, path)
     return DecoderEntry(spec=spec, option=option, search=search)

@@ -18,7 +18,7 @@ from baselines.specs import (
 )
 from bench.run import SampleKind, Training, Value
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class Search(Value):

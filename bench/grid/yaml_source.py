@@ -1,13 +1,11 @@
 """YAML text that knows the line of every key, so that an error can name it."""
 
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from bench.errors import RequestError, nearest
 
@@ -22,13 +20,14 @@ class Source:
         self.name = name
         self.lines: dict[Path_, int] = {}
         self.overridden: dict[Path_, str] = {}
+        self._visited: set[int] = set()
         try:
             # The composed tree has the lines; the same tree constructed has the values.
             loader = yaml.SafeLoader(text)
             node = loader.get_single_node()
             if node is None:
                 raise RequestError(f"{name}: the file is empty; see `sigma-bench list grids`")
-            self._walk(node, ())
+            self._walk(node, (), ())
             self.value: Any = loader.construct_document(node)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -36,23 +35,32 @@ class Source:
             raise RequestError(f"{name}:{line}: not YAML: {error.problem}") from None
         except yaml.YAMLError as error:
             raise RequestError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+        except RecursionError:
+            raise RequestError(f"{name}: nested too deeply for a grid") from None
         if not isinstance(self.value, dict):
             raise RequestError(f"{name}:1: a grid is a mapping of keys (name, datasets, …)")
         for override in overrides:
             self._override(override)
 
-    def _walk(self, node: yaml.Node, path: Path_) -> None:
+    def _walk(self, node: yaml.Node, path: Path_, outer: tuple[yaml.Node, ...]) -> None:
+        """Note the line of each key; a node with several aliases is visited once."""
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if node in outer:
+            raise self.error(path, "refers to itself")
+        if id(node) in self._visited:
+            return
+        self._visited.add(id(node))
+        inside = (*outer, node)
         if isinstance(node, yaml.MappingNode):
             for key, child in node.value:
                 inner = (*path, str(key.value))
                 if inner in self.lines:
-                    raise self.error(inner, f"key '{key.value}' stands twice; keep one")
+                    raise self.error(inner, f"key '{key.value}' is given twice; keep one")
                 self.lines[inner] = key.start_mark.line + 1
-                self._walk(child, inner)
+                self._walk(child, inner, inside)
         elif isinstance(node, yaml.SequenceNode):
             for index, child in enumerate(node.value):
-                self._walk(child, (*path, index))
+                self._walk(child, (*path, index), inside)
 
     def _override(self, override: str) -> None:
         keys, equals, text = override.partition("=")
@@ -103,15 +111,33 @@ class Source:
             raise self.error((*path, *inner), _plain_problem(first, model, inner)) from None
 
 
+PLAIN = {
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "dict_type": "expected keys and values",
+    "model_type": "expected keys and values",
+    "string_type": "expected text",
+    "string_pattern_mismatch": "expected letters, digits and . _ -, a letter or digit first",
+    "int_from_float": "expected a whole number",
+    "finite_number": "expected a finite number",
+}
+"""What pydantic says of a value, in the words of somebody who writes YAML, by its type of error."""
+
+
+def _short(value: Any) -> str:
+    """A value as an error message shows it: cut where it is long or deep."""
+    return reprlib.repr(value)
+
+
 def _plain_problem(problem: Any, model: type[BaseModel], path: Path_) -> str:
     if problem["type"] == "extra_forbidden":
         fields = list(_fields_at(model, path[:-1]))
         return f"unknown key '{path[-1]}'; {nearest(str(path[-1]), fields)}"
     if problem["type"] == "missing":
         return f"'{path[-1]}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     message = message[0].lower() + message[1:]
-    return f"{message}, not {problem['input']!r}"
+    return f"{message}, not {_short(problem['input'])}"
 
 
 def _fields_at(model: type[BaseModel], path: Path_) -> Iterator[str]:

@@ -394,7 +394,7 @@ def test_a_missing_file_and_two_plugins_with_one_name(
     expected = f"{second}:{line}: decoder 'laplace' is registered at {first}:{line} too; rename one"
     assert f"plugins.1: {expected}" in refused(lambda: read_grid(str(path)))
     path = write_grid(plugins=["my_decoder.py", "my_decoder.py"])
-    assert "plugins.1: stands twice" in refused(lambda: read_grid(str(path)))
+    assert "plugins.1: is listed twice" in refused(lambda: read_grid(str(path)))
 
 
 def test_the_next_grid_has_its_own_plugins(plugin: Callable[..., Path], write_grid: Write) -> None:
