@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from bench.cli import inspect, report, run  # noqa: F401  (each registers its commands)
+from bench.cli import inspect, report, run, translate  # noqa: F401  (each registers its commands)
 from bench.cli.options import DONE, INTERRUPTED, SOME_FAILED, WRONG_REQUEST, app, fail
 from bench.errors import RequestError
 
