@@ -35,7 +35,6 @@ from baselines.specs import (
     Positive,
     Size,
     Spec,
-    build_decoder,
 )
 from bench import data, plugins
 from bench.devices import resolve_precision
@@ -493,10 +492,10 @@ def parse(source: Source, folder: Path) -> Grid:
                 f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
             )
         for place, model in enumerate(grid.models):
-            if not model.takes_stopped and build_decoder(entry.spec).stopped_outputs:
+            if entry.spec.detached_outputs and not model.honours_detached_outputs:
                 raise source.error(
                     ("models", place),
-                    f"decoder '{entry.spec.name}' needs a model whose constructor takes `stopped`",
+                    f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
     refuse_twins(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
     return grid

@@ -63,7 +63,7 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
             channels=channels,
             resolution=resolution,
             outputs=decoder.outputs,
-            stopped=decoder.stopped_outputs,
+            detached_outputs=decoder.detached_outputs,
         )
     return Vae(model, decoder)
 
@@ -116,6 +116,7 @@ def train(
         keep_freed_memory()
     vae = build(run, images.shape[1], images.shape[-1])
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae.decoder.initialise(images)
     state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
     trained = Trained(vae, state)
     optimizer = _optimizer(run, vae)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from baselines.models import Context
+from baselines.models.base import Context
 from bench.evaluation.chunks import Chunks
 from bench.evaluation.scorer import Scorer
 from bench.step import scaled

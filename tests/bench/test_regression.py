@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from baselines.models import LinearVae
 from baselines.models.base import Draw
+from baselines.models.linear_vae import LinearVae
 from bench import cli
 from bench import grid as grids
 from bench.data import prepare
