@@ -92,9 +92,9 @@ class EightBit(Distribution):
         values = _by_piece(value, self.parameters, uniform).movedim(-1, 0)
         return values.reshape(self._extended_shape(torch.Size(sample_shape)))
 
-    def head(self, images: int) -> Self:
-        """The distribution of a batch's first images."""
-        return type(self)(self.parameters[:images])
+    def first(self, images: int) -> Self:
+        """The distribution of the first images, in the order of the flattened batch, (images,)."""
+        return type(self)(self.parameters.reshape(-1, *self.parameters.shape[-4:])[:images])
 
     def log_mass(self, images: Tensor) -> Tensor:
         """ln P of each value, (..., C, H, W), in float64."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from baselines.decoders import Decoder
-from baselines.models import Model
+from baselines.decoders.base import Decoder, descended
+from baselines.models.base import Model
 from baselines.state import State
 
 
@@ -58,11 +58,8 @@ class Vae(nn.Module):
         distortion = -distribution.log_prob(images).mean()
         rate = draw.rate.mean()
         decoder_state = self.decoder.update(distribution, images, state)
-        loss = distortion + rate
         surrogate = self.decoder.surrogate(distribution, images, draw.rate)
-        if surrogate is not None:
-            descended = surrogate.mean()
-            loss = loss.detach() + (descended - descended.detach())
+        loss = descended(distortion + rate, surrogate)
         with torch.no_grad():
             sigma = self.decoder.sigma(distribution)
         terms = Terms(loss, distortion.detach(), rate.detach(), sigma)

@@ -1,9 +1,8 @@
 """Decoders, models and datasets of the user's own: a Python file, or a module of a package.
 
-A plugin registers with the decorators of this module. What it registers is kept in the plugin's
-own module, and this process knows it from `load` or `discover` until `forget`. The specs are made
-from constructors, so a plugin's options are checked and listed as ours are. No torch in here: a
-plugin that needs it brings it.
+A plugin registers with `decoder` and `model` of `baselines.options` and with `dataset` of this
+module. What it registers is kept in the plugin's own module, and this process knows it from `load`
+or `discover` until `forget`. No torch in here: a plugin imports what it needs.
 """
 
 import hashlib
@@ -17,12 +16,13 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import Field, create_model
 
-from baselines.specs import DECODERS, MODELS, DecoderSpec, ModelSpec, Spec
+from baselines.declarations import DeclarationError
+from baselines.options import DECODERS, MODELS
+from baselines.registration import Registration, register, registrations
 from bench.data import sources
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Parts
@@ -30,23 +30,11 @@ from bench.data.images import Images
 from bench.data.user_files import parts_of
 from bench.errors import RequestError
 
-if TYPE_CHECKING:
-    from baselines.decoders import Decoder
-    from baselines.models import Model
-
 GROUP = "sigma_vae_bench.plugins"
 """The group of the entry points whose modules are plugins."""
 
-GIVEN = ("channels", "resolution", "outputs", "stopped")
-"""What a model's constructor is given beside its options; it may leave `stopped` out."""
-
-Kind = Literal["decoder", "model", "dataset"]
 Make = Callable[[], Images | tuple[Images, Images]]
-D = TypeVar("D", bound="type[Decoder]")
-M = TypeVar("M", bound="type[Model]")
 F = TypeVar("F", bound=Make)
-
-_KEPT = "__sigma_vae_bench__"
 
 
 class Plugin(NamedTuple):
@@ -60,59 +48,10 @@ class Plugin(NamedTuple):
     sha256: str
 
 
-class Registration(NamedTuple):
-    """What one decorator registers: a decoder's or a model's spec, or a dataset's function."""
-
-    kind: Kind
-    name: str
-    place: str
-    content: Any
-
-
 _loaded: dict[Plugin, tuple[Registration, ...]] = {}
 
 
 # -- registering -------------------------------------------------------------------------------
-
-
-def decoder(name: str) -> Callable[[D], D]:
-    """Register a `baselines.decoders.Decoder` under a name for `decoders` in a grid.
-
-    Its constructor's keyword-only arguments, `link` among them, are its options in a grid, which
-    the annotations check.
-    """
-
-    def register(implementation: D) -> D:
-        from baselines.decoders import Decoder
-
-        _require(implementation, Decoder)
-        _register("decoder", name, implementation, _spec(DecoderSpec, name, implementation))
-        return implementation
-
-    return register
-
-
-def model(name: str) -> Callable[[M], M]:
-    """Register a `baselines.models.Model` under a name for `models` in a grid.
-
-    Its constructor is given `channels`, `resolution`, `outputs` (per channel) and, where it takes
-    it, `stopped` (the last so many of them see features whose gradient is stopped); its other
-    keyword-only arguments, `latent` among them, are its options, as a decoder's.
-    """
-
-    def register(implementation: M) -> M:
-        from baselines.models import Model
-
-        _require(implementation, Model)
-        parameters = inspect.signature(implementation).parameters
-        if missing := [key for key in GIVEN[:3] if key not in parameters]:
-            raise RequestError(f"the constructor of {implementation.__name__} lacks {missing[0]}")
-        spec = _spec(ModelSpec, name, implementation, GIVEN)
-        spec.takes_stopped = "stopped" in parameters
-        _register("model", name, implementation, spec)
-        return implementation
-
-    return register
 
 
 def dataset(name: str) -> Callable[[F], F]:
@@ -122,80 +61,11 @@ def dataset(name: str) -> Callable[[F], F]:
     It is called once: what it returned is kept in the cache until the plugin changes.
     """
 
-    def register(function: F) -> F:
-        _register("dataset", name, function, function)
+    def apply(function: F) -> F:
+        register("dataset", name, function, function, PUBLISHED)
         return function
 
-    return register
-
-
-def _require(implementation: Any, base: type) -> None:
-    if not (isinstance(implementation, type) and issubclass(implementation, base)):
-        raise RequestError(f"{implementation!r} is not a subclass of {base.__name__}")
-
-
-def _register(kind: Kind, name: str, owner: Any, content: Any) -> None:
-    module = sys.modules[owner.__module__]
-    kept: list[Registration] = vars(module).setdefault(_KEPT, [])
-    bundled = PUBLISHED if kind == "dataset" else _bundled(kind)
-    if not (isinstance(name, str) and name.isidentifier()):
-        raise RequestError(f"{kind} {name!r}: a name is letters, digits and _")
-    if name in bundled:
-        raise RequestError(f"'{name}' is a bundled {kind}; choose another name")
-    for other in kept:
-        if (other.kind, other.name) == (kind, name):
-            raise RequestError(f"{kind} '{name}' is registered at {other.place} too; rename one")
-    # The decorator's line: below this frame are `register` and then the plugin.
-    place = f"{module.__file__}:{sys._getframe(2).f_lineno}"
-    kept.append(Registration(kind, name, place, content))
-
-
-def _bundled(kind: Kind) -> list[str]:
-    specs: dict[str, Any] = {**(DECODERS if kind == "decoder" else MODELS)}
-    return [name for name, spec in specs.items() if spec.source is None]
-
-
-S = TypeVar("S", bound=Spec)
-
-
-def _spec(base: type[S], name: str, implementation: Any, given: Iterable[str] = ()) -> type[S]:
-    """A spec whose options are the constructor's keyword-only arguments."""
-    who = implementation.__name__
-    parameters = inspect.signature(implementation).parameters
-    hints = get_type_hints(implementation.__init__, include_extras=True)
-    inherited = {key: field for key, field in base.model_fields.items() if key != "name"}
-    for option in inherited:
-        if option not in parameters:
-            raise RequestError(f"the constructor of {who} lacks the option '{option}', which every "
-                               f"{base.__name__.removesuffix('Spec').lower()} has")  # fmt: skip
-    fields: dict[str, Any] = {"name": (Literal[name], name)}
-    for option, parameter in parameters.items():
-        if option in given:
-            continue
-        if parameter.kind is not parameter.KEYWORD_ONLY or option not in hints:
-            raise RequestError(
-                f"'{option}' in the constructor of {who} must be keyword-only and annotated, as in "
-                f"`(self, *, {option}: float = 1.0)`"
-            )
-        if option not in inherited and (hasattr(base, option) or option in ("name", *GIVEN)):
-            raise RequestError(f"the option '{option}' of {who} has a name that is taken")
-        default = parameter.default
-        if default is parameter.empty:
-            default = inherited[option].default if option in inherited else ...
-        fields[option] = (hints[option], Field(default, validate_default=True))
-    spec = create_model(
-        who,
-        __base__=base,
-        __module__=implementation.__module__,
-        __doc__=implementation.__doc__ or who,
-        __cls_kwargs__={"allow_inf_nan": False, "protected_namespaces": ()},
-        **fields,
-    )
-    spec.implementation = f"{implementation.__module__}:{implementation.__qualname__}"
-    # Pickle finds a class by its name: it hangs on the implementation.
-    setattr(implementation, f"{name}_spec", spec)
-    spec.__qualname__ = f"{implementation.__qualname__}.{name}_spec"
-    return spec
+    return apply
 
 
 # -- loading -----------------------------------------------------------------------------------
@@ -305,12 +175,12 @@ def _add(plugin: Plugin) -> None:
         registration
         for name, module in list(sys.modules.items())
         if f"{name}.".startswith(f"{plugin.module}.")
-        for registration in vars(module).get(_KEPT, ())
+        for registration in registrations(module)
     ]
     if not found:
         raise RequestError(
-            f"{plugin.path or plugin.module}:1: registers nothing; decorate with `decoder`, "
-            "`model` or `dataset` of bench.plugins"
+            f"{plugin.path or plugin.module}:1: registers nothing; decorate with `decoder` or "
+            "`model` of baselines.options, or with `dataset` of bench.plugins"
         )
     others = {(entry.kind, entry.name): entry for kept in _loaded.values() for entry in kept}
     for entry in found:
@@ -328,8 +198,8 @@ def _add(plugin: Plugin) -> None:
     _loaded[plugin] = tuple(found)
 
 
-def _registry(kind: Kind) -> dict[str, Any]:
-    registries: dict[Kind, Any] = {
+def _registry(kind: str) -> dict[str, Any]:
+    registries: dict[str, Any] = {
         "decoder": DECODERS,
         "model": MODELS,
         "dataset": sources.REGISTERED,
@@ -359,7 +229,7 @@ def _told(error: BaseException, path: str) -> RequestError:
     passed = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(passed) if frame.filename == path), 1)
     words = f"{type(error).__name__}: {error}"
-    if isinstance(error, RequestError):
+    if isinstance(error, RequestError | DeclarationError):
         words = str(error)
     elif isinstance(error, SyntaxError) and error.filename == path:
         line, words = error.lineno or 1, f"not Python: {error.msg}"

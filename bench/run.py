@@ -13,7 +13,7 @@ from pydantic import (
     model_serializer,
 )
 
-from baselines.specs import (
+from baselines.options import (
     DECODERS,
     MODELS,
     DecoderSpec,

@@ -1,38 +1,50 @@
-"""What every decoder is: a module from network output to a distribution over an image."""
+"""What every decoder is: a module from a network's output to a distribution over an image."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from baselines.options import Configured, Link
 from baselines.state import State
 
-Link = Literal["sigmoid", "identity"]
 
-
-class Decoder(nn.Module):
+class Decoder(Configured, nn.Module):
     """p(x|z): turns a network's output into a `Distribution` over images.
+
+    Options are annotated attributes; see `baselines.options`.
 
     Class attributes:
         outputs: network output channels that the decoder needs per data channel.
-        stopped_outputs: the last so many of them see features whose gradient is stopped.
+        detached_outputs: how many of them, counted from the last, send no gradient into the
+            network's features.
         is_likelihood: False where the training loss is no likelihood of the data, so that no
             log-likelihood may be reported.
         is_discrete: True where `log_prob` is the probability of an 8-bit image, which does not
             compare with the densities of other decoders.
+
+    >>> from baselines.decoders.gaussian import UnitGaussian
+    >>> decoder = UnitGaussian(link="identity")
+    >>> distribution = decoder(torch.zeros(5, 1, 8, 8), decoder.initial_state((1, 8, 8)))
+    >>> distribution.batch_shape, distribution.event_shape
+    (torch.Size([5]), torch.Size([1, 8, 8]))
     """
 
-    outputs: int = 1
-    stopped_outputs: int = 0
-    is_likelihood: bool = True
-    is_discrete: bool = False
+    outputs = 1
+    detached_outputs = 0
+    is_likelihood = True
+    is_discrete = False
 
-    def __init__(self, *, link: Link) -> None:
-        super().__init__()
-        self.link = link
+    link: Link = "sigmoid"
+
+    def initialise(self, images: Tensor) -> None:
+        """Set what begins at the training data, before the first step.
+
+        Arguments:
+            images: all training images, 8-bit, (N, C, H, W).
+        """
 
     def initial_state(self, image_shape: tuple[int, int, int]) -> State:
         """What the decoder remembers of training (a running variance), before the first batch.
@@ -46,7 +58,7 @@ class Decoder(nn.Module):
 
         Arguments:
             output: raw network output, (..., outputs * C, H, W).
-            state: the decoder's state; the only source of a scored σ that is no parameter.
+            state: the decoder's state; a σ for scoring comes from here or from a parameter.
             target: images (..., C, H, W) in [0, 1]; given in training only.
 
         Returns:
@@ -62,18 +74,18 @@ class Decoder(nn.Module):
         """What training descends instead of the negative ELBO, whose value it still reports.
 
         Arguments:
-            distribution: what `forward` returned for `target`, (B, C, H, W) in [0, 1].
-            rate: KL(q(z|x) || p(z)) in nats, (B,).
+            distribution: what `forward` returned for `target`, (..., C, H, W) in [0, 1].
+            rate: KL(q(z|x) || p(z)) in nats, (...).
 
         Returns:
-            (B,) nats of which only the gradient is used, or None to descend the negative ELBO.
+            (...) nats of which only the gradient is used, or None to descend the negative ELBO.
         """
         return None
 
     def sigma(self, distribution: Distribution) -> Tensor:
-        """The root mean variance of p(x|z), a scalar of the training curve, read at every step.
+        """The root mean variance of p(x|z), a scalar for the training curve, read at every step.
 
-        A family whose variance is a pass over all it predicts returns something cheaper.
+        A family whose variance is expensive returns an estimate.
         """
         return distribution.variance.mean().sqrt()
 
@@ -87,11 +99,29 @@ class Decoder(nn.Module):
         return torch.sigmoid(output) if self.link == "sigmoid" else output
 
 
+def descended(loss: Tensor, surrogate: Tensor | None) -> Tensor:
+    """The loss, a scalar, with the gradient of the surrogate's mean where there is one.
+
+    >>> weight = torch.tensor(3.0, requires_grad=True)
+    >>> loss = descended(weight.square(), 5 * weight.expand(4))
+    >>> loss.backward()
+    >>> loss.item(), weight.grad.item()
+    (9.0, 5.0)
+    """
+    if surrogate is None:
+        return loss
+    mean = surrogate.mean()
+    return loss.detach() + (mean - mean.detach())
+
+
 def soft_clip(value: Tensor, low: float | None, high: float | None) -> Tensor:
     """Clip softly from above, then from below, keeping a gradient everywhere.
 
     v ← high - softplus(high - v); v ← low + softplus(v - low) (paper, section 4; the released
     code has the lower bound alone). None leaves that side open.
+
+    >>> soft_clip(torch.tensor([-100.0, 0.0]), -6.0, None)
+    tensor([-6.0000,  0.0025])
     """
     if high is not None:
         value = high - F.softplus(high - value)
@@ -105,5 +135,8 @@ def log_sigma_of_beta(beta: float) -> float:
 
     Its loss ||x - μ||² + β·KL is β times that Gaussian's negative ELBO. The paper's formula has
     D/2·MSE, but its published numbers fix this convention.
+
+    >>> log_sigma_of_beta(2.0)
+    0.0
     """
     return 0.5 * math.log(beta / 2)

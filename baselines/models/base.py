@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from baselines.options import Configured, Count, Given, Size
 from baselines.state import State
 
 Context = tuple[Tensor, ...]
@@ -19,6 +19,9 @@ class Draw(NamedTuple):
         rate: KL(q(z|x) || p(z)) in nats, (B,), in closed form where there is one.
         log_ratio: ln p(z) - ln q(z|x) at the draw, in nats, (B,), for importance weights.
         state: the model's state entries that this batch changed (training only).
+
+    >>> Draw._fields
+    ('output', 'rate', 'log_ratio', 'state')
     """
 
     output: Tensor
@@ -27,20 +30,44 @@ class Draw(NamedTuple):
     state: State
 
 
-class Model(nn.Module):
+class Model(Configured, nn.Module):
     """q(z|x), p(z) and the network in front of the decoder.
 
     All randomness comes in as `noise`, standard normal numbers (B, noise_size): no module draws
     its own, so that a step can be repeated, captured and vectorised. Nothing is written in
     `forward`: what training changes besides parameters is returned as state.
 
-    Attributes:
-        image_shape: (C, H, W) of the data.
-        noise_size: standard normal numbers that one draw consumes.
+    Options are annotated attributes; see `baselines.options`. Besides them a model is given the
+    images' `channels` and `resolution`, the `outputs` that its decoder needs per channel, and
+    `detached_outputs`, how many of them, counted from the last, send no gradient into the features.
+
+    Class attributes:
+        honours_detached_outputs: whether it does that. If not, decoders that need it are refused.
+
+    >>> import torch
+    >>> from baselines.models.conv_vae import ConvVae
+    >>> model = ConvVae(channels=1, resolution=28, outputs=2, width=4)
+    >>> model.generate(torch.randn(5, model.noise_size), model.initial_state()).shape
+    torch.Size([5, 2, 28, 28])
     """
 
-    image_shape: tuple[int, int, int]
-    noise_size: int
+    honours_detached_outputs = False
+
+    channels: Given[Size]
+    resolution: Given[Size]
+    outputs: Given[Size] = 1
+    detached_outputs: Given[Count] = 0
+    latent: Size = 20
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the data."""
+        return self.channels, self.resolution, self.resolution
+
+    @property
+    def noise_size(self) -> int:
+        """How many standard normal numbers one draw consumes: `latent`, unless overridden."""
+        return self.latent
 
     def initial_state(self) -> State:
         """Running statistics before the first batch."""
@@ -63,6 +90,13 @@ class GaussianLatentModel(Model):
     """A model with one latent vector, q(z|x) diagonal Gaussian and p(z) = N(0, I).
 
     The context is (mean, log variance), each (B, latent) and float32.
+
+    >>> import torch
+    >>> from baselines.models.linear_vae import LinearVae
+    >>> model = LinearVae(channels=1, resolution=8, latent=3)
+    >>> mean, log_variance = torch.ones(5, 3), torch.zeros(5, 3)
+    >>> model.draw((mean, log_variance), torch.randn(5, 3), {}, training=False).rate  # ½ μ² each
+    tensor([1.5000, 1.5000, 1.5000, 1.5000, 1.5000])
     """
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
@@ -79,26 +113,3 @@ class GaussianLatentModel(Model):
 
     def generate(self, noise: Tensor, state: State) -> Tensor:
         return self.decode(noise, state, training=False)[0]
-
-
-def full_precision(module: nn.Module, value: Tensor) -> Tensor:
-    """Apply `module` in float32 inside an autocast region.
-
-    For the layers whose outputs are exponentiated (log variances) or scored (images): eight bits
-    of mantissa in ln σ are a visible error in nats.
-    """
-    with torch.autocast(value.device.type, enabled=False):
-        result: Tensor = module(value.float())
-    return result
-
-
-def read_out(output: nn.Module, stopped: nn.Module | None, features: Tensor) -> Tensor:
-    """Raw decoder output in float32, from features that the first layer alone may move.
-
-    The outputs of `stopped` stand last along dimension 1 and send no gradient to `features`
-    (Stirn et al. 2023).
-    """
-    result = full_precision(output, features)
-    if stopped is None:
-        return result
-    return torch.cat([result, full_precision(stopped, features.detach())], dim=1)

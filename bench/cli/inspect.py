@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baselines.specs import DECODERS, MODELS
+from baselines.options import DECODERS, MODELS
 from bench import plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
 from bench.devices import resolve_device

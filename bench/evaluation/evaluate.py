@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from baselines.models import GaussianLatentModel
+from baselines.models.base import GaussianLatentModel
 from bench.data import Dataset
 from bench.evaluation.calibration import (
     MIN_VARIANCE,

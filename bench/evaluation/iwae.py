@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from baselines.models import Context
+from baselines.models.base import Context
 from bench.evaluation.out_of_memory import Chunks
 from bench.evaluation.scorer import Scorer
 from bench.rng import normal

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from baselines.models import Context
+from baselines.models.base import Context
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined

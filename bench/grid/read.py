@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines.specs import DECODERS, MODELS, Spec, build_decoder
+from baselines.options import DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
 from bench.grid.schema import DecoderEntry, Grid, Search, significant
@@ -76,10 +76,10 @@ def parse(source: Source, folder: Path) -> Grid:
                 f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
             )
         for place, model in enumerate(grid.models):
-            if not model.takes_stopped and build_decoder(entry.spec).stopped_outputs:
+            if entry.spec.detached_outputs and not model.honours_detached_outputs:
                 raise source.error(
                     ("models", place),
-                    f"decoder '{entry.spec.name}' needs a model whose constructor takes `stopped`",
+                    f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
     check_unique(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
     return grid

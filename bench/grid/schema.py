@@ -10,7 +10,7 @@ from pydantic import (
     StrictInt,
 )
 
-from baselines.specs import (
+from baselines.options import (
     DecoderSpec,
     ModelSpec,
     Positive,

@@ -10,7 +10,7 @@ from pydantic import (
     ValidationError,
 )
 
-from baselines.specs import (
+from baselines.options import (
     DECODERS,
     Spec,
 )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from baselines.specs import DECODERS, MODELS
+from baselines.options import DECODERS, MODELS
 from bench.metrics import better
 from bench.records.frame import Line, column_of, lines_of
 from bench.records.labels import IMPLIED, SOURCE, decoder_labels, entry_labels, recorded_label

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.specs import DECODERS, MODELS, Spec
+from baselines.options import DECODERS, MODELS, Spec
 from bench.files import read_checked
 from bench.grid.schema import Grid
 from bench.metrics import metric_name

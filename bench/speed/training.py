@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import ToTensor
 
-from baselines.specs import DECODERS, MODELS
+from baselines.options import DECODERS, MODELS
 from baselines.state import State
 from baselines.vae import Vae
 from bench.run import Evaluation, Precision, Run, Training

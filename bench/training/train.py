@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from baselines.specs import build_decoder, build_model
+from baselines.options import build_decoder, build_model
 from baselines.vae import Terms, Vae
 from bench.errors import Stopped
 from bench.files import write_bytes
@@ -42,7 +42,7 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
             channels=channels,
             resolution=resolution,
             outputs=decoder.outputs,
-            stopped=decoder.stopped_outputs,
+            detached_outputs=decoder.detached_outputs,
         )
     return Vae(model, decoder)
 
@@ -94,6 +94,7 @@ def train(
         keep_freed_memory()
     vae = build(run, images.shape[1], images.shape[-1])
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae.decoder.initialise(images)
     state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
     trained = Trained(vae, state)
     optimizer = _optimizer(run, vae)

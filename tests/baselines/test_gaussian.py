@@ -2,19 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.decoders import (
+from baselines.decoders.base import soft_clip
+from baselines.decoders.gaussian import (
     BetaGaussian,
     MeanReducedMse,
     OptimalGaussian,
     SharedGaussian,
     UnitGaussian,
-    soft_clip,
 )
 from baselines.state import new_average, read_average, update_average
 
@@ -23,8 +24,7 @@ IMAGE = (1, 6, 6)
 
 
 def optimal(**options: object) -> OptimalGaussian:
-    defaults = {"over": "batch", "stop_gradient": False, "min_log_sigma": -6.0, "decay": 0.99}
-    return OptimalGaussian(link="identity", **{**defaults, **options})  # type: ignore[arg-type]
+    return OptimalGaussian(link="identity", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,22 @@ def test_a_perfect_fit_stops_at_the_floor() -> None:
 
 
 def test_the_learned_sigma_has_a_learning_rate_of_its_own() -> None:
-    options = {"min_log_sigma": None, "max_log_sigma": None, "initial_log_sigma": 0.0}
-    plain = SharedGaussian(link="sigmoid", sigma_lr=1.0, **options)
-    fast = SharedGaussian(link="sigmoid", sigma_lr=20.0, **options)
-    assert plain.learning_rates() == {}
-    assert fast.learning_rates() == {"log_sigma": 20.0}
+    assert SharedGaussian().learning_rates() == {}
+    assert SharedGaussian(sigma_lr=20).learning_rates() == {"log_sigma": 20.0}
+
+
+@pytest.mark.parametrize("count", [2, 10_000])
+def test_a_learned_sigma_can_begin_at_the_data(count: int) -> None:
+    """At numpy's standard deviation around the mean image, of more images than one pass holds."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 3, 4, 4), dtype=torch.uint8, generator=generator)
+    decoder = SharedGaussian(initial_log_sigma="data", min_log_sigma=None)
+    decoder.initialise(images)
+    expected = np.sqrt((images.numpy() / 255).var(axis=0).mean())
+    assert decoder.log_sigma.exp().item() == pytest.approx(expected, rel=1e-6)
+    elsewhere = SharedGaussian(initial_log_sigma=-1)
+    elsewhere.initialise(images)
+    assert elsewhere.log_sigma.item() == -1
 
 
 @given(st.floats(-50, 50), st.floats(-6, -1), st.floats(0, 6))

@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae, step_terms
 from bench import data, plugins
 from bench.cli.app import main
@@ -48,26 +48,25 @@ def blocks() -> dict[str, str]:
 LAPLACE = blocks()["python"]
 
 MODEL = """
-from bench.plugins import model
 from baselines.models.conv_vae import ConvVae
+from baselines.options import model
 
 
 @model("plain")
 class Plain(ConvVae):
-    def __init__(self, *, channels: int, resolution: int, outputs: int,
-                 latent: int = 3, width: int = 2) -> None:
-        super().__init__(channels=channels, resolution=resolution, outputs=outputs, stopped=0,
-                         latent=latent, width=width)
+    honours_detached_outputs = False
+    latent = 3
+    width = 2
 """
 
-STOPPING = """
-from bench.plugins import decoder
-from baselines.decoders import PerPixelGaussian
+DETACHING = """
+from baselines.decoders.gaussian import PerPixelGaussian
+from baselines.options import decoder
 
 
-@decoder("stopping")
-class Stopping(PerPixelGaussian):
-    stopped_outputs = 1
+@decoder("detaching")
+class Detaching(PerPixelGaussian):
+    detached_outputs = 1
 """
 
 BLOBS = """
@@ -113,7 +112,7 @@ def refused(action: Callable[[], object]) -> str:
 def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) -> None:
     """Its three blocks, on little data and two jobs: a table with every decoder's row."""
     printed = blocks()
-    assert len(printed["python"].splitlines()) < 25
+    assert len(printed["python"].splitlines()) < 23
     (tmp_path / "my_decoder.py").write_text(printed["python"])
     (tmp_path / "mine.yaml").write_text(printed["yaml"])
     small = [
@@ -172,7 +171,7 @@ def test_a_decoder_works_with_every_model(
     assert float(terms.sigma) == pytest.approx(np.sqrt(2) * scale)
 
 
-def test_a_plugins_model_is_built_without_what_it_does_not_take(
+def test_a_model_that_detaches_nothing_is_refused_where_a_decoder_needs_it(
     plugin: Callable[..., Path], write_grid: Write
 ) -> None:
     plugin(MODEL, "my_model.py")
@@ -180,13 +179,13 @@ def test_a_plugins_model_is_built_without_what_it_does_not_take(
     assert grid.models[0].options == {"latent": 3, "width": 2}
     model = build_model(grid.models[0], channels=1, resolution=28, outputs=2)
     assert model.generate(torch.randn(4, 3), model.initial_state()).shape == (4, 2, 28, 28)
-    plugin(STOPPING, "stopping.py")
+    with pytest.raises(ValueError, match="'plain' does not honour detached outputs"):
+        build_model(grid.models[0], channels=1, resolution=28, outputs=2, detached_outputs=1)
+    plugin(DETACHING, "detaching.py")
     path = write_grid(
-        plugins=["my_model.py", "stopping.py"],
-        models=["plain"],
-        decoders=[{"name": "stopping", "min_log_sigma": -6, "max_log_sigma": None}],
+        plugins=["my_model.py", "detaching.py"], models=["plain"], decoders=["detaching"]
     )
-    assert "models.0: decoder 'stopping' needs a model whose constructor takes `stopped`" in (
+    assert "models.0: decoder 'detaching' needs a model that honours `detached_outputs`" in (
         refused(lambda: read_grid(str(path)))
     )
 
@@ -321,7 +320,10 @@ def test_without_the_plugin_its_records_are_still_reported(
 
 # -- what goes wrong -------------------------------------------------------------------------------
 
-HEAD = "from bench.plugins import dataset, decoder, model\nfrom baselines.decoders import Decoder\n"
+HEAD = (
+    "from baselines.options import decoder, model; from bench.plugins import dataset\n"
+    "from baselines.decoders.base import Decoder\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -337,32 +339,34 @@ HEAD = "from bench.plugins import dataset, decoder, model\nfrom baselines.decode
         (HEAD + "@decoder('d')\nclass D: pass", 3, "is not a subclass of Decoder"),
         (HEAD + "@model('m')\nclass M(Decoder): pass", 3, "is not a subclass of Model"),
         (
-            HEAD + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, link: str): pass",
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, a: int = 1): pass",
             3,
-            "'link' in the constructor of D must be keyword-only and annotated",
+            "D has a constructor: declare its options as annotated attributes",
         ),
         (
-            HEAD
-            + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, *, link: str, a=1): pass",
-            3,
-            "'a' in the constructor of D must be keyword-only and annotated",
+            HEAD + "import torch\n@decoder('d')\nclass D(Decoder):\n  scale: torch.Tensor",
+            4,
+            "D: scale: <class 'torch.Tensor'> is no type of an option",
         ),
         (
-            HEAD + "@decoder('d')\nclass D(Decoder):\n  def __init__(self, *, a: int = 1): pass",
-            3,
-            "lacks the option 'link', which every decoder has",
-        ),
-        (
-            HEAD + "@decoder('d')\nclass D(Decoder):\n"
-            "  def __init__(self, *, link: str, options: int = 1): pass",
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  options: int = 1",
             3,
             "the option 'options' of D has a name that is taken",
         ),
         (
-            HEAD + "from baselines.models import Model\n@model('m')\nclass M(Model):\n"
-            "  def __init__(self, *, channels: int, latent: int): pass",
-            4,
-            "the constructor of M lacks resolution",
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  training: bool = True",
+            3,
+            "the option 'training' of D has a name that is taken",
+        ),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  mean: float = 0.5",
+            3,
+            "the option 'mean' of D has a name that is taken",
+        ),
+        (
+            HEAD + "@decoder('d')\nclass D(Decoder):\n  link: 'Unknown' = 1",
+            3,
+            "NameError: name 'Unknown' is not defined",
         ),
         (
             HEAD + "@decoder('d')\nclass D(Decoder): pass\n@decoder('d')\nclass E(Decoder): pass",

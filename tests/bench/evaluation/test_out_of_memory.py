@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
 from bench.evaluation import kid
 from bench.evaluation.calibration import pit_counts
@@ -254,7 +254,7 @@ def test_distances_do_not_follow_the_memory(most: int, monkeypatch: pytest.Monke
 SCRIPT = """
 import re, resource, sys, torch
 from pathlib import Path
-from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
 from bench.evaluation.likelihood import distortion
 from bench.evaluation.scorer import Scorer, score

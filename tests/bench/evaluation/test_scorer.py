@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.specs import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
 from bench.evaluation.scorer import CHUNK_VALUES, Scorer, eight_bit
 from bench.rng import seeded

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.specs import DECODERS, MODELS
+from baselines.options import DECODERS, MODELS
 from bench.errors import RequestError
 from bench.grid.expand import Row, expand
 from bench.grid.read import bundled_grids, read_grid

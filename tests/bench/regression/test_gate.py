@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from baselines.models import LinearVae
 from baselines.models.base import Draw
+from baselines.models.linear_vae import LinearVae
 from bench.cli.app import main
 from bench.data import prepare
 from bench.errors import RequestError

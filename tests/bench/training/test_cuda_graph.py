@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.decoders import OptimalGaussian
-from baselines.models import LinearVae
+from baselines.decoders.gaussian import OptimalGaussian
+from baselines.models.linear_vae import LinearVae
 from baselines.vae import Vae, step_terms
 from bench.training.cuda_graph import WARM_UP, graphed_steps, maybe_graphed
 from bench.training.step import Step, scaled
@@ -22,10 +22,8 @@ class Training:
 
     def __init__(self, device: str = "cpu") -> None:
         torch.manual_seed(0)
-        model = LinearVae(channels=1, resolution=8, outputs=1, stopped=0, latent=LATENT)
-        decoder = OptimalGaussian(
-            link="identity", min_log_sigma=-6, over="pixel", stop_gradient=False, decay=0.9
-        )
+        model = LinearVae(channels=1, resolution=8, latent=LATENT)
+        decoder = OptimalGaussian(link="identity", over="pixel")
         self.vae = Vae(model, decoder).to(device)
         self.images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8).to(device)
         self.state = {name: value.to(device) for name, value in self.vae.initial_state().items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.decoders import FixedGaussian
+from baselines.decoders.gaussian import FixedGaussian
 from bench import data
 from bench.errors import Stopped
 from bench.grid.expand import Row

@@ -6,19 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.decoders import (
+from baselines.decoders.base import Decoder
+from baselines.decoders.gaussian import OptimalGaussian, PerPixelGaussian
+from baselines.decoders.variance_remedies import (
     BetaNllGaussian,
     BetaSigmaGaussian,
-    Decoder,
     FaithfulGaussian,
-    OptimalGaussian,
-    PerPixelGaussian,
 )
-from baselines.specs import MODELS, build_model
+from baselines.options import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae, step_terms
 
 SHAPE = (1, 6, 6)
-NO_CLIP = {"min_log_sigma": None, "max_log_sigma": None}
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def surrogate_gradient(decoder: Decoder, output: Tensor, images: Tensor) -> Tens
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_beta_nll_is_its_papers(output: Tensor, images: Tensor, exponent: float) -> None:
     """Seitzer et al. 2022, Eq. 6 and 7: (μ-x)/σ^(2-2β) and ((1 - (x-μ)²/σ²)) σ^(2β) for ln σ."""
-    decoder = BetaNllGaussian(link="identity", exponent=exponent, **NO_CLIP)
+    decoder = BetaNllGaussian(link="identity", exponent=exponent, min_log_sigma=None)
     found = surrogate_gradient(decoder, output, images)
     mean, log_sigma = output.detach().chunk(2, dim=1)
     variance = (2 * log_sigma).exp()
@@ -54,9 +52,9 @@ def test_beta_nll_is_its_papers(output: Tensor, images: Tensor, exponent: float)
 
 
 def test_beta_nll_without_exponent_is_the_likelihood(output: Tensor, images: Tensor) -> None:
-    plain = PerPixelGaussian(link="sigmoid", **NO_CLIP)
+    plain = PerPixelGaussian(link="sigmoid", min_log_sigma=None)
     (expected,) = torch.autograd.grad(-plain(output, {}).log_prob(images).sum(), output)
-    decoder = BetaNllGaussian(link="sigmoid", exponent=0.0, **NO_CLIP)
+    decoder = BetaNllGaussian(link="sigmoid", exponent=0.0, min_log_sigma=None)
     torch.testing.assert_close(surrogate_gradient(decoder, output, images), expected)
 
 
@@ -64,7 +62,7 @@ def test_beta_nll_without_exponent_is_the_likelihood(output: Tensor, images: Ten
 def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: str) -> None:
     """The mean has the squared error's gradient, σ the likelihood's around a mean that stays."""
     found_mean, found_sigma = surrogate_gradient(
-        FaithfulGaussian(link=link, **NO_CLIP),  # type: ignore[arg-type]
+        FaithfulGaussian(link=link, min_log_sigma=None),  # type: ignore[arg-type]
         output,
         images,
     ).chunk(2, dim=1)
@@ -82,8 +80,8 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
     """Encoder and features have the gradients of a VAE with unit variance, whatever σ is."""
     size = {} if model == "linear_vae" else {"width": 4}
     spec = MODELS[model](latent=3, **size)
-    body = build_model(spec, channels=1, resolution=28, outputs=2, stopped=1)
-    vae = Vae(body, FaithfulGaussian(link="sigmoid", **NO_CLIP))
+    body = build_model(spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
+    vae = Vae(body, FaithfulGaussian(link="sigmoid", min_log_sigma=None))
     parameters = dict(vae.named_parameters())
     images, noise = torch.rand(6, 1, 28, 28), torch.randn(6, 3)
     state = vae.initial_state()
@@ -106,12 +104,12 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
             torch.testing.assert_close(before[name], after[name])
 
 
-def test_stopped_outputs_stand_last_and_change_no_other_layer() -> None:
+def test_detached_outputs_come_last_and_change_no_other_layer() -> None:
     torch.manual_seed(0)
     plain = build_model(MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2)
     torch.manual_seed(0)
     split = build_model(
-        MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2, stopped=1
+        MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2, detached_outputs=1
     )
     names = [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in split.named_parameters()][: len(names)] == names
@@ -128,8 +126,7 @@ def test_beta_sigma_descends_distortion_and_weighted_rate(beta: float, images: T
     def rate() -> Tensor:
         return 0.5 * code.square().sum(-1)
 
-    options = {"min_log_sigma": -6.0, "over": "batch", "stop_gradient": False, "decay": 0.9}
-    decoder = BetaSigmaGaussian(link="sigmoid", beta=beta, **options)  # type: ignore[arg-type]
+    decoder = BetaSigmaGaussian(beta=beta, over="batch")
     state = decoder.initial_state(SHAPE)
     descended = decoder.surrogate(decoder(raw, state, images), images, rate())
     ours = torch.autograd.grad(descended.mean(), [raw, code])
@@ -138,17 +135,26 @@ def test_beta_sigma_descends_distortion_and_weighted_rate(beta: float, images: T
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     if math.isclose(beta, 1.0):
-        plain = OptimalGaussian(link="sigmoid", **options)  # type: ignore[arg-type]
+        plain = OptimalGaussian()
         elbo = (plain(raw, state, images).log_prob(images) - rate()).mean()
         expected = torch.autograd.grad(-elbo, [raw, code])
         torch.testing.assert_close(ours, expected)
 
 
+def test_beta_sigma_is_per_image_as_published(images: Tensor) -> None:
+    """(D/2) ln MSE of each image, on average: Eq. 5 per sample, up to its constant."""
+    raw = torch.full((5, *SHAPE), 0.1, requires_grad=True)
+    decoder = BetaSigmaGaussian(beta=1)
+    descended = decoder.surrogate(decoder(raw, {}, images), images, torch.zeros(5))
+    (ours,) = torch.autograd.grad(descended.mean(), raw)
+    mse = (images - raw.sigmoid()).square().mean((1, 2, 3))
+    (theirs,) = torch.autograd.grad(18 * mse.log().mean(), raw)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("decoder", ["beta_nll", "faithful", "beta_sigma"])
 def test_the_reported_loss_is_the_negative_elbo(decoder: str) -> None:
-    """Also where the gradient is another's: values of all decoders stand on one scale."""
-    from baselines.specs import DECODERS, build_decoder
-
+    """Also where the gradient is another's: the values of all decoders compare."""
     torch.manual_seed(0)
     options = {"beta": 0.05} if decoder == "beta_sigma" else {}
     head = build_decoder(DECODERS[decoder](**options))
@@ -157,7 +163,7 @@ def test_the_reported_loss_is_the_negative_elbo(decoder: str) -> None:
         channels=1,
         resolution=28,
         outputs=head.outputs,
-        stopped=head.stopped_outputs,
+        detached_outputs=head.detached_outputs,
     )
     vae = Vae(body, head)
     terms, _ = step_terms(

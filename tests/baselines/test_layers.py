@@ -1,10 +1,10 @@
-"""The faster transposed convolution is torch's, forward and backward."""
+"""Our layers against torch's: the transposed convolution, forward and backward; batch norm."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.models.transposed import LANES, ConvTranspose2d, _phases
+from baselines.layers import LANES, BatchNorm, ConvTranspose2d, phases_per_side
 
 
 def results(layer: nn.Module, images: Tensor, precision: torch.dtype) -> list[Tensor]:
@@ -52,10 +52,10 @@ def test_it_is_the_layer_of_torch(
 def test_the_phases_fill_the_lanes() -> None:
     """A square of pixels of every output channel, no more than a vector holds."""
     images = torch.zeros(1, 3, 28, 28).contiguous(memory_format=torch.channels_last)
-    chosen = [_phases(images, torch.zeros(3, n, 5, 5), [1, 1]) for n in range(1, 6)]
+    chosen = [phases_per_side(images, torch.zeros(3, n, 5, 5), [1, 1]) for n in range(1, 6)]
     assert chosen == [4, 2, 2, 2, 1]
     assert all(n * phases**2 <= LANES for n, phases in enumerate(chosen, 1))
-    assert _phases(images, torch.zeros(3, 1, 6, 6), [2, 2]) == 1
+    assert phases_per_side(images, torch.zeros(3, 1, 6, 6), [2, 2]) == 1
 
 
 def test_what_has_no_gradient_gets_none() -> None:
@@ -81,3 +81,22 @@ def test_many_layers_at_once() -> None:
 
     together = torch.func.vmap(torch.func.grad(loss))(factors)
     torch.testing.assert_close(together, torch.stack([torch.func.grad(loss)(f) for f in factors]))
+
+
+def test_batch_norm_is_torchs_with_returned_statistics() -> None:
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm("norm", 3, decay=0.9), nn.BatchNorm2d(3, eps=1e-3, momentum=0.1)
+    state = ours.initial_state()
+    weight = 0.0
+    for _ in range(4):
+        value = torch.randn(8, 3, 5, 5) * 2 + 1
+        result, changed = ours(value, state, training=True)
+        torch.testing.assert_close(result, theirs(value))
+        state = {**state, **changed}
+        weight = 0.9 * weight + 0.1
+    # torch's running mean starts at 0 and keeps that pull; ours is corrected for it.
+    mean, _ = state["norm"] / state["norm.weight"]
+    torch.testing.assert_close(mean * weight, theirs.running_mean)
+    scored, changed = ours(torch.randn(2, 3, 5, 5), state, training=False)
+    assert changed == {}
+    assert scored.isfinite().all()

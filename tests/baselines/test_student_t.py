@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.distributions import StudentT
 
-from baselines.decoders import PerPixelGaussian, StudentTDecoder
+from baselines.decoders.gaussian import PerPixelGaussian
+from baselines.decoders.student_t import StudentTDecoder
 from baselines.distributions import PreciseStudentT
-
-OPTIONS = {"min_log_scale": None, "max_log_scale": None, "min_df": 2.1}
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "identity"])
@@ -15,8 +14,8 @@ def test_many_degrees_of_freedom_are_the_per_pixel_gaussian(link: str) -> None:
     torch.manual_seed(0)
     output, images = torch.randn(4, 6, 5, 5), torch.rand(4, 3, 5, 5)
     freedom = torch.full((4, 3, 5, 5), 1e8)
-    student = StudentTDecoder(link=link, **OPTIONS)  # type: ignore[arg-type]
-    gaussian = PerPixelGaussian(link=link, min_log_sigma=None, max_log_sigma=None)  # type: ignore[arg-type]
+    student = StudentTDecoder(link=link, min_log_scale=None)  # type: ignore[arg-type]
+    gaussian = PerPixelGaussian(link=link, min_log_sigma=None)  # type: ignore[arg-type]
     one = student(torch.cat([output, freedom], dim=1), {})
     other = gaussian(output, {})
     torch.testing.assert_close(one.log_prob(images), other.log_prob(images))
@@ -37,7 +36,7 @@ def test_density_and_moments_are_torchs() -> None:
 
 def test_variance_is_finite_for_every_output() -> None:
     """s² ν/(ν-2) with ν above 2.1 is at most 21 s², however the network tries."""
-    decoder = StudentTDecoder(link="sigmoid", **OPTIONS)  # type: ignore[arg-type]
+    decoder = StudentTDecoder(min_log_scale=None)
     output = torch.zeros(2, 3, 4, 4)
     output[:, 2] = -1e4
     distribution = decoder(output, {})

@@ -1,0 +1,398 @@
+"""Options: how a decoder or a model declares them, checks them and offers them to a grid.
+
+A class declares an option once, as an annotated attribute, and builds itself in `setup`:
+
+    @decoder("laplace")
+    class LaplaceDecoder(Decoder):
+        initial_log_scale: float = -1.0
+
+        def setup(self) -> None:
+            self.log_scale = nn.Parameter(torch.tensor(self.initial_log_scale))
+
+`LaplaceDecoder(initial_log_scale=0)` checks the value. A grid asks for it by name, through the
+`Spec` that is made of the declaration. No torch in here, so that a grid is checked before torch is
+imported: the specs of the bundled classes are read from their source.
+"""
+
+import importlib
+from collections.abc import Callable, Collection
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
+from weakref import WeakKeyDictionary
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+
+from baselines import decoders, models
+from baselines.declarations import (
+    REQUIRED,
+    Declaration,
+    DeclarationError,
+    from_class,
+    from_source,
+    taken,
+)
+from baselines.registration import register
+
+if TYPE_CHECKING:
+    from baselines.decoders.base import Decoder
+    from baselines.models.base import Model
+
+    D = TypeVar("D", bound=type[Decoder])
+    M = TypeVar("M", bound=type[Model])
+
+# -- the vocabulary of options ---------------------------------------------------------------------
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Decay = Annotated[FiniteFloat, Field(ge=0, lt=1)]
+"""What a running average keeps of itself at each step."""
+FiniteVarianceDf = Annotated[FiniteFloat, Field(gt=2)]
+"""Degrees of freedom of a Student-t that has a variance."""
+Size = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Link = Literal["sigmoid", "identity"]
+"""What maps a network's output to the mean image."""
+Over = Literal["batch", "image", "channel", "pixel"]
+"""What shares one σ: everything in a batch, or each image, each channel, each pixel."""
+
+
+class _Given:
+    """Marks an argument that the harness gives and no grid can set."""
+
+
+T = TypeVar("T")
+Given = Annotated[T, _Given]
+
+
+# -- configured classes ----------------------------------------------------------------------------
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class Configured:
+    """A class whose constructor takes its annotated attributes as keywords and checks them.
+
+    An attribute with an underscore, a `ClassVar`, or one without annotation is no keyword. A
+    subclass adds keywords, or changes a default by assigning it.
+
+    Raises:
+        ValueError: a value that its annotation does not allow, or an annotation that is no type of
+            an option.
+        TypeError: an unknown keyword or a missing one.
+
+    >>> class Blur(Configured):
+    ...     width: Size = 3
+    ...     def setup(self):
+    ...         self.taps = 2 * self.width + 1
+    >>> Blur(width=5).taps
+    11
+    >>> Blur(width=0)
+    Traceback (most recent call last):
+    ValueError: Blur: width: input should be greater than or equal to 1, not 0
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        checked = _checked(type(self), arguments)
+        super().__init__()
+        for name, value in checked.items():
+            setattr(self, name, value)
+        self.setup()
+        # A parameter of an option's name would be hidden by the option's default.
+        if lost := checked.keys() - vars(self).keys():
+            raise TypeError(
+                f"{type(self).__name__}: `setup` makes a module, parameter or buffer of the "
+                f"option's name '{min(lost)}'; choose another name for it"
+            )
+
+    def setup(self) -> None:
+        """Make parameters, buffers and layers; the constructor's keywords are attributes by now."""
+
+
+_Arguments = dict[str, tuple[TypeAdapter[Any], Any]]
+_known: WeakKeyDictionary[type, _Arguments] = WeakKeyDictionary()
+
+
+def _arguments(kind: type) -> _Arguments:
+    """What checks each argument of a class, and its default."""
+    if kind in _known:
+        return _known[kind]
+    config = ConfigDict(allow_inf_nan=False)
+    found: _Arguments = {}
+    for name, (annotation, default) in from_class(kind, Configured, ()).arguments.items():
+        try:
+            found[name] = TypeAdapter[Any](annotation, config=config), default
+        except PydanticSchemaGenerationError:
+            raise DeclarationError(
+                f"{kind.__name__}: {name}: {annotation} is no type of an option; annotate an "
+                "attribute that is none in `setup`, or not at all"
+            ) from None
+    _known[kind] = found
+    return found
+
+
+def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
+    """The values of all arguments in their order, given or default."""
+    possible = _arguments(kind)
+    if unknown := given.keys() - possible.keys():
+        raise TypeError(
+            f"{kind.__name__} has no option '{min(unknown)}'; possible: {', '.join(possible)}"
+        )
+    checked = {}
+    for name, (adapter, default) in possible.items():
+        value = given.get(name, default)
+        if value is REQUIRED:
+            raise TypeError(f"{kind.__name__}: '{name}' is missing")
+        try:
+            checked[name] = adapter.validate_python(value)
+        except ValidationError as error:
+            problems = dict.fromkeys(problem["msg"] for problem in error.errors())
+            message = " or ".join(text[0].lower() + text[1:] for text in problems)
+            raise ValueError(f"{kind.__name__}: {name}: {message}, not {value!r}") from None
+    return checked
+
+
+# -- specs -----------------------------------------------------------------------------------------
+
+
+class Spec(BaseModel):
+    """A name and its options, frozen: what a grid asks for and a run records.
+
+    >>> spec = DECODERS["beta"](beta=0.5)
+    >>> spec.name, spec.options
+    ('beta', {'link': 'sigmoid', 'beta': 0.5})
+    >>> spec.summary()
+    'β-VAE: Gaussian with σ² = β/2, β chosen by hand or tuned.'
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+    implementation: ClassVar[str]
+    """`module:Class`."""
+    source: ClassVar[str | None] = None
+    """sha256 (hex) of the code that brought the implementation, where that is a user's own."""
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of the implementation."""
+        return self.model_dump(exclude={"name"})
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the class's documentation."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+class DecoderSpec(Spec):
+    """A p(x|z) family; the class attributes are those of its `Decoder`.
+
+    >>> DECODERS["categorical"].is_discrete, DECODERS["faithful"].detached_outputs
+    (True, 1)
+    """
+
+    is_likelihood: ClassVar[bool]
+    is_discrete: ClassVar[bool]
+    detached_outputs: ClassVar[int]
+
+    def __reduce__(self) -> Any:
+        # The class is made at run time: pickle finds it by its registered name.
+        return _by_name, ("decoder", self.model_dump())
+
+
+class ModelSpec(Spec):
+    """A network family; channels and resolution come from the data.
+
+    >>> MODELS["conv_vae"](width=8).options
+    {'latent': 20, 'width': 8}
+    """
+
+    honours_detached_outputs: ClassVar[bool]
+
+    def __reduce__(self) -> Any:
+        return _by_name, ("model", self.model_dump())
+
+
+def _by_name(kind: Literal["decoder", "model"], fields: dict[str, Any]) -> Spec:
+    registry: dict[str, Any] = {**(DECODERS if kind == "decoder" else MODELS)}
+    spec: Spec = registry[fields["name"]](**fields)
+    return spec
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def _constants(base: type[Spec]) -> Collection[str]:
+    """The class attributes that a spec takes from its implementation."""
+    return [name for name in base.__annotations__ if name in base.__class_vars__]
+
+
+def make_spec(base: type[S], name: str, declared: Declaration) -> type[S]:
+    """The spec that a declaration gives under a name.
+
+    Raises:
+        DeclarationError: an option's name is taken.
+
+    >>> from baselines.declarations import Argument
+    >>> declared = Declaration("m:Blur", "A blur.", {"width": Argument(Size, 3)}, {})
+    >>> make_spec(Spec, "blur", declared)()
+    Blur(name='blur', width=3)
+    """
+    module, _, owner = declared.implementation.partition(":")
+    fields: dict[str, Any] = {"name": (Literal[name], name)}
+    for option, (annotation, default) in declared.arguments.items():
+        if get_origin(annotation) is Annotated and _Given in get_args(annotation):
+            continue
+        if hasattr(base, option) or option == "name":
+            raise DeclarationError(taken(option, owner))
+        fields[option] = (annotation, Field(default, validate_default=True))
+    spec = create_model(
+        owner,
+        __base__=base,
+        __module__=module,
+        __doc__=declared.documentation or owner,
+        **fields,
+    )
+    spec.implementation = declared.implementation
+    for constant, value in declared.constants.items():
+        setattr(spec, constant, value)
+    return spec
+
+
+def _bundled(base: type[S], kind: str, package: str, modules: Collection[str]) -> dict[str, Any]:
+    found = from_source(package, modules, Configured, kind, globals(), _constants(base))
+    return {name: make_spec(base, name, declared) for name, declared in found.items()}
+
+
+DECODERS: dict[str, type[DecoderSpec]] = _bundled(
+    DecoderSpec, "decoder", decoders.__name__, decoders.MODULES
+)
+MODELS: dict[str, type[ModelSpec]] = _bundled(ModelSpec, "model", models.__name__, models.MODULES)
+"""Every spec by name: the bundled ones in the order of the tables, then those of plugins."""
+
+
+# -- registering -----------------------------------------------------------------------------------
+
+
+def decoder(name: str) -> "Callable[[D], D]":
+    """Register a `baselines.decoders.base.Decoder` under a name for `decoders` in a grid.
+
+    Raises:
+        DeclarationError: it is no decoder, has a constructor of its own, its name or that of an
+            option is taken, or an annotation is no type of an option.
+
+    >>> decoder("mine")(dict)
+    Traceback (most recent call last):
+    baselines.declarations.DeclarationError: dict is not a subclass of Decoder
+    """
+
+    def apply(implementation: "D") -> "D":
+        from baselines.decoders.base import Decoder
+
+        if not _is_bundled(implementation, decoders.__name__):
+            spec = _spec_of(DecoderSpec, name, implementation, Decoder)
+            register("decoder", name, implementation, spec, _bundled_names(DECODERS))
+        return implementation
+
+    return apply
+
+
+def model(name: str) -> "Callable[[M], M]":
+    """Register a `baselines.models.base.Model` under a name for `models` in a grid.
+
+    Raises:
+        DeclarationError: as `decoder` does.
+
+    >>> model("mine")(dict)
+    Traceback (most recent call last):
+    baselines.declarations.DeclarationError: dict is not a subclass of Model
+    """
+
+    def apply(implementation: "M") -> "M":
+        from baselines.models.base import Model
+
+        if not _is_bundled(implementation, models.__name__):
+            spec = _spec_of(ModelSpec, name, implementation, Model)
+            register("model", name, implementation, spec, _bundled_names(MODELS))
+        return implementation
+
+    return apply
+
+
+def _is_bundled(implementation: Any, package: str) -> bool:
+    return bool(implementation.__module__.rpartition(".")[0] == package)
+
+
+def _bundled_names(registry: Any) -> list[str]:
+    return [name for name, spec in registry.items() if spec.source is None]
+
+
+def _spec_of(base: type[S], name: str, implementation: Any, required: type) -> type[S]:
+    who = getattr(implementation, "__name__", repr(implementation))
+    if not (isinstance(implementation, type) and issubclass(implementation, required)):
+        raise DeclarationError(f"{who} is not a subclass of {required.__name__}")
+    if getattr(implementation, "__init__") is not Configured.__init__:  # noqa: B009
+        raise DeclarationError(
+            f"{who} has a constructor: declare its options as annotated attributes, as in "
+            "`scale: float = 1.0`, and build the rest in `setup(self)`"
+        )
+    _arguments(implementation)
+    return make_spec(base, name, from_class(implementation, Configured, _constants(base)))
+
+
+# -- building --------------------------------------------------------------------------------------
+
+
+def build_decoder(spec: DecoderSpec) -> "Decoder":
+    """The decoder that `spec` describes, with fresh parameters.
+
+    >>> build_decoder(DECODERS["student_t"]()).outputs
+    3
+    """
+    implementation: type[Decoder] = _implementation(spec)
+    return implementation(**spec.options)
+
+
+def build_model(
+    spec: ModelSpec, *, channels: int, resolution: int, outputs: int = 1, detached_outputs: int = 0
+) -> "Model":
+    """The model that `spec` describes for images (channels, resolution, resolution).
+
+    `outputs` is the number of network outputs per data channel, which the decoder asks for; the
+    last `detached_outputs` of them send no gradient into the features.
+
+    Raises:
+        ValueError: the model cannot detach outputs and is asked to.
+
+    >>> model = build_model(MODELS["linear_vae"](latent=3), channels=1, resolution=8)
+    >>> model.image_shape, model.noise_size
+    ((1, 8, 8), 3)
+    """
+    if detached_outputs and not spec.honours_detached_outputs:
+        raise ValueError(f"the model '{spec.name}' does not honour detached outputs")
+    implementation: type[Model] = _implementation(spec)
+    sizes = {"channels": channels, "resolution": resolution, "outputs": outputs}
+    return implementation(**sizes, detached_outputs=detached_outputs, **spec.options)
+
+
+def _implementation(spec: Spec) -> Any:
+    module, _, name = spec.implementation.partition(":")
+    return getattr(importlib.import_module(module), name)
