@@ -14,10 +14,8 @@ A class declares an option once, as an annotated attribute, and builds itself in
 imported: the specs of the bundled classes are read from their source.
 """
 
-import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -51,13 +49,6 @@ from baselines.declarations import (
 )
 from baselines.registration import register
 
-if TYPE_CHECKING:
-    from baselines.decoders.base import Decoder
-    from baselines.models.base import Model
-
-    D = TypeVar("D", bound=type[Decoder])
-    M = TypeVar("M", bound=type[Model])
-
 # -- the vocabulary of options ---------------------------------------------------------------------
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -70,6 +61,7 @@ Size = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Link = Literal["sigmoid", "identity"]
 """What maps a network's output to the mean image."""
+Kind = Literal["decoder", "model"]
 Over = Literal["batch", "image", "channel", "pixel"]
 """What shares one σ: everything in a batch, or each image, each channel, each pixel."""
 
@@ -107,6 +99,9 @@ class Configured:
     Traceback (most recent call last):
     ValueError: Blur: width: input should be greater than or equal to 1, not 0
     """
+
+    kind: ClassVar[Kind]
+    """What it may be registered as."""
 
     def __init__(self, **arguments: Any) -> None:
         checked = _checked(type(self), arguments)
@@ -231,7 +226,7 @@ class ModelSpec(Spec):
         return _by_name, ("model", self.model_dump())
 
 
-def _by_name(kind: Literal["decoder", "model"], fields: dict[str, Any]) -> Spec:
+def _by_name(kind: Kind, fields: dict[str, Any]) -> Spec:
     registry: dict[str, Any] = {**(DECODERS if kind == "decoder" else MODELS)}
     spec: Spec = registry[fields["name"]](**fields)
     return spec
@@ -292,7 +287,10 @@ MODELS: dict[str, type[ModelSpec]] = _bundled(ModelSpec, "model", models.__name_
 # -- registering -----------------------------------------------------------------------------------
 
 
-def decoder(name: str) -> "Callable[[D], D]":
+C = TypeVar("C", bound=type[Configured])
+
+
+def decoder(name: str) -> Callable[[C], C]:
     """Register a `baselines.decoders.base.Decoder` under a name for `decoders` in a grid.
 
     Raises:
@@ -303,19 +301,10 @@ def decoder(name: str) -> "Callable[[D], D]":
     Traceback (most recent call last):
     baselines.declarations.DeclarationError: dict is not a subclass of Decoder
     """
-
-    def apply(implementation: "D") -> "D":
-        from baselines.decoders.base import Decoder
-
-        if not _is_bundled(implementation, decoders.__name__):
-            spec = _spec_of(DecoderSpec, name, implementation, Decoder)
-            register("decoder", name, implementation, spec, _bundled_names(DECODERS))
-        return implementation
-
-    return apply
+    return _registering("decoder", name, DecoderSpec, DECODERS)
 
 
-def model(name: str) -> "Callable[[M], M]":
+def model(name: str) -> Callable[[C], C]:
     """Register a `baselines.models.base.Model` under a name for `models` in a grid.
 
     Raises:
@@ -325,30 +314,29 @@ def model(name: str) -> "Callable[[M], M]":
     Traceback (most recent call last):
     baselines.declarations.DeclarationError: dict is not a subclass of Model
     """
+    return _registering("model", name, ModelSpec, MODELS)
 
-    def apply(implementation: "M") -> "M":
-        from baselines.models.base import Model
 
-        if not _is_bundled(implementation, models.__name__):
-            spec = _spec_of(ModelSpec, name, implementation, Model)
-            register("model", name, implementation, spec, _bundled_names(MODELS))
+def _registering(
+    kind: Kind, name: str, base: type[Spec], registry: Mapping[str, type[Spec]]
+) -> Callable[[C], C]:
+    bundled = [known for known, spec in registry.items() if spec.source is None]
+
+    def apply(implementation: C) -> C:
+        module = getattr(implementation, "__module__", "")
+        if not module.startswith((f"{decoders.__name__}.", f"{models.__name__}.")):
+            register(
+                kind, name, implementation, _spec_of(base, name, implementation, kind), bundled
+            )
         return implementation
 
     return apply
 
 
-def _is_bundled(implementation: Any, package: str) -> bool:
-    return bool(implementation.__module__.rpartition(".")[0] == package)
-
-
-def _bundled_names(registry: Any) -> list[str]:
-    return [name for name, spec in registry.items() if spec.source is None]
-
-
-def _spec_of(base: type[S], name: str, implementation: Any, required: type) -> type[S]:
+def _spec_of(base: type[S], name: str, implementation: Any, kind: Kind) -> type[S]:
     who = getattr(implementation, "__name__", repr(implementation))
-    if not (isinstance(implementation, type) and issubclass(implementation, required)):
-        raise DeclarationError(f"{who} is not a subclass of {required.__name__}")
+    if getattr(implementation, "kind", None) != kind:
+        raise DeclarationError(f"{who} is not a subclass of {kind.capitalize()}")
     if getattr(implementation, "__init__") is not Configured.__init__:  # noqa: B009
         raise DeclarationError(
             f"{who} has a constructor: declare its options as annotated attributes, as in "
@@ -356,43 +344,3 @@ def _spec_of(base: type[S], name: str, implementation: Any, required: type) -> t
         )
     _arguments(implementation)
     return make_spec(base, name, from_class(implementation, Configured, _constants(base)))
-
-
-# -- building --------------------------------------------------------------------------------------
-
-
-def build_decoder(spec: DecoderSpec) -> "Decoder":
-    """The decoder that `spec` describes, with fresh parameters.
-
-    >>> build_decoder(DECODERS["student_t"]()).outputs
-    3
-    """
-    implementation: type[Decoder] = _implementation(spec)
-    return implementation(**spec.options)
-
-
-def build_model(
-    spec: ModelSpec, *, channels: int, resolution: int, outputs: int = 1, detached_outputs: int = 0
-) -> "Model":
-    """The model that `spec` describes for images (channels, resolution, resolution).
-
-    `outputs` is the number of network outputs per data channel, which the decoder asks for; the
-    last `detached_outputs` of them send no gradient into the features.
-
-    Raises:
-        ValueError: the model cannot detach outputs and is asked to.
-
-    >>> model = build_model(MODELS["linear_vae"](latent=3), channels=1, resolution=8)
-    >>> model.image_shape, model.noise_size
-    ((1, 8, 8), 3)
-    """
-    if detached_outputs and not spec.honours_detached_outputs:
-        raise ValueError(f"the model '{spec.name}' does not honour detached outputs")
-    implementation: type[Model] = _implementation(spec)
-    sizes = {"channels": channels, "resolution": resolution, "outputs": outputs}
-    return implementation(**sizes, detached_outputs=detached_outputs, **spec.options)
-
-
-def _implementation(spec: Spec) -> Any:
-    module, _, name = spec.implementation.partition(":")
-    return getattr(importlib.import_module(module), name)

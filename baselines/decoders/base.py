@@ -32,6 +32,7 @@ class Decoder(Configured, nn.Module):
     (torch.Size([5]), torch.Size([1, 8, 8]))
     """
 
+    kind = "decoder"
     outputs = 1
     detached_outputs = 0
     is_likelihood = True

@@ -51,6 +51,7 @@ class Model(Configured, nn.Module):
     torch.Size([5, 2, 28, 28])
     """
 
+    kind = "model"
     honours_detached_outputs = False
 
     channels: Given[Size]

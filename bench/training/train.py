@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from baselines.options import build_decoder, build_model
+from baselines.build import build_decoder, build_model
 from baselines.vae import Terms, Vae
 from bench.errors import Stopped
 from bench.files import write_bytes

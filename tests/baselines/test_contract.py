@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
+from baselines.build import build_decoder, build_model
 from baselines.distributions import EightBit, log_mass, pit
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae, step_terms
 
 BATCH = 6

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, StudentT
 
+from baselines.build import build_decoder
 from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture, log_mass, pit
-from baselines.options import DECODERS, build_decoder
+from baselines.options import DECODERS
 
 FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
 LEVELS = torch.arange(256).view(256, 1, 1, 1) / 255

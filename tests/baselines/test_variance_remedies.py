@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.build import build_decoder, build_model
 from baselines.decoders.base import Decoder
 from baselines.decoders.gaussian import OptimalGaussian, PerPixelGaussian
 from baselines.decoders.variance_remedies import (
@@ -13,7 +14,7 @@ from baselines.decoders.variance_remedies import (
     BetaSigmaGaussian,
     FaithfulGaussian,
 )
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae, step_terms
 
 SHAPE = (1, 6, 6)

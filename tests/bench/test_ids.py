@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.grid import Run
+from bench.run import Run
 
 REFERENCE = Path(__file__).resolve().parents[2] / "results" / "reference"
 GRIDS = sorted(path.name for path in REFERENCE.iterdir() if (path / "runs").is_dir())

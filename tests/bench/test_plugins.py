@@ -18,7 +18,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.build import build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae, step_terms
 from bench import data, plugins
 from bench.cli.app import main
@@ -30,7 +31,6 @@ from bench.grid.expand import Row, expand, trial_run
 from bench.grid.read import read_grid
 from bench.records.frame import frame
 from bench.records.store import Store, new_record
-from bench.report import tables
 from bench.run import Run
 
 Write = Callable[..., Path]
@@ -314,7 +314,7 @@ def test_without_the_plugin_its_records_are_still_reported(
     plugins.forget()
     others = expand(decoders=["gaussian", "shared"])
     assert [line.state for line in survey(others, store)] == ["done", "to do"]
-    labels = list(tables.rows(frame(store.records()), [])["decoder"])
+    labels = list(rows(frame(store.records()), []).table["decoder"])
     assert labels == ["gaussian", "laplace (link=sigmoid, initial_log_scale=-1)"]
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from baselines.build import build_decoder, build_model
 from baselines.decoders.base import Decoder
 from baselines.models.base import GaussianLatentModel
-from baselines.options import DECODERS, MODELS, DecoderSpec, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, DecoderSpec
 from baselines.state import State
 from baselines.vae import Vae
 from bench.data import Dataset

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.build import build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.build import build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation import kid
 from bench.evaluation.calibration import pit_counts
@@ -254,7 +255,8 @@ def test_distances_do_not_follow_the_memory(most: int, monkeypatch: pytest.Monke
 SCRIPT = """
 import re, resource, sys, torch
 from pathlib import Path
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.build import build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.likelihood import distortion
 from bench.evaluation.scorer import Scorer, score

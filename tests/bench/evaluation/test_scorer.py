@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.options import DECODERS, MODELS, build_decoder, build_model
+from baselines.build import build_decoder, build_model
+from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.scorer import CHUNK_VALUES, Scorer, eight_bit
 from bench.rng import seeded
