@@ -25,7 +25,7 @@ from bench.speed.training import run_of
 from bench.training.train import train
 
 EPOCHS = (1, 4)
-"""Epochs of two trainings whose difference is what an epoch adds."""
+"""Epochs of two trainings; their difference gives the time of one epoch."""
 
 
 class Stamps(Listener):
@@ -79,7 +79,7 @@ def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Ru
 
 
 def overhead(setting: Setting) -> Iterator[Finding]:
-    """Row `overhead`: a small real grid with one job; the first run's worker has to start."""
+    """Row `overhead`: a small real grid with one job, whose worker has to start first."""
     template = run_of(setting, setting.precision, epochs=2)
     small = template.model.model_copy(update={"width": max(1, setting.size.width // 2)})
     template = template.model_copy(update={"model": small})
@@ -116,7 +116,7 @@ def overhead(setting: Setting) -> Iterator[Finding]:
 
 
 def _share_of_quick(per_run: float, per_epoch: float, records: Sequence[Record]) -> float:
-    """At most: `quick` trains this network on such data in smaller batches, and measures more."""
+    """An upper bound: `quick` trains this network in smaller batches and measures more."""
     quick = read_grid("quick")
     assert isinstance(quick, Grid)
     measured = records[0]["run"]["training"]["epochs"]
