@@ -1,7 +1,4 @@
-"""Files that are either whole or absent, their checksums, and where the cache lies.
-
-No torch in here: `status`, `list` and `--dry-run` answer before torch could be imported.
-"""
+"""Files that are either whole or absent, their checksums, locks, and the cache's folder."""
 
 import contextlib
 import errno
@@ -14,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
 import platformdirs
 from pydantic_core import from_json
 
@@ -23,7 +21,7 @@ logger = logging.getLogger("sigma-bench")
 
 
 def _umask() -> int:
-    # It can only be read by setting it, which is safe while the process has one thread.
+    # It is read by setting it, which is safe while the process has only one thread.
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
@@ -42,7 +40,7 @@ CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fa
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN; the text that gets hashed."""
+    """The JSON text of a value that is hashed: sorted keys, no spaces, no NaN."""
     return CANONICAL.encode(value)
 
 
@@ -55,14 +53,15 @@ def digest(value: Any) -> str:
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file that appears under `path` whole and fsynced, or not at all.
 
-    The bytes go to a temporary neighbour, which replaces `path` when the block ends well and is
-    removed when it raises; a reader never sees half a file, a crash leaves the old one.
+    The bytes go to a temporary file in the same folder, which replaces `path` at the end of the
+    block and is removed if the block raises. A reader never sees half a file; after a crash the old
+    one is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # mkstemp's files are their owner's alone; records and reports are for others too.
+            # Only the owner may read mkstemp's files; records and reports are for others too.
             os.chmod(name, 0o666 & ~_UMASK)
             yield file
             file.flush()
@@ -76,7 +75,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The rename is only durable once the folder itself is on disk.
+    # The rename survives a power failure only once the folder itself is on disk.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,32 +84,45 @@ def _sync_folder(folder: Path) -> None:
 
 
 def disk_full(error: OSError) -> bool:
-    """Whether a disk, or the user's share of it, has no room left."""
+    """Whether a disk, or the user's quota on it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all."""
     with atomic(path) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` for people and programs: indented, key order kept, no NaN."""
+    """Write `value` indented, in its key order, without NaN."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be believed to the first free `<name>.bad[-N]` and return that."""
+    """Rename a damaged file to the first free `<name>.bad[-N]` and return that."""
     for number in range(1, 10_000):
         target = path.with_name(f"{path.name}.bad" + (f"-{number}" if number > 1 else ""))
         if not target.exists():
             os.replace(path, target)
             return target
-    raise OSError(f"too many files set aside beside {path}")
+    raise OSError(f"too many files {path.name}.bad-N in {path.parent}")
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Let one process at a time work on `path`; the others wait for the lock file next to it.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        yield
 
 
 def sha256_now(path: Path) -> str:
-    """The sha256 (hex) of what the file holds now."""
+    """The sha256 (hex) of the file's present content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -118,23 +130,17 @@ def sha256_now(path: Path) -> str:
 def sha256_file(path: Path) -> str:
     """The file's sha256 (hex), remembered in the cache under its path, size and time of change."""
     status = path.stat()
-    identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}"
-    memo = cache_root() / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
-    with contextlib.suppress(OSError):
-        content = memo.read_bytes()
-        known = content[:64].decode(errors="replace")
-        if content == _memo(identity, known):
-            return known
+    identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
+    memo = cache_root() / "sha256" / f"{digest(identity)}.json"
+    # Without a cache that can be read and written, the sum is only computed more often.
+    with contextlib.suppress(RequestError):
+        known = read_checked(memo)
+        if known is not None and known.get("file") == identity:
+            return str(known["sha256"])
     found = sha256_now(path)
-    # A cache that cannot be written costs time, never the answer.
     with contextlib.suppress(OSError):
-        write_bytes(memo, _memo(identity, found))
+        write_checked(memo, {"file": identity, "sha256": found})
     return found
-
-
-def _memo(identity: str, sha256: str) -> bytes:
-    """What remembers a checksum: itself, then a check of it and of the file that it is of."""
-    return f"{sha256} {digest([identity, sha256])}\n".encode()
 
 
 def checksum(record: Mapping[str, Any]) -> str:
@@ -144,12 +150,12 @@ def checksum(record: Mapping[str, Any]) -> str:
 
 
 def read_checked(path: Path) -> dict[str, Any] | None:
-    """A checksummed JSON file's content; None where there is none.
+    """The content of a JSON file that `write_checked` wrote; None where there is none.
 
-    A file that is torn or was edited is set aside with a warning, which makes its run undone.
+    A file that is torn or was edited is set aside with a warning, and counts as absent.
 
     Raises:
-        RequestError: it is there and cannot be read.
+        RequestError: the file exists and cannot be read.
     """
     try:
         text = path.read_bytes()
@@ -173,4 +179,5 @@ def read_checked(path: Path) -> dict[str, Any] | None:
 
 
 def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as JSON together with its checksum."""
     write_json(path, {**content, "checksum": checksum(content)})

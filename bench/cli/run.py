@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,15 +26,17 @@ from bench.cli.options import (
     print_columns,
 )
 from bench.devices import resolve_device, resolve_devices
+from bench.execution.engine import find_engine
+from bench.execution.schedule import DISK_FULL, Outcome, execute
+from bench.execution.status import survey
+from bench.execution.tensorboard import Board
 from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
 from bench.records.labels import row_label, run_label
 from bench.records.store import FAILED, Store
 from bench.run import Features
-
-if TYPE_CHECKING:
-    from bench.execution.schedule import Outcome
+from bench.text import duration
 
 
 @app.command(epilog="Example: sigma-bench run quick --only decoder=shared --set training.epochs=2")
@@ -46,6 +48,13 @@ def run(
         int | None,
         typer.Option("--jobs", min=1, help="Runs side by side [one a core on a CPU, one a GPU]."),
     ] = None,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", min=1, help="Threads of each run; they change the last bits."),
+    ] = 1,
+    engine: Annotated[
+        str, typer.Option("--engine", help="What starts the workers: local, or a package's own.")
+    ] = "local",
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
@@ -58,12 +67,18 @@ def run(
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = read_grid(grid, set_)
     devices = resolve_devices(device)
+    launch = find_engine(engine)
     if dry_run:
         _print_plan(_rows(chosen, devices[0], only), Store(results / chosen.name), as_json)
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
-    outcome = _execute(chosen, store, devices, jobs, only, console, tensorboard)
+    board = [Board(tensorboard / chosen.name)] if tensorboard is not None else []
+    features = _features(chosen, say=True)
+    rows = expand(chosen, device=devices[0], features=features, only=only, prepare=True)
+    outcome = execute(
+        rows, store, chosen.name, devices, jobs, console, board, threads=threads, launch=launch
+    )
     if outcome.stopped:
         _stopped(chosen, outcome, store)
     _print_table(store, chosen, outcome.records, as_json)
@@ -80,9 +95,7 @@ def run(
     return DONE if outcome.well else SOME_FAILED
 
 
-def _stopped(grid: Grid, outcome: "Outcome", store: Store) -> NoReturn:
-    from bench.execution.schedule import DISK_FULL
-
+def _stopped(grid: Grid, outcome: Outcome, store: Store) -> NoReturn:
     full = outcome.stopped == DISK_FULL
     room = f"make room for {store.folder}, then " if full else ""
     fail(
@@ -90,24 +103,6 @@ def _stopped(grid: Grid, outcome: "Outcome", store: Store) -> NoReturn:
         "where it stopped",
         SOME_FAILED if full else INTERRUPTED,
     )
-
-
-def _execute(
-    grid: Grid,
-    store: Store,
-    devices: Sequence[str],
-    jobs: int | None,
-    only: Sequence[str],
-    console: Console,
-    tensorboard: Path | None,
-) -> "Outcome":
-    from bench.execution.schedule import execute
-    from bench.execution.tensorboard import Board
-
-    board = Board(tensorboard / grid.name) if tensorboard is not None else None
-    features = _features(grid, say=True)
-    rows = expand(grid, device=devices[0], features=features, only=only, prepare=True)
-    return execute(rows, store, grid.name, devices, jobs, console, board)
 
 
 def _features(grid: Grid, *, say: bool = False) -> Features | None:
@@ -157,9 +152,6 @@ def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool
 
 
 def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
-    from bench.execution.status import survey
-    from bench.text import duration
-
     lines = survey(rows, store)
     if as_json:
         print(
@@ -199,8 +191,6 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
 
 
 def _progress_text(lines: Sequence[Any]) -> str:
-    from bench.text import duration
-
     count = Counter(line.state for line in lines)
     left = [line for line in lines if line.state not in ("done", "diverged")]
     known = [line.seconds for line in left if line.seconds is not None and line.state != "failed"]
@@ -227,8 +217,6 @@ def status(
     as_json: Json = False,
 ) -> int:
     """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
-    from bench.execution.status import survey
-
     chosen = read_grid(grid, set_)
     rows = _rows(chosen, resolve_device(device), only)
     lines = survey(rows, Store(results / chosen.name))

@@ -1,1 +1,1 @@
-"""Running many runs: one worker executes a run, `local` drives workers over a grid's rows."""
+"""Computing many runs: a schedule gives them to an engine, whose workers compute them."""

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from bench.data import Dataset
 from bench.evaluation.evaluate import Protocol, split
@@ -19,7 +21,7 @@ PICTURES = 64
 
 
 def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
-    """Weights and pictures of a trained run; returns the names of the files by what they are."""
+    """Write the weights and pictures of a trained run; returns the file names by kind."""
     path = save_weights(trained, folder)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     images = split(dataset, run)[: PICTURES // 2]
@@ -38,10 +40,7 @@ def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol
 
 
 def write_picture(path: Path, images: Tensor, columns: int = 8) -> None:
-    """8-bit images (N, C, H, W) as one PNG, `columns` a row, a pixel of white between them."""
-    from PIL import Image
-    from torchvision.utils import make_grid
-
+    """Write 8-bit images (N, C, H, W) as one PNG, `columns` a row, one white pixel apart."""
     tiles = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=255)
     with atomic(path) as file:
         Image.fromarray(tiles.permute(1, 2, 0).numpy()).save(file, format="PNG")

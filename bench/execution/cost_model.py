@@ -10,21 +10,21 @@ from bench.run import Run
 
 
 @dataclass
-class Costs:
-    """Told of records; says what a run of their grid should cost."""
+class CostModel:
+    """Mean run times of the records that were added, by likeness."""
 
-    _told: list[tuple[Mapping[str, Any], float]] = field(default_factory=list)
+    _added: list[tuple[Mapping[str, Any], float]] = field(default_factory=list)
     _sums: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
-        # Sorted only when somebody asks: where every run is found, nobody does.
+        # Summed up only when a mean is wanted, which it never is where every run has a record.
         if record["status"] == COMPLETED:
-            self._told.append((record["run"], record["cost"]["seconds"]))
+            self._added.append((record["run"], record["cost"]["seconds"]))
 
     def mean(self, likeness: str) -> float | None:
         """The mean seconds of the finished runs of this likeness; None before any has finished."""
-        while self._told:
-            run, seconds = self._told.pop()
+        while self._added:
+            run, seconds = self._added.pop()
             for each in likenesses(run):
                 total, count = self._sums.get(each, (0.0, 0))
                 self._sums[each] = total + seconds, count + 1
@@ -41,7 +41,7 @@ class Costs:
 
 
 def likenesses(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """What runs of like cost have in common, the closest first; `run` as a record has it."""
+    """What runs of similar cost have in common, the closest first; `run` as a record has it."""
     size = [run[key] for key in ("content", "model", "training", "evaluation")]
     likenesses = ([*size, run["decoder"]["name"]], size, run["evaluation"]["split"])
     return tuple(map(canonical_json, likenesses))

@@ -1,4 +1,4 @@
-"""Where a number was made: commit, versions, device; recorded beside it."""
+"""Where a number was computed: commit, versions, device; a part of every record."""
 
 import platform
 import subprocess
@@ -7,15 +7,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.devices import cores
 
 VERSIONS = ("sigma-vae-bench", "torch", "torchvision", "optuna", "numpy", "scipy", "pytorch-fid")
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Commit, versions and hardware of this process; nothing in it names a host or a user."""
-    import torch
-
+    """Commit, versions and hardware of this process, without the name of a host or a user."""
     on_cuda = device.startswith("cuda")
     return {
         **_source(),
@@ -38,10 +38,11 @@ def _version(name: str) -> str | None:
 
 @cache
 def _source() -> dict[str, Any]:
-    """The git commit of the checkout that holds this package, where it is one of ours."""
+    """The git commit of the checkout that this package is imported from."""
     package = Path(__file__).resolve().parents[1]
     top = _git(package, "rev-parse", "--show-toplevel")
-    if top is None or not (Path(top) / "bench" / "grid.py").is_file():
+    # An installed package may lie in an environment inside another project's checkout.
+    if top is None or Path(top) != package.parent:
         return {"commit": None, "dirty": None}
     changed = _git(package, "status", "--porcelain", "--untracked-files=no")
     return {"commit": _git(package, "rev-parse", "HEAD"), "dirty": bool(changed)}

@@ -1,35 +1,30 @@
-"""Worker processes that take one run at a time; the parent never computes, so it outlives them.
+"""The engine `local`: worker processes of this machine that take one run at a time.
 
-Workers are spawned, not forked: threads and CUDA survive no fork. The parent stays free of
-torch; a worker killed for memory takes down one run, never the grid. One that is asked to stop
-does so at the next step, with a checkpoint.
+Workers are spawned, not forked: threads and CUDA do not survive a fork. The parent never imports
+torch or computes, so a worker that is killed for its memory costs one run and not the grid. Tasks
+and messages cross the pipe as JSON.
 """
 
 import contextlib
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
-import pickle
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from bench.devices import cores
-from bench.errors import Lost, RequestError, Stopped
-from bench.execution.messages import Kind, Message, Task
+from bench.errors import RequestError, Stopped
+from bench.execution.messages import Message, Resources, Task
 from bench.execution.signals import SIGNALS, Interruption, Stop
-from bench.files import disk_full
 from bench.plugins import Plugin, loaded, restore
-from bench.records.store import Record, Store, done
-
-if TYPE_CHECKING:
-    from bench.execution.worker import Worker
+from bench.records.store import Store
 
 
 @dataclass
@@ -41,25 +36,17 @@ class _Member:
 
 
 class Pool:
-    """At most `jobs` workers, started as tasks come and dealt to `devices` in turn."""
+    """At most `resources.jobs` workers, started as tasks come and dealt to the devices in turn."""
 
-    def __init__(self, store: Store, devices: Sequence[str], jobs: int) -> None:
-        self.store, self.devices, self.jobs = store, devices, jobs
-        self.threads = max(1, cores() // jobs)
-        # BLAS reads these when it is loaded, which is before a worker's first line.
-        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[variable] = str(self.threads)
-        # SciPy's eigenvalues fork and join thousands of times: beside a busy process that stalls
-        # for minutes what one thread does in seconds.
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"
-        # A thread that spins while its sibling waits for a busy core stalls a run many times over.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    name = "local"
+
+    def __init__(self, store: Store, resources: Resources) -> None:
+        self.store, self.resources = store, resources
         self.plugins = loaded()
         self.context = multiprocessing.get_context("spawn")
         self.members: list[_Member] = []
 
     def stop(self) -> None:
-        """Ask all workers to leave: the busy ones tell what became of their tasks first."""
         for member in self.members:
             member.process.terminate()
 
@@ -70,7 +57,6 @@ class Pool:
             member.process.join()
 
     def kill(self) -> None:
-        """End all workers now; their runs go on from the last checkpoint another time."""
         for member in self.members:
             member.process.kill()
         for member in self.members:
@@ -80,15 +66,16 @@ class Pool:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_serve,
-            args=(theirs, self.store.folder, device, self.threads, self.plugins),
+            args=(theirs, self.store.folder, device, self.resources.threads, self.plugins),
             daemon=True,
         )
-        # A signal to the whole group must not meet a worker that has no handlers yet. The tracker
-        # of multiprocessing would lift the block while it starts, so it comes first.
+        # A signal to the whole process group must not reach a worker that has no handlers yet.
+        # Starting multiprocessing's resource tracker unblocks signals, so it is started first.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            process.start()
+            with _environment(self.resources.threads):
+                process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
@@ -107,28 +94,23 @@ class Pool:
 
     @property
     def free(self) -> bool:
-        """Whether a task would find a worker."""
-        return len(self.members) < self.jobs or any(m.task is None for m in self.members)
+        return len(self.members) < self.resources.jobs or any(m.task is None for m in self.members)
 
     def give(self, task: Task) -> None:
         """Hand the task to an idle worker, or to a new one where there are fewer than `jobs`."""
         member = next((member for member in self.members if member.task is None), None)
         if member is None:
-            member = self._spawn(self.devices[len(self.members) % len(self.devices)])
+            devices = self.resources.devices
+            member = self._spawn(devices[len(self.members) % len(devices)])
             self.members.append(member)
         try:
-            member.connection.send(task)
-        except ConnectionError:  # it died while it had nothing to do
+            _send(member.connection, task.dump())
+        except ConnectionError:  # it died while it was idle
             member = self._replace(member)
-            member.connection.send(task)
+            _send(member.connection, task.dump())
         member.task = task
 
     def messages(self, timeout: float | None, interruption: Interruption) -> Iterator[Message]:
-        """What workers say, waiting for the first word, or `interruption`, at most `timeout` s.
-
-        A worker that died is replaced once there is a task for it; its own is told as `died`, with
-        the exit code.
-        """
         by_connection = {m.connection: m for m in self.members if m.task is not None}
         awaited: list[Connection | int] = [*by_connection]
         if not interruption.asked:
@@ -138,78 +120,78 @@ class Pool:
                 continue
             member = by_connection[ready]
             assert member.task is not None
-            task = member.task
             try:
-                kind, content = ready.recv()
-            except (EOFError, ConnectionError):
+                message = Message.read(_receive(ready))
+            except (EOFError, OSError):  # OSError where it was killed in the middle of a message
+                # It is replaced when there is a task for it.
                 member.process.join()
+                message = member.task.message("died", member.process.exitcode)
+            if message.kind != "epoch":
                 member.task = None
-                yield Message("died", task, member.process.exitcode)
-                continue
-            if kind != "epoch":
-                member.task = None
-            yield Message(kind, task, content)
+            yield message
+
+
+def _send(connection: Connection, content: Mapping[str, Any]) -> None:
+    connection.send_bytes(json.dumps(content, allow_nan=False).encode())
+
+
+def _receive(connection: Connection) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(connection.recv_bytes())
+    return content
+
+
+@contextlib.contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """The environment variables of a worker, which BLAS and OpenMP read when they are loaded.
+
+    That is before a worker's first line, so the parent has them while it starts one.
+    """
+    wanted = {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # SciPy's eigenvalues fork and join thousands of times: next to a busy process several
+        # threads take minutes for what one thread does in seconds.
+        "OPENBLAS_NUM_THREADS": "1",
+        # A thread that spins while its sibling waits for a busy core slows a run down many times.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(
     connection: Connection, folder: Path, device: str, threads: int, plugins: tuple[Plugin, ...]
 ) -> None:
-    """A worker's life: import torch once, then one run after the other until the pipe closes."""
+    """A worker's main function: import torch once, then compute one run after the other."""
     stop = Stop()
     stop.install()
     _die_with_parent()
     with contextlib.suppress(Stopped, EOFError):
         with stop.at_once():
-            import torch
-
+            # Only workers import torch; the parent starts fast and stays small without it.
             from bench.execution.worker import Worker
 
-            torch.set_num_threads(threads)
-            worker, store = Worker(device, stop), Store(folder)
+            worker, store = Worker(device, stop, threads), Store(folder)
         while True:
             with stop.at_once():
-                content = connection.recv_bytes()
+                content = _receive(connection)
             try:
-                # A task is made of the plugins' classes, so these come first.
+                # A task names the plugins' decoders and models, so these come first.
                 restore(plugins)
-                task: Task = pickle.loads(content)
+                task = Task.read(content)
             except RequestError as error:
-                connection.send(("wrong", str(error)))
+                message = Message("wrong", content["id"], content["attempt"], str(error))
             else:
-                connection.send(_attempt(worker, store, task, connection))
-
-
-def _attempt(
-    worker: "Worker", store: Store, task: Task, connection: Connection
-) -> tuple[Kind, Record | str | None]:
-    try:
-        with store.claim(task.run) as claim:
-            if claim is None:
-                return "held", None
-            # Another process may have finished it between the parent's look and this claim.
-            record = store.record(task.run)
-            if done(record):
-                return "found", record
-            computed = worker.execute(
-                task.run,
-                claim,
-                task.selection,
-                lambda line: connection.send(("epoch", line)),
-                store.trained(task.run),
-            )
-            if artifacts := computed["artifacts"]:
-                store.keep(task.run, [artifacts["weights"], artifacts["history"]])
-            return "record", computed
-    except RequestError as error:
-        return "wrong", str(error)
-    except Stopped:
-        return "stopped", None
-    except Lost:
-        return "held", None
-    except OSError as error:
-        if disk_full(error):
-            return "full", None
-        return "wrong", f"{error.filename or store.folder}: {error.strerror}; nothing more is run"
+                message = worker.attempt(task, store, lambda told: _send(connection, told.dump()))
+            _send(connection, message.dump())
 
 
 def _die_with_parent() -> None:

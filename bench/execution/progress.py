@@ -1,10 +1,12 @@
-"""What a person sees while a grid runs: a live panel in a terminal, plain lines elsewhere."""
+"""Progress of a grid: a live panel in a terminal, plain lines elsewhere.
+
+rich.progress is not used: its time left counts runs that were found as work of this call, and the
+lines for a file need our own estimate anyway.
+"""
 
 import re
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,14 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bench.execution.listeners import Listener
 from bench.grid.expand import Row
 from bench.records.labels import row_label, spec_label
 from bench.records.store import COMPLETED, DIVERGED, Record
 from bench.run import Run
 from bench.text import duration
-
-if TYPE_CHECKING:
-    from bench.tuning import Choice
+from bench.tuning import Choice
 
 SHOWN = r"neg_log_p|bits_per_dim|fid|fd_\w+(?<!_sampled)(?<!_reconstruction)|sigma"
 """The metrics in the line about a finished run."""
@@ -30,15 +31,15 @@ QUIET = 10.0
 
 @dataclass
 class Current:
-    """A run that a worker is at, and the epochs it has told of."""
+    """A run that is being computed, and its epochs so far."""
 
     run: Run
     lines: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
-class Progress:
-    """Told what happens by the execution; shows it on `console` (standard error)."""
+class Progress(Listener):
+    """Shows on `console` (standard error) what happens to the `total` runs of a grid."""
 
     grid: str
     total: int
@@ -46,13 +47,13 @@ class Progress:
     clock: float = field(default_factory=time.monotonic)
     settled_runs: set[str] = field(default_factory=set)
     computed: list[float] = field(default_factory=list)
-    current: dict[str, "Current"] = field(default_factory=dict)
+    current: dict[str, Current] = field(default_factory=dict)
     jobs: int = 1
     last_line: float = field(default_factory=time.monotonic)
     waited: set[str] = field(default_factory=set)
     live: Live | None = None
 
-    def __enter__(self) -> "Progress":
+    def __post_init__(self) -> None:
         if self.console.is_terminal:
             self.live = Live(
                 get_renderable=self.panel,
@@ -61,18 +62,12 @@ class Progress:
                 transient=True,
             )
             self.live.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self.live is not None:
             self.live.stop()
 
-    # -- told by the execution -----------------------------------------------------------------
+    # -- called by the scheduler ---------------------------------------------------------------
 
     def started(self, run: Run) -> None:
         self.current[run.id] = Current(run)
@@ -85,15 +80,13 @@ class Progress:
             self.say(f"  {self._text(self.current[run.id])}")
 
     def dropped(self, run: Run) -> None:
-        """A worker is no longer at this run, though it has no record."""
         self.current.pop(run.id, None)
 
     def held(self, run: Run) -> None:
-        """Another process is at this run."""
         self.dropped(run)
         if run.id not in self.waited:
             self.waited.add(run.id)
-            self.say(f"waiting for {self._name(run)}: another process is at it")
+            self.say(f"waiting for {self._name(run)}: another process is computing it")
 
     def finished(self, run: Run, record: Record) -> None:
         seconds = record["cost"]["seconds"]
@@ -118,20 +111,20 @@ class Progress:
         self.dropped(run)
 
     def found(self, identity: str) -> None:
-        """A run's record is there."""
         self.settled_runs.add(identity)
+        self.current.pop(identity, None)
 
-    def chosen(self, row: Row, choice: "Choice") -> None:
+    def chosen(self, row: Row, choice: Choice) -> None:
         told = "no value worked" if choice.value is None else f"chose {choice.value:g}"
         self.say(f"search {row_label(row)}: {told} after {len(choice.trials)} trials")
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    # -- shown ---------------------------------------------------------------------------------
+    # -- what is shown -------------------------------------------------------------------------
 
     def left(self) -> float:
-        """Seconds left, from the runs computed so far in this call; 0 when nothing is known."""
+        """Seconds left, by the mean of the runs that this call computed; 0 before the first."""
         if not self.computed:
             return 0.0
         each = sum(self.computed) / len(self.computed)

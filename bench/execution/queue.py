@@ -1,22 +1,25 @@
-"""The order of runs: chains first, then what is unknown, then the longest."""
+"""The order of runs: trials first, then one run of each unknown kind, then the longest.
+
+The longest go first because a long run that is started last keeps all other workers idle at the
+end; in the order of the file, a grid with one large model would end so every time.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
 
-from bench.execution.cost_model import Costs, likenesses
+from bench.execution.cost_model import CostModel, likenesses
 from bench.execution.messages import Task
 
 
 @dataclass
-class Waiting:
+class TaskQueue:
     """Tasks that wait for a worker.
 
-    A trial comes before a final run, since others wait for it. Among equals a kind of run whose
-    cost nobody knows yet comes first, once, as it may be the longest; then the longest that is
-    known: what is long and begun late keeps all other workers waiting at the end.
+    A trial comes before a final run, since final runs wait for it. Then comes one run of each kind
+    whose cost is unknown, as it may be the longest, then the run with the longest expected time.
     """
 
-    costs: Costs
+    costs: CostModel
     _trials: deque[Task] = field(default_factory=deque)
     _kinds: dict[tuple[str, ...], deque[Task]] = field(default_factory=dict)
     _tried: set[tuple[str, ...]] = field(default_factory=set)
@@ -32,12 +35,12 @@ class Waiting:
             self._kinds.setdefault(kind, deque()).append(task)
 
     def pop(self) -> Task:
-        """The next to begin; IndexError where none waits."""
+        """The next task to start; IndexError where none is queued."""
         if self._trials:
             return self._trials.popleft()
         kind = max(self._kinds, key=self._length, default=None)
         if kind is None:
-            raise IndexError("nothing waits")
+            raise IndexError("no task is queued")
         self._tried.add(kind)
         tasks = self._kinds[kind]
         task = tasks.popleft()

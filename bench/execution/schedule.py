@@ -1,10 +1,14 @@
-"""A grid's rows on this machine, beside any other process that works on the same folder."""
+"""The runs of a grid's rows: found in the store, or computed by an engine's workers.
+
+Any number of processes may work on one store at a time; its leases share the runs among them.
+"""
 
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +16,13 @@ from rich.console import Console
 from bench import tuning
 from bench.devices import cores
 from bench.errors import RequestError
-from bench.execution.cost_model import Costs
-from bench.execution.messages import Task
+from bench.execution.cost_model import CostModel
+from bench.execution.listeners import Listener
+from bench.execution.messages import Engine, Launch, Message, Resources, Task
 from bench.execution.processes import Pool
 from bench.execution.progress import Progress
-from bench.execution.queue import Waiting
+from bench.execution.queue import TaskQueue
 from bench.execution.signals import Interruption
-from bench.execution.tensorboard import Board
 from bench.files import disk_full, write_checked
 from bench.grid.expand import Row
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, brief, done, new_record
@@ -27,32 +31,34 @@ from bench.run import Run
 PATIENCE = 0.5
 """Seconds between looks at runs that another process holds."""
 
-ATTEMPTS = 3
-"""Workers that may die over a run, with no epoch between them, before it counts as failed."""
+MAX_DEATHS = 3
+"""Workers that die over a run, without a finished epoch between, before the run is failed."""
 
 MOST_JOBS = 8
-"""What `--jobs` is at most by default: each worker on a CPU holds about 1 GB."""
+"""The most jobs that are chosen by default: each worker on a CPU takes about 1 GB."""
 
 BY_HAND = {"rule": "by hand"}
 
 
-def default_jobs(devices: Sequence[str], runs: int) -> int:
-    """One job a CUDA device; on a CPU one single-threaded job a core, as small networks like it."""
+def default_jobs(devices: Sequence[str], runs: int, threads: int = 1) -> int:
+    """One job a CUDA device; on a CPU as many jobs as the cores have room for their threads."""
     if devices[0].startswith("cuda"):
         return len(devices)
-    return max(1, min(cores(), runs, MOST_JOBS))
+    return max(1, min(cores() // threads, runs, MOST_JOBS))
 
 
 @dataclass
 class Outcome:
-    """Final runs that were asked for, with their records; `new` counts what this call computed.
+    """The final runs that were asked for, with their records.
 
-    `left` final runs have no record, for the reason in `stopped`, which is empty where all have.
+    `new` counts the runs that this call computed, `failed_searches` the searches that found no
+    value that works. `left` final runs have no record; `stopped` says why, and is empty where
+    every run has one.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
     new: int = 0
-    fruitless: int = 0
+    failed_searches: int = 0
     left: int = 0
     stopped: str = ""
 
@@ -61,15 +67,15 @@ class Outcome:
 
     @property
     def well(self) -> bool:
-        """Nothing is left, no run failed, and no search ended without a value that works."""
-        return not (self.left or self.count(FAILED) or self.fruitless)
+        """Nothing is left, no run failed, and every search found a value that works."""
+        return not (self.left or self.count(FAILED) or self.failed_searches)
 
     def summary(self) -> str:
-        fruitless = f", {self.fruitless} searches found no value that works"
+        searches = f", {self.failed_searches} searches found no value that works"
         return (
             f"{self.count(COMPLETED)} runs done, {self.count(FAILED)} failed, "
             f"{self.count(DIVERGED)} diverged, {self.left} left, {self.new} computed now"
-            + (fruitless if self.fruitless else "")
+            + (searches if self.failed_searches else "")
         )
 
 
@@ -84,13 +90,22 @@ def execute(
     devices: Sequence[str],
     jobs: int | None,
     console: Console,
-    board: Board | None = None,
+    listeners: Sequence[Listener] = (),
+    *,
+    threads: int = 1,
+    launch: Launch = Pool,
 ) -> Outcome:
-    """Have a record for every run of `rows`: found, or computed by `jobs` workers on `devices`.
+    """Have a record for every run of `rows`: found in the store, or computed now.
 
-    SIGINT, SIGTERM, SIGHUP and a full disk stop it early with everything finished intact; a second
-    signal stops it without waiting for the workers' checkpoints. `board` is told of what is
-    computed.
+    SIGINT, SIGTERM, SIGHUP and a full disk stop it early; what has finished stays. A second signal
+    does not wait for the workers' checkpoints.
+
+    Arguments:
+        jobs: workers side by side; None for `default_jobs`.
+        console: where progress is shown.
+        listeners: are called as well, and closed at the end.
+        threads: of each worker.
+        launch: the engine.
 
     Raises:
         RequestError: the request turned out wrong (data or weights that cannot be read).
@@ -99,14 +114,14 @@ def execute(
         len(row.runs) + (row.search.trials * len(row.search.seeds) if row.search else 0)
         for row in rows
     )
-    with Progress(grid, total, console) as progress:
-        local = Schedule(store, devices, jobs or default_jobs(devices, total), progress, board)
-        return local.rows(rows)
+    resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
+    everyone = [Progress(grid, total, console), *listeners]
+    return Schedule(store, partial(launch, store, resources), everyone).rows(rows)
 
 
 @dataclass
 class PendingRuns:
-    """Runs that may go side by side, and what waits for the records of all of them."""
+    """Runs of a row that may go side by side; what follows waits for all their records."""
 
     row: Row
     runs: list[Run]
@@ -116,23 +131,23 @@ class PendingRuns:
 
 @dataclass
 class Schedule:
-    """Executes rows with a pool of workers, which start as there is something to compute."""
+    """Has the records of rows by an engine, which is launched once there is a run to compute."""
 
     store: Store
-    devices: Sequence[str]
-    jobs: int
-    progress: Progress
-    board: Board | None = None
+    launch: Callable[[], Engine]
+    listeners: Sequence[Listener]
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
     finals: set[str] = field(default_factory=set)
     unchosen: int = 0
-    queued: set[str] = field(default_factory=set)
-    waiting: Waiting = field(default_factory=lambda: Waiting(Costs()))
+    asked: set[str] = field(default_factory=set)
+    queue: TaskQueue = field(default_factory=lambda: TaskQueue(CostModel()))
+    current: dict[str, Task] = field(default_factory=dict)
     held: list[Task] = field(default_factory=list)
     deaths: Counter[str] = field(default_factory=Counter)
+    departures: Counter[str] = field(default_factory=Counter)
     interruption: Interruption = field(default_factory=Interruption)
-    pool: Pool | None = None
+    engine: Engine | None = None
 
     def rows(self, rows: Sequence[Row]) -> Outcome:
         """Have every row's records; a failed run never stops the others."""
@@ -141,8 +156,8 @@ class Schedule:
                 self._until_done(rows)
             except KeyboardInterrupt:  # the second signal
                 self.outcome.stopped = INTERRUPTED
-                if self.pool is not None:
-                    self.pool.kill()
+                if self.engine is not None:
+                    self.engine.kill()
             except OSError as error:
                 if not disk_full(error):
                     raise
@@ -155,28 +170,30 @@ class Schedule:
         return self.outcome
 
     def _until_done(self, rows: Sequence[Row]) -> None:
-        # A search is the longest chain of runs that wait for each other: begin with it.
-        batches = [self._begin(row) for row in sorted(rows, key=lambda row: row.search is None)]
+        # A search is the longest chain of runs that wait for each other, so it starts first.
+        pending = [self._begin(row) for row in sorted(rows, key=lambda row: row.search is None)]
         while not (self.interruption.asked or self.outcome.stopped):
-            batches = [after for batch in batches if (after := self._advance(batch))]
-            if not batches:
+            pending = [after for runs in pending if (after := self._advance(runs))]
+            if not pending:
                 return
             self._work()
         self.outcome.stopped = self.outcome.stopped or INTERRUPTED
-        if self.pool is not None and self.pool.busy:
-            self.progress.say(f"{self.outcome.stopped}: stopping at the next step of each run")
-            self.pool.stop()
-            while self.pool.busy:
-                self._listen(None)
+        if self.engine is not None and self.engine.busy:
+            self._say(f"{self.outcome.stopped}: stopping at the next step of each run")
+            self.engine.stop()
+            while self.engine.busy:
+                self._listen(self.engine, None)
 
     def _end(self) -> None:
-        if self.pool is not None:
+        if self.engine is not None:
             try:
-                self.pool.close()
+                self.engine.close()
             except KeyboardInterrupt:
-                self.pool.kill()
-        if self.board is not None:
-            self.board.close()
+                self.engine.kill()
+        for listener in self.listeners:
+            listener.close()
+
+    # -- rows and their searches ---------------------------------------------------------------
 
     def _begin(self, row: Row) -> PendingRuns:
         if row.search is None:
@@ -184,108 +201,111 @@ class Schedule:
         choice = tuning.recall(row, self.store)
         if choice is not None:
             for identity in {identity for trial in choice.trials for identity in trial.runs}:
-                self.progress.found(identity)
+                self._found(identity)
             return self._ask(self._final(row, choice))
         self.unchosen += len(row.runs)
         steps = tuning.search(row)
         selection = {"rule": "trial", "search": tuning.search_id(row)}
         return self._ask(PendingRuns(row, next(steps), selection, steps))
 
-    def _ask(self, batch: PendingRuns) -> PendingRuns:
-        """Find the batch's records, and queue the runs that have none."""
-        for run in batch.runs:
+    def _ask(self, pending: PendingRuns) -> PendingRuns:
+        """Find the records of pending runs, and queue the runs that have none."""
+        for run in pending.runs:
             known = self.store.record(run)
             if done(known):
+                self._found(run.id)
                 self._settle(run, known)
-            elif run.id not in self.queued:
-                self.queued.add(run.id)
-                self.waiting.push(Task(run, batch.selection))
-        if batch.steps is None:
-            self.finals.update(run.id for run in batch.runs)
-        return batch
+            elif run.id not in self.asked:
+                self.asked.add(run.id)
+                self.queue.push(Task(run, pending.selection))
+        if pending.steps is None:
+            self.finals.update(run.id for run in pending.runs)
+        return pending
 
-    def _settle(self, run: Run, record: Record) -> None:
-        self.records[run.id] = brief(record)
-        self.waiting.costs.add(record)
-        self.progress.found(run.id)
-
-    def _advance(self, batch: PendingRuns) -> PendingRuns | None:
-        """What follows once all records of `batch` are there; None when its row is finished."""
-        while all(run.id in self.records for run in batch.runs):
-            records = [self.records[run.id] for run in batch.runs]
-            if batch.steps is None:
+    def _advance(self, pending: PendingRuns) -> PendingRuns | None:
+        """What follows once all records of `pending` exist; None when its row is finished."""
+        while all(run.id in self.records for run in pending.runs):
+            records = [self.records[run.id] for run in pending.runs]
+            row, steps = pending.row, pending.steps
+            if steps is None:
                 return None
             try:
-                asked = batch.steps.send(records)
+                asked = steps.send(records)
             except StopIteration as stop:
-                batch = self._ask(self._chosen(batch.row, stop.value))
+                pending = self._ask(self._chosen(row, stop.value))
             else:
-                batch = self._ask(PendingRuns(batch.row, asked, batch.selection, batch.steps))
-        return batch
+                pending = self._ask(PendingRuns(row, asked, pending.selection, steps))
+        return pending
 
     def _chosen(self, row: Row, choice: tuning.Choice) -> PendingRuns:
         write_checked(tuning.summary_path(row, self.store), tuning.summary(row, choice))
-        self.progress.chosen(row, choice)
+        for listener in self.listeners:
+            listener.chosen(row, choice)
         self.unchosen -= len(row.runs)
         return self._final(row, choice)
 
     def _final(self, row: Row, choice: tuning.Choice) -> PendingRuns:
-        self.outcome.fruitless += choice.value is None
+        self.outcome.failed_searches += choice.value is None
         selection = {"rule": "tuned", "search": tuning.search_id(row)}
         return PendingRuns(row, list(tuning.final_runs(row, choice)), selection)
 
+    # -- tasks and messages --------------------------------------------------------------------
+
     def _work(self) -> None:
-        """Hand out tasks and hear from workers, until a record has come or a wait is over."""
-        if not self.waiting and not self.held and not (self.pool and self.pool.busy):
+        """Give tasks and handle messages, until a record has come or a wait is over."""
+        if not (self.queue or self.held or self.current):
             return
-        if self.pool is None:
-            self.pool = Pool(self.store, self.devices, self.jobs)
-        while self.waiting and self.pool.free:
-            task = self.waiting.pop()
-            self.progress.started(task.run)
-            self.pool.give(task)
-        self._listen(PATIENCE if self.held else None)
-        if self.held and not self.waiting:
-            if not self.pool.busy:
+        if self.engine is None:
+            self.engine = self.launch()
+        while self.queue and self.engine.free:
+            task = self.queue.pop()
+            self.current[task.run.id] = task
+            for listener in self.listeners:
+                listener.started(task.run)
+            self.engine.give(task)
+        self._listen(self.engine, PATIENCE if self.held else None)
+        if self.held and not self.queue:
+            if not self.engine.busy:
                 time.sleep(PATIENCE)
             for task in self.held:
-                self.waiting.push(task)
+                self.queue.push(task.next_attempt())
             self.held.clear()
 
-    def _listen(self, timeout: float | None) -> None:
-        assert self.pool is not None
-        for message in self.pool.messages(timeout, self.interruption):
-            self._hear(message.kind, message.task, message.content)
+    def _listen(self, engine: Engine, timeout: float | None) -> None:
+        for message in engine.messages(timeout, self.interruption):
+            self._handle(message)
 
-    def _hear(self, kind: str, task: Task, content: Any) -> None:
-        run = task.run
-        match kind:
-            case "epoch":
-                self.deaths.pop(run.id, None)
-                self.progress.epoch(run, content)
-                if self.board is not None:
-                    self.board.epoch(run, content)
+    def _handle(self, message: Message) -> None:
+        task = self.current.get(message.run)
+        if task is None or task.attempt != message.attempt:
+            return  # a worker that was given up for lost
+        run, content = task.run, message.content
+        if message.kind == "epoch":
+            self.deaths.pop(run.id, None)
+            for listener in self.listeners:
+                listener.epoch(run, content)
+            return
+        del self.current[run.id]
+        match message.kind:
             case "record":
                 self.outcome.new += 1
-                self.progress.finished(run, content)
-                if self.board is not None:
-                    self.board.finished(run, content)
-                self._settle(run, content)
+                self._finished(run, content)
             case "found":
-                self.progress.dropped(run)
+                self._found(run.id)
                 self._settle(run, content)
             case "held":
-                self.progress.held(run)
+                for listener in self.listeners:
+                    listener.held(run)
                 self.held.append(task)
             case "wrong":
                 raise RequestError(content)
             case "full":
-                self.progress.dropped(run)
+                self._dropped(run)
                 self.outcome.stopped = DISK_FULL
-            case "stopped" if self.outcome.stopped:
-                self.progress.dropped(run)
             case "stopped":
                 self._died(task, "its worker was told to stop")
+            case "left":
+                self._left(task)
             case "died":
                 reason = f"exit code {content}"
                 if content < 0:
@@ -294,24 +314,59 @@ class Schedule:
                     reason += ", as the system does when memory runs out; try fewer --jobs"
                 self._died(task, reason)
 
+    def _left(self, task: Task) -> None:
+        """Queue a run again whose worker lost its place; the run has no part in that."""
+        self._dropped(task.run)
+        if not self.outcome.stopped:
+            self.departures[task.run.id] += 1
+            count = self.departures[task.run.id]
+            self._say(
+                f"run {task.run.id}: its worker was taken away ({count} times so far); continuing "
+                "from its checkpoint"
+            )
+            self.queue.push(task.next_attempt())
+
     def _died(self, task: Task, reason: str) -> None:
+        """Queue a run again whose worker ended, or record it as failed after `MAX_DEATHS`."""
         run = task.run
-        self.progress.dropped(run)
+        self._dropped(run)
         if self.outcome.stopped:
             return
         self.deaths[run.id] += 1
-        if self.deaths[run.id] < ATTEMPTS:
-            self.progress.say(f"run {run.id}: {reason}; going on from its checkpoint")
-            self.waiting.push(task)
+        if self.deaths[run.id] < MAX_DEATHS:
+            self._say(f"run {run.id}: {reason}; continuing from its checkpoint")
+            self.queue.push(task.next_attempt())
             return
         record = new_record(run, task.selection)
         record["status"] = FAILED
         record["failure"] = {"type": "WorkerDied", "message": reason}
         record["cost"] = {"seconds": 0.0}
         with self.store.claim(run) as claim:
-            if claim is None:  # another invocation is at it, perhaps with more luck
+            if claim is None:  # another invocation computes it now and may succeed
                 self.held.append(task)
                 return
             write_checked(claim.folder / "record.json", record)
-        self.progress.finished(run, record)
+        self._finished(run, record)
+
+    def _settle(self, run: Run, record: Record) -> None:
+        self.records[run.id] = brief(record)
+        self.queue.costs.add(record)
+
+    # -- listeners -----------------------------------------------------------------------------
+
+    def _finished(self, run: Run, record: Record) -> None:
+        for listener in self.listeners:
+            listener.finished(run, record)
         self._settle(run, record)
+
+    def _found(self, identity: str) -> None:
+        for listener in self.listeners:
+            listener.found(identity)
+
+    def _dropped(self, run: Run) -> None:
+        for listener in self.listeners:
+            listener.dropped(run)
+
+    def _say(self, text: str) -> None:
+        for listener in self.listeners:
+            listener.say(text)

@@ -1,4 +1,4 @@
-"""How a grid is stopped: the parent takes note of a signal, its workers stop where they can."""
+"""Stopping a grid by a signal: the parent notes it, the workers stop at their next step."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ from typing import Any
 from bench.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a grid politely: ^C, `kill` or a scheduler, a terminal that is gone."""
+"""Signals that ask to stop: ^C; `kill` or a batch scheduler; a closed terminal."""
 
 
 class Interruption:
-    """While open, the first of `SIGNALS` is noted; a second raises KeyboardInterrupt.
+    """While open, the first of `SIGNALS` sets `asked`; a second raises KeyboardInterrupt.
 
-    `fileno` becomes readable with the first, so that `multiprocessing.connection.wait` wakes up.
-    What the process ignores already (`nohup`, a shell's background job) stays ignored.
+    `fileno` becomes readable with the first, which wakes up `multiprocessing.connection.wait`.
+    Signals that the process ignores (`nohup`, a shell's background job) stay ignored.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         self._read, self._write = os.pipe()
-        # Python lets the main thread alone set handlers; elsewhere they are its caller's business.
+        # Only the main thread may set handlers; in another thread that is up to the caller.
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -56,23 +56,23 @@ class Interruption:
 
 
 class Stop:
-    """A worker's answer to SIGTERM: training asks for it at each step, the rest ends at once."""
+    """Set by SIGTERM in a worker: training checks `asked` at each step, other work ends at once."""
 
     def __init__(self) -> None:
         self.asked = False
         self._raises = False
 
     def install(self) -> None:
-        """Hear SIGTERM, which the parent sends, and leave what a terminal sends to the parent."""
+        """Handle SIGTERM, which the parent sends, and leave a terminal's signals to the parent."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._ask)
-        # The parent blocked them so that none could meet a process without handlers.
+        # The parent blocked them until this process has handlers.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block that a signal leaves with `Stopped`: nothing in it is worth waiting for."""
+        """A block that SIGTERM leaves with `Stopped`, as there is nothing in it to save."""
         self._raises = True
         try:
             if self.asked:

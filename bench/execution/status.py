@@ -1,4 +1,4 @@
-"""What a grid holds and how far it has come, read from records alone; no torch in here."""
+"""The runs of a grid and their states, read from records alone, without torch."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Literal
 
 from bench import tuning
 from bench.errors import RequestError
-from bench.execution.cost_model import Costs
+from bench.execution.cost_model import CostModel
 from bench.grid.expand import Row, trial_run
 from bench.grid.schema import Search
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Store
@@ -21,7 +21,11 @@ STATES: dict[str, State] = {COMPLETED: "done", DIVERGED: "diverged", FAILED: "fa
 
 @dataclass(frozen=True)
 class Line:
-    """Runs of one row in one state; `seconds` is what they cost, or are expected to, if known."""
+    """A run of a row and its state; `seconds` is what it cost, or should cost if that is known.
+
+    `run` is None for a trial whose value the search has not chosen yet, and for a final run that
+    waits for the search.
+    """
 
     row: Row
     run: Run | None
@@ -31,16 +35,12 @@ class Line:
 
 
 def survey(rows: Iterable[Row], store: Store) -> list[Line]:
-    """One line for every run of the rows.
-
-    Trials whose value the search cannot know yet, and final runs that wait for its choice, have
-    no `run`.
-    """
+    """One line for every run of the rows."""
     known = Known(store)
     lines: list[Line] = []
     for row in rows:
         search = row.search
-        if row.runs[0].content is None:  # the data are not here: no run has an id
+        if row.runs[0].content is None:  # without the data no run has an id
             trials = search.trials * len(search.seeds) if search else 0
             lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
             lines += [Line(row, run, "final", "to do", None) for run in row.runs]
@@ -79,14 +79,14 @@ def _line(row: Row, run: Run, kind: Literal["trial", "final"], known: "Known") -
 
 
 class Known:
-    """What the records of a grid tell, each of them read once and not kept.
+    """A summary of a grid's records, each of which is read once.
 
-    `ends` has the state and the seconds of each run by id, `trials` the runs that were some
-    search's trials.
+    `ends` has the state and the seconds of each run by id, `trials` the runs that were trials of
+    any search.
     """
 
     def __init__(self, store: Store) -> None:
-        self.store, self.costs = store, Costs()
+        self.store, self.costs = store, CostModel()
         self.ends: dict[str, tuple[State, float | None]] = {}
         self.trials: dict[str, Run] = {}
         self._searches: dict[str, list[Run]] = {}
@@ -97,7 +97,7 @@ class Known:
             self.costs.add(record)
             selection = record["protocol"]["selection"]
             if selection["rule"] == "trial":
-                # One of a plugin that is gone or was edited belongs to no search of now.
+                # A trial whose plugin is missing or was edited belongs to no search of this grid.
                 with contextlib.suppress(RequestError):
                     run = self.trials[record["id"]] = Run.read(record["run"])
                     self._searches.setdefault(selection["search"], []).append(run)
@@ -107,5 +107,5 @@ class Known:
         return self.ends.get(identity, ("to do", None))[0] in ("done", "diverged")
 
     def trials_of(self, search: str, other_than: set[str]) -> list[Run]:
-        """The finished trials of a search beside those that are known anyway."""
+        """The finished trials of a search, without those of the ids in `other_than`."""
         return [run for run in self._searches.get(search, []) if run.id not in other_than]

@@ -1,4 +1,4 @@
-"""One process that executes runs: it loads data and feature networks once and stays."""
+"""Computing one run after the other; data and feature networks are loaded once."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,44 +19,44 @@ from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
 from bench.evaluation.evaluate import Metrics, evaluate
-from bench.evaluation.features.base import FeatureSpec
+from bench.evaluation.features.base import Extractor, FeatureSpec
 from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
 from bench.execution.artifacts import save
+from bench.execution.messages import Message, Task
 from bench.execution.signals import Stop
 from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
-from bench.records.store import DIVERGED, FAILED, Record, new_record
+from bench.records.store import DIVERGED, FAILED, Record, Store, done, new_record
 from bench.run import Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
 from bench.training.train import load, train
-
-if TYPE_CHECKING:
-    from bench.evaluation.features.base import Extractor
 
 logger = logging.getLogger("sigma-bench")
 
 
 @dataclass
 class Worker:
-    """Executes runs on one device, until `stop` is asked to."""
+    """Computes runs on one device with so many threads, until `stop` is asked to."""
 
     device: str
     stop: Stop = field(default_factory=Stop)
+    threads: int = 1
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
-    _extractors: dict[str, "Extractor"] = field(default_factory=dict)
+    _extractors: dict[str, Extractor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.device.startswith("cuda"):
-            # What names no device, as a graph's synchronisation, must not wake up another one.
+            # Calls that name no device, such as a graph's synchronisation, must use this one.
             torch.cuda.set_device(self.device)
-        # float32 in a protocol means float32: torch would let convolutions on CUDA use TF32.
+        torch.set_num_threads(self.threads)
+        # float32 in a protocol means float32: by default torch uses TF32 in CUDA's convolutions.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def dataset(self, run: Run) -> Dataset:
-        """The run's data on the device, loaded once; its content must be the run's."""
+        """The run's data on the device, loaded once; RequestError where their content changed."""
         key = (run.dataset, run.split_seed)
         if key not in self._datasets:
             loaded = data.load(*key)
@@ -69,7 +69,7 @@ class Worker:
             raise RequestError(f"dataset {run.dataset} changed while the grid ran; start it again")
         return dataset
 
-    def extractor(self, run: Run) -> "Extractor | None":
+    def extractor(self, run: Run) -> Extractor | None:
         """The run's feature network, built once."""
         chosen = run.evaluation.features
         if chosen is None:
@@ -78,6 +78,42 @@ class Worker:
             spec = FeatureSpec.of(chosen)
             self._extractors[chosen.sha256] = build_extractor(spec, self.device)
         return self._extractors[chosen.sha256]
+
+    def attempt(self, task: Task, store: Store, tell: Callable[[Message], None]) -> Message:
+        """Compute the task's run in the store, unless another process does or has done so.
+
+        Returns the message that ends the attempt; `tell` gets those about epochs.
+        """
+        run = task.run
+        try:
+            with store.claim(run) as claim:
+                if claim is None:
+                    return task.message("held")
+                # Another process may have finished it since the scheduler looked for its record.
+                record = store.record(run)
+                if done(record):
+                    return task.message("found", record)
+                computed = self.execute(
+                    run,
+                    claim,
+                    task.selection,
+                    lambda line: tell(task.message("epoch", line)),
+                    store.find_weights(run),
+                )
+                if artifacts := computed["artifacts"]:
+                    store.remember_weights(run, [artifacts["weights"], artifacts["history"]])
+                return task.message("record", computed)
+        except RequestError as error:
+            return task.message("wrong", str(error))
+        except Stopped:
+            return task.message("stopped")
+        except Lost:
+            return task.message("held")
+        except OSError as error:
+            if disk_full(error):
+                return task.message("full")
+            where = error.filename or store.folder
+            return task.message("wrong", f"{where}: {error.strerror}; nothing more is run")
 
     def execute(
         self,
@@ -89,10 +125,11 @@ class Worker:
     ) -> Record:
         """Train and measure `run` in the claimed folder, write its record last, and return it.
 
-        `weights` is the folder of a run that differs in its evaluation alone, to spare training.
+        `weights` is the folder of a run that differs only in its evaluation; its weights are then
+        measured and nothing is trained.
 
         Raises:
-            Stopped: `stop` was asked to; a later call goes on where this one was.
+            Stopped: `stop` was asked to; a later call continues at the same step.
             Lost: another process has taken the run over.
             RequestError: the data changed or cannot be read.
             OSError: a disk is full, or the record cannot be written.
@@ -117,11 +154,14 @@ class Worker:
 
         folder = claim.folder
         with self.stop.at_once():
-            # What a wrong request could break comes before the training that it would waste.
+            # Both raise RequestError, which should come before hours of training.
             dataset, extractor = self.dataset(run), self.extractor(run)
         start = time.perf_counter()
         if weights is None:
             trained = train(run, dataset.train, folder, on_epoch, leave)
+            # One thread is the standard; another number changes the last bits.
+            if self.threads != 1:
+                record["protocol"]["training"] = {"threads": self.threads}
         else:
             trained = load(run, weights, dataset.train)
             write_history(trained.history, folder)
@@ -132,7 +172,7 @@ class Worker:
         record["cost"] |= {
             "training_seconds": seconds,
             "images_per_second": images * len(trained.history) / seconds if seconds else 0.0,
-            # What an interrupted process had already spent on the epochs that are kept.
+            # What an interrupted process had already spent on the epochs before this one.
             "earlier_seconds": max(0.0, seconds - here),
         }
         if trained.divergence is not None:
@@ -155,10 +195,10 @@ class Worker:
 def recorded(
     run: Run, claim: Claim, selection: dict[str, Any], device: str, precision: str
 ) -> Iterator[Record]:
-    """A record of `run` for the block to fill in, written when the block is through.
+    """A record of `run` for the block to fill in, written when the block has ended.
 
-    What goes wrong in the block is the run's record of failure, but for what is no fault of the
-    run: a wrong request, a full disk, and whatever makes this process leave the run.
+    An exception in the block becomes a record of failure, unless the run did not cause it: a wrong
+    request, a full disk, a stop, and a lost claim pass through.
 
     Raises:
         Lost: another process has taken the run over.
@@ -194,11 +234,11 @@ def recorded(
 
 
 def failure(error: Exception, device: str) -> dict[str, str]:
-    """What a record says of an error: its type and message, and what to do where that is known."""
+    """A record's `failure`: the error's type and message, and for memory what to do."""
     if not out_of_memory(error):
         return {"type": type(error).__name__, "message": str(error)}
     if device.startswith("cuda"):
-        torch.cuda.empty_cache()  # for the next run; this one's tensors go with its frames
+        torch.cuda.empty_cache()  # for the next run; this one's tensors are freed with its frames
     peak = peak_memory(device) / 2**30
     return {
         "type": "OutOfMemory",
@@ -208,7 +248,7 @@ def failure(error: Exception, device: str) -> dict[str, str]:
 
 
 def finite(metrics: Metrics) -> Metrics:
-    """The metrics, all of them numbers: a NaN in a record would pass for a measurement.
+    """The metrics, unless one is NaN or infinite: no record may hold such a measurement.
 
     Raises:
         FloatingPointError: one is not finite, though training was.
@@ -220,16 +260,16 @@ def finite(metrics: Metrics) -> Metrics:
 
 
 def forget_peak(device: str) -> None:
-    """Begin to measure `peak_memory` anew, so that each run has its own where the system can."""
+    """Reset `peak_memory`, so that each run has its own."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    # Linux; elsewhere a run's peak is that of all runs of its worker so far.
+    # Linux only; elsewhere the peak is that of all runs of the worker so far.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes held since `forget_peak`: of device memory on CUDA, resident on a CPU."""
+    """The most bytes in use since `forget_peak`: device memory on CUDA, resident set on a CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     # Linux counts in KiB, macOS in bytes.

@@ -17,17 +17,17 @@ LEASE = ".lease"
 EXPIRY = 60.0
 """Seconds without a heartbeat (there are three in that time) after which a claim is taken over.
 
-It outlasts the stalls of a network share and of a machine that swaps. Only an owner that sleeps,
-or whose whole host is gone, makes anybody wait: on one host an owner's death is seen at once.
+Longer than a network share or a swapping machine stalls. A dead owner on this host is detected at
+once, elsewhere after this time.
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run's folder in the hands of this process.
+    """A run's folder that this process alone may write.
 
-    `lost` says whether somebody else has taken it over (the machine slept, the share was gone);
-    then nothing more may be written. It is cheap enough to be asked before every step.
+    `lost` says whether another process has taken it over (the machine slept, the share was gone);
+    then nothing more may be written. It is cheap enough to be called before every step.
     """
 
     folder: Path
@@ -35,8 +35,12 @@ class Claim:
 
 
 def take(lease: filelock.SoftFileLease) -> bool:
-    """Whether the lease is this process's now, without waiting for it."""
-    # Where files cannot be exchanged, the first attempt only clears away what a dead owner left.
+    """Acquire the lease if that needs no waiting; returns whether this process has it.
+
+    Raises:
+        RequestError: the holder is of a version with other durations.
+    """
+    # On file systems without an atomic exchange, the first attempt only removes a dead owner's.
     for _ in range(2):
         with contextlib.suppress(filelock.Timeout):
             try:
@@ -51,9 +55,10 @@ def take(lease: filelock.SoftFileLease) -> bool:
 
 
 def make_breakable(path: Path) -> None:
-    """Turn a lease that a crash left empty, which filelock never breaks, into one that it does.
+    """Write a byte into an empty lease file, so that filelock can break it.
 
-    The letter is the first of every lease, so it does no harm to one that is just being written.
+    A crash may leave one empty, and filelock ignores empty files. The byte is the first of every
+    lease, so it does no harm to one that is just being written.
     """
     with contextlib.suppress(FileNotFoundError, PermissionError), path.open("r+b", 0) as file:
         if os.fstat(file.fileno()).st_size == 0:
@@ -61,12 +66,12 @@ def make_breakable(path: Path) -> None:
 
 
 def replaced(path: Path, inode: int) -> bool:
-    """Whether the lease under `path` is no longer the file that its owner still has open."""
+    """Whether the lease under `path` is another file than the one that its owner has open."""
     for pause in (0.0, 0.1):
-        # While another process makes sure that a lease is alive, it is aside for an instant.
+        # Another process that checks the lease's owner renames the file for an instant.
         if pause:
             time.sleep(pause)
-        with contextlib.suppress(OSError):  # a share that is gone is as good as lost
+        with contextlib.suppress(OSError):  # a share that is gone counts as lost
             if path.lstat().st_ino == inode:
                 return False
     return True

@@ -1,12 +1,13 @@
-"""The store under results/: one folder a run, written once, read as a pandas frame.
+"""The records of a grid under results/: one folder a run, written once.
 
 `results/<grid>/runs/<id>/record.json` is written last and atomically; without it a run is not
-done. Nothing else says what is finished.
+done.
 """
 
 import contextlib
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 
 @dataclass(frozen=True)
 class Store:
-    """One grid's folder of results; `expiry` is that of its claims, in seconds."""
+    """One grid's folder of results; `expiry` of its claims is in seconds."""
 
     folder: Path
     expiry: float = EXPIRY
@@ -75,7 +76,7 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Every readable record of the grid, by id."""
-        # A folder of ten thousand runs is listed once; asking each what it holds takes longer.
+        # One listing: for ten thousand runs, `Path.glob` takes much longer.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for identity in sorted(os.listdir(self.runs)):
                 record = self.record_of(identity)
@@ -89,19 +90,19 @@ class Store:
             if search is not None:
                 yield search
 
-    def keep(self, run: Run, names: Iterable[str]) -> None:
-        """Note the files that the training of `run` left, for runs that only measure otherwise."""
+    def remember_weights(self, run: Run, names: Iterable[str]) -> None:
+        """Note the files that the training of `run` wrote, for runs of equal training."""
         folder = self.run_folder(run)
         sums = {name: sha256_now(folder / name) for name in names}
-        write_checked(self._kept(run), {"run": run.id, "files": sums})
+        write_checked(self._weights_note(run), {"run": run.id, "files": sums})
 
-    def trained(self, run: Run) -> Path | None:
-        """The folder of a run that trained what `run` would train, whole and intact; or None."""
-        kept = read_checked(self._kept(run))
-        if kept is None or "files" not in kept:
+    def find_weights(self, run: Run) -> Path | None:
+        """The folder of a run of equal training, if its files are intact; else None."""
+        note = read_checked(self._weights_note(run))
+        if note is None or "files" not in note:
             return None
-        folder: Path = self.runs / kept["run"]
-        for name, sha256 in kept["files"].items():
+        folder: Path = self.runs / note["run"]
+        for name, sha256 in note["files"].items():
             try:
                 intact = sha256_now(folder / name) == sha256
             except OSError:
@@ -111,24 +112,24 @@ class Store:
                 return None
         return folder
 
-    def _kept(self, run: Run) -> Path:
+    def _weights_note(self, run: Run) -> Path:
         return self.folder / "trained" / f"{run.training_id}.json"
 
     @contextlib.contextmanager
     def claim(self, run: Run) -> Iterator[Claim | None]:
         """The run's folder for this process alone, or None while another process holds it.
 
-        A claim is a lease, a file with a heartbeat: one whose owner died on this host is taken
-        over at once, any other after `expiry` seconds without a heartbeat. On release the file is
-        gone.
+        A claim is a lease: a file with a heartbeat, removed on release. The claim of a process
+        that died on this host is taken over at once, any other after `expiry` seconds without a
+        heartbeat.
 
         Raises:
-            RequestError: the holder is of a version that agrees on other durations.
+            RequestError: the holder is of a version with other durations.
         """
         folder = self.run_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / LEASE
-        # Each lease watches its file for heartbeats since it was first refused, so it is kept.
+        # A lease watches the heartbeats of its file from the first refusal on, so it is kept.
         lease = self._refused.pop(run.id, None) or filelock.SoftFileLease(
             path, lease_duration=self.expiry, blocking=False, thread_local=False
         )
@@ -144,16 +145,24 @@ class Store:
             lease.release()
 
     def held(self, run: Run) -> bool:
-        """Whether some process seems at work on the run: it gave a sign within `expiry` seconds."""
+        """Whether a process computes the run now: its last heartbeat is younger than `expiry`."""
+        folder = self.run_folder(run)
         try:
-            beat = (self.run_folder(run) / LEASE).stat().st_mtime
+            beat = (folder / LEASE).stat().st_mtime
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return abs(time.time() - beat) < self.expiry
+        # The file system dates a heartbeat, so it is asked for the present time as well: on a
+        # network share the clock of this host may be minutes off.
+        try:
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                now = os.fstat(probe.fileno()).st_mtime
+        except OSError:  # a reader of somebody else's folder may not write there
+            now = time.time()
+        return now - beat < self.expiry
 
 
 def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
-    """A record of `run` with nothing measured yet; `selection` says how its options were chosen."""
+    """A record of `run` without measurements; `selection` says how its options were chosen."""
     return {
         "schema": SCHEMA,
         "id": run.id,
@@ -169,10 +178,10 @@ def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
 
 
 def done(record: Record | None) -> TypeGuard[Record]:
-    """Whether a record settles its run: completed or diverged; a failure is tried again."""
+    """Whether a run needs no more work: it completed or diverged; a failure is tried again."""
     return record is not None and record["status"] != FAILED
 
 
 def brief(record: Record) -> Record:
-    """What a search and a table need of a record, which is less than half of it."""
+    """The part of a record that searches and tables need, less than half of it."""
     return {key: record[key] for key in record if key not in ("curves", "environment")}

@@ -1,1 +1,1 @@
-"""`sigma-bench speed`: what this harness does beside the usual way of doing it, in one process."""
+"""`sigma-bench speed`: this harness compared with the usual way to do the same."""

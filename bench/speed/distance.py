@@ -1,4 +1,4 @@
-"""Features and their Fréchet distance: ours beside pytorch-fid's own functions."""
+"""Features and their Fréchet distance: our functions compared with those of pytorch-fid."""
 
 import contextlib
 import io
@@ -59,7 +59,7 @@ def distance(setting: Setting) -> Iterator[Finding]:
 
 
 def peer_runs() -> bool:
-    """Whether pytorch-fid's distance works with the SciPy that is here."""
+    """Whether pytorch-fid's distance works with the installed SciPy."""
     try:
         _their_distance(np.zeros(2), np.eye(2), np.zeros(2), np.eye(2))
     except TypeError:  # SciPy 1.18 removed an argument of its matrix root
@@ -74,7 +74,7 @@ def _their_distance(*moments: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Neither pytorch-fid's progress bar and remarks, nor warnings of what it calls."""
+    """Hide pytorch-fid's progress bar and output, and the warnings of what it calls."""
     nowhere = io.StringIO()
     with (
         warnings.catch_warnings(),
@@ -96,7 +96,7 @@ def _features(rows: int, features: int, index: int) -> Tensor:
 
 
 class Resized(nn.Module):
-    """EfficientNet-Lite0 as pytorch-fid's loop wants a network: images in [0, 1], a list of maps.
+    """EfficientNet-Lite0 for pytorch-fid's loop: images in [0, 1] in, a list of feature maps out.
 
     Its preprocessing is that of `bench.evaluation.features`.
     """
@@ -113,7 +113,7 @@ class Resized(nn.Module):
 
 
 def features(setting: Setting) -> Iterator[Finding]:
-    """Row `features`: of each network that is here, Inception's with random weights if need be."""
+    """Row `features`: every installed network; Inception has random weights where it is not."""
     for name in setting.size.networks:
         found = _network(name, setting.folder)
         if found is not None:
@@ -138,7 +138,7 @@ def _network(
 
 
 def random_inception(path: Path) -> Path:
-    """Write Inception weights of the published names and shapes, of He's random initialisation."""
+    """Write random Inception weights (He initialisation) with the published names and shapes."""
     with seeded(0, "inception", device="cpu"):
         network = inception_v3(num_classes=1008, aux_logits=False, init_weights=False)
         for module in network.modules():

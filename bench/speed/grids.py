@@ -1,11 +1,10 @@
-"""What running a grid adds to its trainings, and what a second job gains."""
+"""The overhead of a grid over its trainings, and the gain of a second job."""
 
 import io
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from rich.console import Console
 
 from bench import data
 from bench.evaluation.features.base import resolve
+from bench.execution.listeners import Listener
 from bench.execution.schedule import execute
-from bench.execution.tensorboard import Board
 from bench.grid.expand import Row
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
@@ -26,42 +25,33 @@ from bench.speed.training import run_of
 from bench.training.train import train
 
 EPOCHS = (1, 4)
-"""Epochs of two trainings whose difference is what an epoch adds."""
+"""Epochs of two trainings; their difference gives the time of one epoch."""
 
 
-@dataclass
-class Stamps(Board):
-    """When each record came, by this process's clock."""
+class Stamps(Listener):
+    """The time at which each record came, by this process's clock."""
 
-    records: list[tuple[float, Record]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Needs no TensorBoard and no folder."""
-
-    def epoch(self, run: Run, line: dict[str, float]) -> None:
-        pass
+    def __init__(self) -> None:
+        self.records: list[tuple[float, Record]] = []
 
     def finished(self, run: Run, record: Record) -> None:
         self.records.append((time.perf_counter(), record))
 
-    def close(self) -> None:
-        pass
-
 
 def executed(setting: Setting, runs: list[Run], jobs: int) -> tuple[float, Stamps]:
-    """Execute runs as `sigma-bench run` does, in a folder of their own; when it began, what came.
+    """Execute runs as `sigma-bench run` does; returns the time of the start and the records.
 
     Raises:
         KeyboardInterrupt: a signal stopped it.
         RuntimeError: a run failed.
     """
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-        stamps = Stamps(Path(folder))
+        stamps = Stamps()
         store = Store.open(Path(folder), "speed")
         rows = [Row((run,), None, None) for run in runs]
         console = Console(file=io.StringIO())
         start = time.perf_counter()
-        outcome = execute(rows, store, "speed", [setting.device], jobs, console, stamps)
+        outcome = execute(rows, store, "speed", [setting.device], jobs, console, [stamps])
         if outcome.stopped:
             raise KeyboardInterrupt
         for _, record in stamps.records:
@@ -71,7 +61,7 @@ def executed(setting: Setting, runs: list[Run], jobs: int) -> tuple[float, Stamp
 
 
 def digits(setting: Setting, count: int) -> str:
-    """A data set of `count` digits, prepared; its name."""
+    """The name of a data set of `count` digits, which is made where it is missing."""
     path = setting.folder / f"digits-{count}.npz"
     if not path.exists():
         np.savez(path, images=setting.images(count).cpu().permute(0, 2, 3, 1).numpy())
@@ -79,7 +69,7 @@ def digits(setting: Setting, count: int) -> str:
 
 
 def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Run]:
-    """`count` runs that differ in their seeds alone."""
+    """`count` runs that differ only in their seeds."""
     name = digits(setting, images)
     content = data.prepare(name).content
     return [
@@ -89,7 +79,7 @@ def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Ru
 
 
 def overhead(setting: Setting) -> Iterator[Finding]:
-    """Row `overhead`: a small real grid with one job; the first run's worker has to start."""
+    """Row `overhead`: a small real grid with one job, whose worker has to start first."""
     template = run_of(setting, setting.precision, epochs=2)
     small = template.model.model_copy(update={"width": max(1, setting.size.width // 2)})
     template = template.model_copy(update={"model": small})
@@ -126,7 +116,7 @@ def overhead(setting: Setting) -> Iterator[Finding]:
 
 
 def _share_of_quick(per_run: float, per_epoch: float, records: Sequence[Record]) -> float:
-    """At most: `quick` trains this network on such data in smaller batches, and measures more."""
+    """An upper bound: `quick` trains this network in smaller batches and measures more."""
     quick = read_grid("quick")
     assert isinstance(quick, Grid)
     measured = records[0]["run"]["training"]["epochs"]
@@ -157,14 +147,14 @@ def epoch_overhead(setting: Setting, template: Run) -> float:
 
 
 def two_jobs(setting: Setting) -> Iterator[Finding]:
-    """Row `two-jobs`: the same runs with two jobs and with one, each using all cores."""
+    """Row `two-jobs`: the same runs with two jobs and with one, each with one thread."""
     name = "two jobs"
     if setting.threads < 2:
         yield Finding(name, "two jobs / one", note="left out: this process has one core")
         return
     size = setting.size
     template = run_of(setting, setting.precision, epochs=1)
-    # Trained and measured as `quick` does it, so that what leaves cores idle is in the clock.
+    # Trained and measured as in `quick`, so that the time includes the parts that use no core.
     network = resolve("auto")
     samples = size.shared_images // 20 if network else 0
     measured = Evaluation(
@@ -180,8 +170,8 @@ def two_jobs(setting: Setting) -> Iterator[Finding]:
 
     def jobs(count: int) -> Arm:
         def arm() -> float:
-            # A worker's first run waits for imports and data, so time begins with the first record;
-            # what a second worker then still has to do of its own first run counts against it.
+            # A worker's first run waits for imports and data, so the clock starts at the first
+            # record; the rest of a second worker's first run counts against two jobs.
             stamps = executed(setting, runs[: shared + count], count)[1].records
             return (stamps[-1][0] - stamps[0][0]) / shared
 
@@ -192,6 +182,6 @@ def two_jobs(setting: Setting) -> Iterator[Finding]:
     yield Finding(
         name,
         f"seconds a run, {shared} equal runs as in `quick` of {size.shared_images} images and one "
-        f"epoch: one job with {setting.threads} threads / two with {setting.threads // 2}",
+        "epoch: one job / two, each with one thread",
         pairs,
     )

@@ -1,4 +1,4 @@
-"""Ratios from paired, alternating measurements; what a row of the table holds."""
+"""Ratios from paired, alternating measurements, and the row of a table that holds them."""
 
 import statistics
 from collections.abc import Callable, Mapping
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Arm = Callable[[], float]
-"""One measurement: does its work and returns what it took, in seconds or seconds per unit."""
+"""One measurement: does its work and returns the time, in seconds or seconds per unit."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What both arms took, pair by pair."""
+    """The times of both arms, pair by pair."""
 
     baseline: tuple[float, ...]
     ours: tuple[float, ...]
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Baseline over ours, a number a pair: above 1, ours is the faster one."""
+        """Baseline / ours of each pair; above 1, ours is faster."""
         return tuple(b / o for b, o in zip(self.baseline, self.ours, strict=True))
 
     def as_dict(self) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Pairs:
 
 
 def alternate(baseline: Arm, ours: Arm, pairs: int) -> Pairs:
-    """Measure both arms `pairs` times in the order A B B A …, so that a drift cancels."""
+    """Measure both arms `pairs` times in the order A B B A …, which cancels a drift."""
     taken: dict[Arm, list[float]] = {baseline: [], ours: []}
     for pair in range(pairs):
         for arm in (ours, baseline) if pair % 2 else (baseline, ours):
@@ -50,7 +50,7 @@ def spread(values: tuple[float, ...], form: str) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """A row: what was compared, in words, the pairs where there are two sides, and other facts.
+    """A row: what was compared, the pairs where there are two sides, and other facts.
 
     The unit of a fact is in its name; `note` tells them to a person.
     """

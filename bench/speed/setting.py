@@ -1,4 +1,4 @@
-"""Where and how large the rows are measured: device, repeats, sizes, images, a clock."""
+"""The setting of the rows: device, repeats, sizes, images, a clock."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ from bench.speed.pairs import Arm
 
 @dataclass(frozen=True)
 class Size:
-    """How much work a measurement is."""
+    """The sizes of the measurements."""
 
     width: int = 32
     batch: int = 128
@@ -41,7 +41,7 @@ FULL = Size()
 
 @dataclass(frozen=True)
 class Setting:
-    """What every row is given; `folder` is empty and temporary."""
+    """The arguments of every row; `folder` is empty and temporary."""
 
     device: str
     repeats: int
@@ -67,7 +67,7 @@ class Setting:
         return strokes(5000)
 
     def images(self, count: int) -> Tensor:
-        """`count` digits on the device; they come again where there are fewer."""
+        """`count` digits on the device, repeated where there are fewer."""
         chosen = torch.arange(count) % len(self.digits)
         return self.digits[chosen].to(self.device)
 
@@ -89,7 +89,7 @@ class Setting:
 
 
 def strokes(count: int) -> Tensor:
-    """Bright random strokes on black, (count, 1, 28, 28), 8 bits: digits enough for a clock."""
+    """Bright random strokes on black in place of digits, (count, 1, 28, 28), 8 bits."""
     noise = torch.rand(count, 1, 7, 7, generator=generator(0, "strokes"))
     smooth = torch.nn.functional.interpolate(noise, (28, 28), mode="bicubic")
     return ((smooth - 0.6).clamp(0, 0.4) * 637.5).byte()

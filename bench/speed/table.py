@@ -1,4 +1,4 @@
-"""The rows in order, measured, and the table that shows them."""
+"""Measuring the rows in their order, and the table that shows them."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ Measurement = Callable[[Setting], Iterator[Finding]]
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured, and where."""
+    """The measured rows, and the environment."""
 
     environment: Mapping[str, Any]
     findings: Sequence[Finding]
@@ -53,8 +53,8 @@ def seconds(value: float) -> str:
 
 def rows() -> dict[str, Measurement]:
     """The rows by the names that `--only` takes, in their order."""
-    # pytorch-fid's and SciPy's BLAS read it when they are loaded. One thread is what workers have;
-    # beside a busy process more stall for minutes what one does in seconds.
+    # The BLAS of pytorch-fid and SciPy reads it when it is loaded. Workers have one thread, since
+    # next to a busy process several take minutes for what one does in seconds.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from bench.speed import distance, grids, training
 
@@ -77,7 +77,7 @@ def measure(
 ) -> Speed:
     """Measure the rows that `only` names, or all, with `repeats` pairs each, on `device`.
 
-    Nothing stays on disk; `say` is told which row is being measured.
+    Nothing stays on disk; `say` gets the name of each row before it is measured.
 
     Raises:
         RequestError: a name that is no row's.
@@ -100,7 +100,7 @@ def measure(
 
 @contextlib.contextmanager
 def _cache(folder: Path) -> Iterator[None]:
-    """A cache of the measurement's own, for this process and its workers."""
+    """Let this process and its workers use a cache of their own."""
     variable = "SIGMA_BENCH_CACHE"
     before = os.environ.get(variable)
     os.environ[variable] = str(folder)

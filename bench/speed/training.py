@@ -1,4 +1,4 @@
-"""A training step: ours beside a tutorial's, and beside what the machine's products can do."""
+"""A training step compared with a tutorial's, and with the machine's matrix products."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def run_of(setting: Setting, precision: Precision, epochs: int, seed: int = 0) -
 
 
 def ours(setting: Setting, precision: Precision) -> Arm:
-    """An epoch of `bench.training.train`, its second; seconds a step."""
+    """The second epoch of `bench.training.train`; seconds a step."""
     images = setting.images(setting.size.steps * setting.size.batch)
 
     def arm() -> float:
@@ -82,7 +82,7 @@ def _train(
 
 
 class Pictures(Dataset[Tensor]):
-    """Images (N, 1, H, W), 8 bits, each made a PIL image and transformed when it is asked for."""
+    """Images (N, 1, H, W), 8 bits; each is made a PIL image and transformed on access."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images[:, 0].cpu().numpy()
@@ -241,7 +241,7 @@ def peak(setting: Setting, precision: torch.dtype) -> Arm:
 def parts(setting: Setting, precision: Precision) -> dict[str, float]:
     """How the time of our steps divides over groups of operators; sums to 1."""
     images = setting.images(setting.size.steps * setting.size.batch)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it tells standard error of every start
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it writes a line to standard error at each start
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * setting.on_cuda
     profiler = profile(activities=activities)
     told: list[Epoch] = []

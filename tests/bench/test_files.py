@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.files import atomic, set_aside, sha256_file, write_bytes
+from bench.files import atomic, exclusive, set_aside, sha256_file, write_bytes
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
@@ -75,3 +75,27 @@ def test_a_remembered_checksum_is_forgotten_when_the_file_changes(tmp_path: Path
         os.utime(path, ns=(1, int.from_bytes(content, "big")))
         assert sha256_file(path) == hashlib.sha256(content).hexdigest()
         assert sha256_file(path) == hashlib.sha256(content).hexdigest()
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from bench.files import exclusive
+path = Path(sys.argv[1])
+for _ in range(200):
+    with exclusive(path):
+        path.write_text(str(int(path.read_text() if path.exists() else 0) + 1))
+"""
+
+
+def test_one_process_at_a_time_has_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "count.txt"
+    counters = [subprocess.Popen([sys.executable, "-c", COUNT, str(path)]) for _ in range(2)]
+    assert [process.wait() for process in counters] == [0, 0]
+    assert path.read_text() == "400"
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), exclusive(tmp_path / "file" / "inside"):
+        pytest.fail("there is no such folder")

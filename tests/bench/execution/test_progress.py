@@ -1,5 +1,6 @@
 """What a person sees: a live panel in a terminal, plain lines elsewhere."""
 
+import contextlib
 import io
 from collections.abc import Callable
 
@@ -41,7 +42,7 @@ def record_of(run: Run) -> Record:
 def test_plain_lines_say_what_happened(expand: Callable[..., list[Row]]) -> None:
     text = io.StringIO()
     one, two = (row.runs[0] for row in expand())
-    with Progress("small", 2, Console(file=text, width=300)) as progress:
+    with contextlib.closing(Progress("small", 2, Console(file=text, width=300))) as progress:
         progress.started(one)
         progress.epoch(one, LINE)
         progress.finished(one, record_of(one))
@@ -65,7 +66,7 @@ def test_the_panel_shows_the_current_runs(expand: Callable[..., list[Row]]) -> N
     text = io.StringIO()
     console = Console(file=text, width=160, force_terminal=True)
     one, two = (row.runs[0] for row in expand())
-    with Progress("small", 2, console) as progress:
+    with contextlib.closing(Progress("small", 2, console)) as progress:
         progress.started(one)
         progress.started(two)
         progress.epoch(two, LINE)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.execution.cost_model import Costs
+from bench.execution.cost_model import CostModel
 from bench.execution.messages import Task
-from bench.execution.queue import Waiting
+from bench.execution.queue import TaskQueue
 from bench.grid.expand import Row
 from bench.records.store import Record, new_record
 from bench.run import Run
@@ -25,25 +25,25 @@ def record(run: Run, seconds: float) -> Record:
 
 
 def test_each_kind_is_tried_then_the_longest_go_first(runs: dict[str, list[Run]]) -> None:
-    waiting = Waiting(Costs())
+    queue = TaskQueue(CostModel())
     for seeds in runs.values():
         for run in seeds:
-            waiting.push(Task(run, BY_HAND))
-    first = [waiting.pop().run.decoder.name for _ in range(3)]
+            queue.push(Task(run, BY_HAND))
+    first = [queue.pop().run.decoder.name for _ in range(3)]
     assert first == ["gaussian", "optimal", "shared"]
     for name, seconds in (("gaussian", 5.0), ("optimal", 7.0), ("shared", 6.0)):
-        waiting.costs.add(record(runs[name][0], seconds))
-    assert [waiting.pop().run.decoder.name for _ in range(3)] == ["optimal", "shared", "gaussian"]
-    assert not waiting
+        queue.costs.add(record(runs[name][0], seconds))
+    assert [queue.pop().run.decoder.name for _ in range(3)] == ["optimal", "shared", "gaussian"]
+    assert not queue
     with pytest.raises(IndexError):
-        waiting.pop()
+        queue.pop()
 
 
 def test_trials_come_before_everything(runs: dict[str, list[Run]]) -> None:
-    waiting = Waiting(Costs())
-    waiting.push(Task(runs["gaussian"][0], BY_HAND))
+    queue = TaskQueue(CostModel())
+    queue.push(Task(runs["gaussian"][0], BY_HAND))
     trials = [Task(run, {"rule": "trial", "search": "s"}) for run in runs["optimal"]]
     for task in trials:
-        waiting.push(task)
-    assert [waiting.pop() for _ in range(2)] == trials
-    assert waiting.pop().run == runs["gaussian"][0]
+        queue.push(task)
+    assert [queue.pop() for _ in range(2)] == trials
+    assert queue.pop().run == runs["gaussian"][0]

@@ -8,16 +8,16 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from bench.execution.listeners import Listener
 from bench.execution.messages import Task
 from bench.execution.processes import Pool
-from bench.execution.progress import Progress
-from bench.execution.schedule import ATTEMPTS, Outcome, execute
+from bench.execution.schedule import MAX_DEATHS, Outcome, execute
 from bench.execution.status import survey
 from bench.grid.expand import Row
 from bench.records.store import Record, Store
@@ -28,10 +28,16 @@ Start = Callable[..., "subprocess.Popen[str]"]
 Found = Callable[[Path], dict[str, Record]]
 
 
-def go(rows: list[Row], folder: Path, jobs: int = 1) -> tuple[Outcome, str]:
+def go(
+    rows: list[Row],
+    folder: Path,
+    jobs: int = 1,
+    listeners: Sequence[Listener] = (),
+    threads: int = 1,
+) -> tuple[Outcome, str]:
     text = io.StringIO()
-    store = Store.open(folder, "small")
-    outcome = execute(rows, store, "small", ["cpu"], jobs, Console(file=text, width=200))
+    store, console = Store.open(folder, "small"), Console(file=text, width=200)
+    outcome = execute(rows, store, "small", ["cpu"], jobs, console, listeners, threads=threads)
     return outcome, text.getvalue()
 
 
@@ -131,6 +137,69 @@ def test_a_diverged_run_is_a_result(expand: Expand, tmp_path: Path) -> None:
     assert go(rows, tmp_path)[0].new == 0
 
 
+def test_a_run_has_the_same_numbers_alone_in_a_grid_and_beside_others(
+    expand: Expand, tmp_path: Path
+) -> None:
+    """Threads are what `--threads` says, never what the number of runs, jobs or cores suggests."""
+    rows = expand(
+        decoders=["optimal", "gaussian"], models=[{"name": "conv_vae", "width": 8, "latent": 3}]
+    )
+    alone, _ = go(rows[:1], tmp_path / "alone")
+    (key,) = alone.records
+    in_a_grid, _ = go(rows, tmp_path / "grid")
+    side_by_side, _ = go(rows, tmp_path / "jobs", jobs=2)
+    for outcome in (in_a_grid, side_by_side):
+        assert outcome.records[key]["metrics"] == alone.records[key]["metrics"]
+    whole = Store(tmp_path / "jobs" / "small").record_of(key)
+    assert whole is not None
+    assert whole["environment"]["threads"] == 1
+    assert "training" not in whole["protocol"]
+
+    go(rows[:1], tmp_path / "threads", threads=2)
+    more = Store(tmp_path / "threads" / "small").record_of(key)
+    assert more is not None
+    assert more["environment"]["threads"] == 2
+    assert more["protocol"]["training"] == {"threads": 2}
+    assert more["metrics"]["neg_log_p"] == pytest.approx(whole["metrics"]["neg_log_p"], rel=1e-2)
+
+
+def test_a_workers_environment_is_not_its_parents(expand: Expand, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    assert go(expand(decoders=["optimal"]), tmp_path)[0].well
+    assert dict(os.environ) == before
+
+
+class Log(Listener):
+    """Every call, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def started(self, run: Run) -> None:
+        self.calls.append("started")
+
+    def epoch(self, run: Run, line: dict[str, float]) -> None:
+        self.calls.append(f"epoch {line['epoch']}")
+
+    def finished(self, run: Run, record: Record) -> None:
+        self.calls.append(record["status"])
+
+    def found(self, identity: str) -> None:
+        self.calls.append("found")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_listeners_are_called_in_order(expand: Expand, tmp_path: Path) -> None:
+    logs, rows = [Log(), Log()], expand(decoders=["optimal"])
+    go(rows, tmp_path, listeners=logs)
+    for log in logs:
+        assert log.calls == ["started", "epoch 0", "epoch 1", "completed", "close"]
+    go(rows, tmp_path, listeners=[again := Log()])
+    assert again.calls == ["found", "close"]
+
+
 def finish(process: "subprocess.Popen[str]") -> None:
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
@@ -224,41 +293,35 @@ def test_a_worker_that_dies_costs_its_run_alone(
     outcome, told = go(rows, tmp_path)
     statuses = {r["run"]["decoder"]["name"]: r["status"] for r in outcome.records.values()}
     assert statuses == {"gaussian": "failed", "optimal": "completed"}
-    assert told.count("ended by signal 9") == ATTEMPTS
+    assert told.count("ended by signal 9") == MAX_DEATHS
     assert not outcome.well
 
 
 def test_a_run_that_goes_forward_survives_any_number_of_deaths(
-    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expand: Expand, tmp_path: Path
 ) -> None:
-    rows = expand(decoders=["gaussian"], training={"epochs": ATTEMPTS + 1, "batch": 10})
-    original, told_of = Progress.epoch, []
+    rows = expand(decoders=["gaussian"], training={"epochs": MAX_DEATHS + 1, "batch": 10})
+    told_of = []
 
-    def epoch(self: Progress, run: Run, line: dict[str, float]) -> None:
-        original(self, run, line)
-        told_of.append(line["epoch"])
-        kill_workers()
+    class Killer(Listener):
+        def epoch(self, run: Run, line: dict[str, float]) -> None:
+            told_of.append(line["epoch"])
+            kill_workers()
 
-    monkeypatch.setattr(Progress, "epoch", epoch)
-    outcome, _ = go(rows, tmp_path)
+    outcome, _ = go(rows, tmp_path, listeners=[Killer()])
     assert outcome.well
-    assert told_of == list(range(ATTEMPTS + 1))
+    assert told_of == list(range(MAX_DEATHS + 1))
 
 
-def test_a_worker_that_dies_between_runs_is_replaced(
-    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_between_runs_is_replaced(expand: Expand, tmp_path: Path) -> None:
+    class Killer(Listener):
+        def finished(self, run: Run, record: Record) -> None:
+            kill_workers()
+            for child in multiprocessing.active_children():
+                child.join()
+
     rows = expand(decoders=["gaussian", "optimal"])
-    original = Progress.finished
-
-    def finished(self: Progress, run: Run, record: Record) -> None:
-        original(self, run, record)
-        kill_workers()
-        for child in multiprocessing.active_children():
-            child.join()
-
-    monkeypatch.setattr(Progress, "finished", finished)
-    outcome, told = go(rows, tmp_path)
+    outcome, told = go(rows, tmp_path, listeners=[Killer()])
     assert outcome.new == 2
     assert outcome.well
     assert "ended by signal" not in told

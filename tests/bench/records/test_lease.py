@@ -1,7 +1,6 @@
 """A run's folder has one owner: alive, dead, asleep, or on another host."""
 
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -18,13 +17,14 @@ from bench.records.lease import EXPIRY, LEASE
 from bench.records.store import Store
 from bench.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 HOLD = """
-import pickle, sys
+import json, sys
 from pathlib import Path
 from bench.records.store import Store
-run = pickle.loads(bytes.fromhex(sys.argv[2]))
+from bench.run import Run
+run = Run.read(json.loads(sys.argv[2]))
 with Store(Path(sys.argv[1]), float(sys.argv[3])).claim(run) as claim:
     print("nothing" if claim is None else "held", flush=True)
     for _ in sys.stdin:
@@ -32,10 +32,11 @@ with Store(Path(sys.argv[1]), float(sys.argv[3])).claim(run) as claim:
 """
 
 RACE = """
-import os, pickle, sys
+import json, os, sys
 from pathlib import Path
 from bench.records.store import Store
-run, store = pickle.loads(bytes.fromhex(sys.argv[2])), Store(Path(sys.argv[1]))
+from bench.run import Run
+run, store = Run.read(json.loads(sys.argv[2])), Store(Path(sys.argv[1]))
 held = 0
 while held < 200:
     with store.claim(run) as claim:
@@ -64,7 +65,7 @@ def begin(run: Run, store: Store) -> Iterator[Begin]:
     begun = []
 
     def script(text: str, expiry: float = EXPIRY) -> "subprocess.Popen[str]":
-        words = [sys.executable, "-c", text, str(store.folder), pickle.dumps(run).hex()]
+        words = [sys.executable, "-c", text, str(store.folder), run.model_dump_json()]
         process = subprocess.Popen(
             [*words, str(expiry)],
             cwd=ROOT,
@@ -232,3 +233,19 @@ def test_a_claim_is_seen_without_being_taken(store: Store, run: Run, hold: Begin
     long_ago = time.time() - 2 * EXPIRY
     os.utime(store.run_folder(run) / LEASE, (long_ago, long_ago))
     assert not store.held(run)
+
+
+@pytest.mark.parametrize("shift", [-3600.0, 3600.0])
+def test_a_host_with_a_wrong_clock_sees_who_is_at_work(
+    store: Store, run: Run, hold: Begin, monkeypatch: pytest.MonkeyPatch, shift: float
+) -> None:
+    """Heartbeats are dated by the file system, so its clock counts and not this host's."""
+    owner = hold()
+    actual = time.time
+    monkeypatch.setattr(time, "time", lambda: actual() + shift)
+    assert store.held(run)
+    kill(owner)
+    long_ago = actual() - 2 * EXPIRY
+    os.utime(store.run_folder(run) / LEASE, (long_ago, long_ago))
+    assert not store.held(run)
+    assert [path.name for path in store.run_folder(run).iterdir()] == [LEASE]

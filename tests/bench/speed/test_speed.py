@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import training
 from bench.rng import generator
 from bench.speed import distance, grids, table
 from bench.speed import training as loops
 from bench.speed.setting import Setting, Size, strokes
+from bench.training.train import build, train
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -44,10 +44,8 @@ def setting(tmp_path: Path) -> Setting:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "FULL", TINY)
-    # What a row sets for its workers is this process's too.
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(variable, "1")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    # The command sets it for its own process.
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     # Two threads on cores that are busy wait for each other most of the time.
     monkeypatch.setattr(table, "cores", lambda: 1)
 
@@ -61,7 +59,7 @@ def test_from_equal_weights_the_plain_loop_has_the_loss_of_ours(
 ) -> None:
     run = loops.run_of(setting, precision, epochs=EPOCHS)
     images = setting.images(TINY.steps * TINY.batch)
-    history = training.train(run, images, tmp_path).history
+    history = train(run, images, tmp_path).history
     plain = loops.Plain.of(run, images, "cpu")
     pictures = loops.Pictures(images)
     for epoch in range(EPOCHS):
@@ -86,7 +84,7 @@ def test_the_plain_loop_sees_every_image_once_an_epoch(setting: Setting) -> None
 
 def test_the_operations_of_a_step_are_those_of_its_layers(setting: Setting) -> None:
     run = loops.run_of(setting, "float32", 1)
-    vae = training.build(run, 1, 28)
+    vae = build(run, 1, 28)
     forward: dict[nn.Module, int] = {}
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

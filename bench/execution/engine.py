@@ -1,0 +1,35 @@
+"""The engines by name. Another one is a class with the interface `bench.execution.messages.Engine`.
+
+A package adds its own by an entry point of the group `sigma_vae_bench.engines`.
+"""
+
+from importlib import metadata
+
+from bench.errors import RequestError
+from bench.execution.messages import Launch
+from bench.execution.processes import Pool
+
+GROUP = "sigma_vae_bench.engines"
+
+BUNDLED: dict[str, Launch] = {Pool.name: Pool}
+
+
+def find_engine(name: str) -> Launch:
+    """The engine that `--engine NAME` asks for.
+
+    Raises:
+        RequestError: there is no such engine, or its package cannot be imported.
+    """
+    if name in BUNDLED:
+        return BUNDLED[name]
+    added = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if name not in added:
+        raise RequestError(f"--engine {name}: unknown; possible: {', '.join([*BUNDLED, *added])}")
+    try:
+        launch: Launch = added[name].load()
+    except Exception as error:  # whatever an import may raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RequestError(
+            f"--engine {name}: {added[name].value} fails at import: {words}"
+        ) from error
+    return launch

@@ -1,0 +1,41 @@
+"""The interface of whoever follows a grid while it runs: progress, TensorBoard, a stopwatch."""
+
+from bench.grid.expand import Row
+from bench.records.store import Record
+from bench.run import Run
+from bench.tuning import Choice
+
+
+class Listener:
+    """Is called by the scheduler, in the process of the command; override what is needed.
+
+    A run that is handed to a worker is `started`, has any number of `epoch`s, and then one of
+    `finished`, `found`, `held` and `dropped`.
+    """
+
+    def started(self, run: Run) -> None:
+        """A worker was given this run."""
+
+    def epoch(self, run: Run, line: dict[str, float]) -> None:
+        """An epoch has ended; `line` is its line of history.jsonl."""
+
+    def finished(self, run: Run, record: Record) -> None:
+        """This call has computed the run, whatever its status."""
+
+    def found(self, identity: str) -> None:
+        """The run with this id has a record that this call did not compute."""
+
+    def held(self, run: Run) -> None:
+        """Another process is computing this run."""
+
+    def dropped(self, run: Run) -> None:
+        """The run's worker has stopped without a record."""
+
+    def chosen(self, row: Row, choice: Choice) -> None:
+        """The search of a row has ended."""
+
+    def say(self, text: str) -> None:
+        """One line for a person."""
+
+    def close(self) -> None:
+        """No more calls follow."""

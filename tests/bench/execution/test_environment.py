@@ -1,0 +1,53 @@
+"""Where a number comes from, and which process may load what."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.execution import environment
+
+ROOT = Path(__file__).resolve().parents[3]
+
+PARENT = """
+import sys
+from bench.cli.app import main
+sys.argv[0] = "sigma-bench"
+try:
+    main()
+finally:
+    print(sorted({"torch", "torchvision"} & sys.modules.keys()))
+"""
+
+
+def test_a_record_names_the_commit_of_the_checkout() -> None:
+    words = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    head = subprocess.run(words, capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("the tests do not run in a checkout")
+    told = environment.describe("cpu")
+    assert told["commit"] == head.stdout.strip()
+    assert told["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+@pytest.mark.parametrize("words", [["run", "--dry-run"], ["status"], ["run", "--tensorboard", "t"]])
+def test_the_parent_never_imports_torch(
+    words: list[str], write_grid: Callable[..., Path], tmp_path: Path, session_cache: Path
+) -> None:
+    if "--tensorboard" in words:
+        pytest.importorskip("tensorboard")
+    grid = write_grid(decoders=["optimal"])
+    asked = [words[0], str(grid), "--results", "r", "--device", "cpu", *words[1:]]
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT, *asked],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SIGMA_BENCH_CACHE": str(session_cache)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
