@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar, Literal
 
 import pytest
@@ -15,6 +16,7 @@ from baselines.decoders.base import Decoder
 from baselines.decoders.gaussian import BetaGaussian, OptimalPerImage, SharedGaussian
 from baselines.models.conv_vae import ConvVae
 from baselines.options import DECODERS, MODELS, Configured, Positive, build_decoder, build_model
+from baselines.registration import registrations
 
 ORDER = [
     "mse", "gaussian", "beta", "per_pixel", "shared", "optimal", "optimal_per_image", "bernoulli",
@@ -146,3 +148,23 @@ def test_detached_outputs_need_a_model_that_honours_them() -> None:
         MODELS["linear_vae"](), channels=1, resolution=8, outputs=2, detached_outputs=1
     )
     assert built.detached_outputs == 1
+
+
+def test_a_cell_that_runs_again_replaces_what_it_registered() -> None:
+    """A notebook's module has no file; in a file the second registration is an error."""
+    notebook = ModuleType("notebook_of_options")
+    cell = (
+        "from baselines.decoders.base import Decoder; from baselines.options import decoder\n"
+        "@decoder('mine')\nclass Mine(Decoder):\n    scale: float = {}\n"
+    )
+    sys.modules[notebook.__name__] = notebook
+    try:
+        for scale in (1.0, 2.0):
+            exec(cell.format(scale), vars(notebook))
+        (kept,) = registrations(notebook)
+        assert kept.content().options == {"link": "sigmoid", "scale": 2.0}
+        notebook.__file__ = "mine.py"
+        with pytest.raises(DeclarationError, match="'mine' is registered at notebook_of_options:2"):
+            exec(cell.format(3.0), vars(notebook))
+    finally:
+        del sys.modules[notebook.__name__]
