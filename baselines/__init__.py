@@ -1,1 +1,1 @@
-"""What is compared: decoders p(x|z) and the models that carry them. Knows nothing of `bench`."""
+"""What is compared: decoders p(x|z) and the models in front of them. Does not import `bench`."""

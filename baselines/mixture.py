@@ -1,8 +1,8 @@
 """EM for a mixture of spherical Gaussians whose variance is fixed, shared or each component's own.
 
-The lesson of the decoder's variance in two dimensions: too large a variance merges the components
-as too large a σ collapses the latents, too small a one explains nothing between the centres, and
-maximum likelihood finds the right one.
+It shows in two dimensions what a decoder's variance does: one that is too large merges the
+components, as too large a σ collapses the latents; one that is too small explains nothing between
+the centres; maximum likelihood finds the right one.
 """
 
 import math
@@ -17,7 +17,12 @@ VarianceRule = Literal["fixed", "shared", "per_component"]
 
 @dataclass(frozen=True)
 class SphericalMixture:
-    """p(x) = Σ_k w_k N(x; μ_k, v_k I): weights (K,), means (K, D), variances (K,), all float64."""
+    """p(x) = Σ_k w_k N(x; μ_k, v_k I): weights (K,), means (K, D), variances (K,), all float64.
+
+    >>> one, origin = torch.ones(1).double(), torch.zeros(1, 2).double()
+    >>> SphericalMixture(one, origin, one).log_prob(origin)  # -ln 2π
+    tensor([-1.8379], dtype=torch.float64)
+    """
 
     weights: Tensor
     means: Tensor
@@ -31,7 +36,7 @@ class SphericalMixture:
     def log_joint(self, points: Tensor) -> Tensor:
         """ln w_k + ln N(x_n; μ_k, v_k I) in nats, (N, K), for points (N, D).
 
-        A component without weight has -∞.
+        For a component of weight 0 it is -∞.
         """
         dimensions = points.shape[1]
         normaliser = 0.5 * dimensions * (2 * math.pi * self.variances).log()
@@ -43,13 +48,13 @@ class SphericalMixture:
         return self.log_joint(points).logsumexp(dim=1)
 
     def components_used(self, points: Tensor) -> float:
-        """exp I(x; k) over points (N, D): how many components the points tell apart.
+        """exp I(x; k) over points (N, D), the effective number of distinct components.
 
         It is 1 where all components coincide, and K where K of equal weight do not overlap.
         """
         joint = self.log_joint(points)
-        told = (joint - joint.logsumexp(dim=1, keepdim=True)).exp()
-        return float(torch.exp(_entropy(told.mean(dim=0)) - _entropy(told).mean()))
+        posterior = (joint - joint.logsumexp(dim=1, keepdim=True)).exp()
+        return float(torch.exp(_entropy(posterior.mean(dim=0)) - _entropy(posterior).mean()))
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw points (count, D)."""
@@ -60,7 +65,13 @@ class SphericalMixture:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted mixture; `log_likelihoods` (T,) are the mean nats per point before every step."""
+    """A fitted mixture; `log_likelihoods` (T,) are the mean nats per point before every step.
+
+    >>> points = torch.randn(50, 2)
+    >>> result = fit(points, initial(points, 2, torch.Generator()), "shared")
+    >>> bool((result.log_likelihoods.diff() > -1e-9).all())  # EM never loses likelihood
+    True
+    """
 
     mixture: SphericalMixture
     log_likelihoods: Tensor
@@ -79,6 +90,10 @@ def initial(
     Raises:
         ValueError: points that are not a finite (N, D) table, fewer points than components, a
             variance that is not positive.
+
+    >>> initial(torch.tensor([[0.0], [2.0]]), 2, torch.Generator()).means.sort(dim=0).values
+    tensor([[0.],
+            [2.]], dtype=torch.float64)
     """
     points = _checked(points)
     if not 1 <= components <= len(points):
@@ -108,10 +123,15 @@ def step(
 ) -> tuple[SphericalMixture, float]:
     """One step of EM on points (N, D); also the mean log-likelihood (nats) that it starts from.
 
-    A component that no point belongs to loses its weight and stays where it is. The likelihood of
-    an own variance has no upper bound (a component on a single point), so it ends at
+    A component without points loses its weight and keeps its mean. With one variance per component
+    the likelihood has no upper bound (a component on a single point), so variances are at least
     `min_variance`; as each variance's part of EM's bound has one maximum, the likelihood still
     never falls. Source: Dempster, Laird and Rubin 1977.
+
+    >>> points = torch.tensor([[-1.0], [1.0]]).double()
+    >>> after, _ = step(initial(points, 1, torch.Generator()), points, "shared", 1e-6)
+    >>> after.means, after.variances  # of one component: the sample's own
+    (tensor([[0.]], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
     joint = mixture.log_joint(points)
     log_prob = joint.logsumexp(dim=1, keepdim=True)
@@ -145,11 +165,15 @@ def fit(
 ) -> Fit:
     """Fit a mixture to points (N, D) by EM from `start`, whose variances the rule `fixed` keeps.
 
-    It has converged when a step raises the mean log-likelihood by less than `tolerance` nats, and
-    ends after `iterations` steps at the latest.
+    It has converged when a step raises the mean log-likelihood by less than `tolerance` nats; it
+    ends after at most `iterations` steps.
 
     Raises:
         ValueError: points that are not a finite (N, D) table.
+
+    >>> points = torch.tensor([[-1.0], [1.0]])
+    >>> fit(points, initial(points, 1, torch.Generator()), "shared").converged
+    True
     """
     points = _checked(points)
     mixture, trace, converged = start, list[float](), False

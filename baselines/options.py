@@ -109,10 +109,10 @@ class Configured:
         for name, value in checked.items():
             setattr(self, name, value)
         self.setup()
-        # A parameter of an option's name would be hidden by the option's default.
+        # A module with an option's name would be hidden by the option's default.
         if lost := checked.keys() - vars(self).keys():
             raise TypeError(
-                f"{type(self).__name__}: `setup` makes a module, parameter or buffer of the "
+                f"{type(self).__name__}: `setup` makes a module of the "
                 f"option's name '{min(lost)}'; choose another name for it"
             )
 

@@ -16,6 +16,9 @@ class Terms(NamedTuple):
 
     `loss` = `distortion` + `rate` is the negative ELBO; `sigma` is the root mean variance of
     p(x|z).
+
+    >>> Terms._fields
+    ('loss', 'distortion', 'rate', 'sigma')
     """
 
     loss: Tensor
@@ -25,7 +28,16 @@ class Terms(NamedTuple):
 
 
 class Vae(nn.Module):
-    """A model and the decoder on top of it."""
+    """A model and the decoder on top of it.
+
+    >>> from baselines.decoders.gaussian import SharedGaussian
+    >>> from baselines.models.conv_vae import ConvVae
+    >>> vae = Vae(ConvVae(channels=1, resolution=28, width=4), SharedGaussian())
+    >>> images, noise = torch.rand(5, 1, 28, 28), torch.randn(5, vae.model.noise_size)
+    >>> terms, state = vae(images, noise, vae.initial_state(), torch.float32)
+    >>> torch.allclose(terms.loss, terms.distortion + terms.rate)
+    True
+    """
 
     def __init__(self, model: Model, decoder: Decoder) -> None:
         super().__init__()
@@ -74,7 +86,17 @@ def step_terms(
     noise: Tensor,
     precision: torch.dtype = torch.float32,
 ) -> tuple[Terms, State]:
-    """A training step as a function: parameters, state, batch, noise → loss terms, new state."""
+    """A training step as a function: parameters, state, batch, noise → loss terms, new state.
+
+    >>> from baselines.decoders.gaussian import OptimalGaussian
+    >>> from baselines.models.linear_vae import LinearVae
+    >>> vae = Vae(LinearVae(channels=1, resolution=8, latent=3), OptimalGaussian())
+    >>> before, parameters = vae.initial_state(), dict(vae.named_parameters())
+    >>> images, noise = torch.rand(5, 1, 8, 8), torch.randn(5, 3)
+    >>> terms, after = step_terms(vae, parameters, before, images, noise)
+    >>> torch.allclose(terms.sigma, (after["decoder.variance"] * 10).sqrt())  # of weight 1 - 0.9
+    True
+    """
     result: tuple[Terms, State] = functional_call(
         vae, parameters, (images, noise, state, precision), strict=False
     )

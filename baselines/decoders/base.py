@@ -121,8 +121,8 @@ def soft_clip(value: Tensor, low: float | None, high: float | None) -> Tensor:
     v ← high - softplus(high - v); v ← low + softplus(v - low) (paper, section 4; the released
     code has the lower bound alone). None leaves that side open.
 
-    >>> soft_clip(torch.tensor([-100.0, 0.0]), -6.0, None)
-    tensor([-6.0000,  0.0025])
+    >>> soft_clip(torch.tensor([-100.0, -6.0, 3.0]), -6.0, None)  # at the bound: ln 2 above it
+    tensor([-6.0000, -5.3069,  3.0001])
     """
     if high is not None:
         value = high - F.softplus(high - value)

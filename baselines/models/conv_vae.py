@@ -34,7 +34,7 @@ class ConvVae(GaussianLatentModel):
 
     >>> model = ConvVae(channels=3, resolution=28)
     >>> sum(parameter.numel() for parameter in model.parameters())
-    1012203
+    992427
     """
 
     honours_detached_outputs = True

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -280,3 +281,20 @@ def test_sigma_has_its_learning_rate(
         for row in rows
     ]
     assert moved == pytest.approx([1e-3, 20e-3], rel=1e-3)
+
+
+def test_training_begins_where_the_data_put_sigma(
+    expand: Callable[..., list[Row]], images: torch.Tensor, tmp_path: Path
+) -> None:
+    """And a resumed run goes on from its checkpoint, not from the data."""
+    decoders = [{"name": "shared", "initial_log_sigma": "data"}]
+    training = {"epochs": 2, "batch": 70, "lr": 1e-3}
+    run = expand(decoders=decoders, training=training)[0].runs[0]
+    undisturbed = train(run, images, tmp_path / "one")
+    values = images.double() / 255
+    deviation = float((values - values.mean(0)).square().mean().sqrt())
+    moved = undisturbed.vae.decoder.log_sigma.item() - math.log(deviation)
+    assert 0 < abs(moved) < 6 * 1.1e-3  # at most a learning rate at each of six steps
+    with pytest.raises(Stopped):
+        train(run, images, tmp_path / "two", stop=stop_at(4))
+    assert same(undisturbed, train(run, images, tmp_path / "two"))
