@@ -241,7 +241,9 @@ def peak(setting: Setting, precision: torch.dtype) -> Arm:
 def parts(setting: Setting, precision: Precision) -> dict[str, float]:
     """How the time of our steps divides over groups of operators; sums to 1."""
     images = setting.images(setting.size.steps * setting.size.batch)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it writes a line to standard error at each start
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "5"
+    )  # else it writes a line to standard error at each start
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * setting.on_cuda
     profiler = profile(activities=activities)
     told: list[Epoch] = []

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.build import build_decoder
 from baselines.decoders.gaussian import OptimalGaussian, SharedGaussian
 from baselines.decoders.variance_remedies import FaithfulGaussian
 from baselines.head import Head
 from baselines.models.linear_vae import LinearVae
-from baselines.options import DECODERS, build_decoder
+from baselines.options import DECODERS
 from baselines.vae import Vae, step_terms
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"

@@ -11,11 +11,12 @@ import pytest
 from torch import nn
 
 from baselines import decoders, models, options
+from baselines.build import build_decoder, build_model
 from baselines.declarations import DeclarationError, from_class, from_source
 from baselines.decoders.base import Decoder
 from baselines.decoders.gaussian import BetaGaussian, OptimalPerImage, SharedGaussian
 from baselines.models.conv_vae import ConvVae
-from baselines.options import DECODERS, MODELS, Configured, Positive, build_decoder, build_model
+from baselines.options import DECODERS, MODELS, Configured, Positive
 from baselines.registration import registrations
 
 ORDER = [

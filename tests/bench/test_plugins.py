@@ -314,7 +314,7 @@ def test_without_the_plugin_its_records_are_still_reported(
     plugins.forget()
     others = expand(decoders=["gaussian", "shared"])
     assert [line.state for line in survey(others, store)] == ["done", "to do"]
-    labels = list(rows(frame(store.records()), []).table["decoder"])
+    labels = list(table_rows(frame(store.records()), []).table["decoder"])
     assert labels == ["gaussian", "laplace (link=sigmoid, initial_log_scale=-1)"]
 
 
