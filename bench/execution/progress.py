@@ -1,6 +1,5 @@
 """What a person sees while a grid runs: a live panel in a terminal, plain lines elsewhere."""
 
-import re
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.grid.expand import Row
+from bench.metrics import is_shown
 from bench.records.labels import row_label, spec_label
 from bench.records.store import COMPLETED, DIVERGED, Record
 from bench.run import Run
@@ -20,9 +20,6 @@ from bench.text import duration
 
 if TYPE_CHECKING:
     from bench.tuning import Choice
-
-SHOWN = r"neg_log_p|bits_per_dim|fid|fd_\w+(?<!_sampled)(?<!_reconstruction)|sigma"
-"""The metrics in the line about a finished run."""
 
 QUIET = 10.0
 """Seconds between plain lines about the epochs of one run."""
@@ -101,7 +98,7 @@ class Progress:
         self.settled_runs.add(run.id)
         if record["status"] == COMPLETED:
             metrics = record["metrics"]
-            shown = [name for name in metrics if re.fullmatch(SHOWN, name)]
+            shown = [name for name in metrics if is_shown(name, "progress")]
             told = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown)
         elif record["status"] == DIVERGED:
             divergence = record["divergence"]

@@ -16,9 +16,17 @@ from baselines.specs import (
     Positive,
     Size,
 )
+from bench.metrics import METRICS, is_objective
 from bench.run import SampleKind, Training, Value
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+def _check_objective(name: str) -> str:
+    if not is_objective(name):
+        known = ", ".join(metric.name for metric in METRICS if metric.objective)
+        raise ValueError(f"a search cannot optimise '{name}'; possible: {known}")
+    return name
 
 
 class Search(Value):
@@ -32,9 +40,7 @@ class Search(Value):
     low: Positive
     high: Positive
     trials: Size
-    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\S+)$")] = (
-        "neg_log_p"
-    )
+    objective: Annotated[str, AfterValidator(_check_objective)] = "neg_log_p"
     seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
     startup: Size | None = None
     sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
@@ -48,10 +54,10 @@ class Search(Value):
         count = min(self.trials, self.startup or half)
         span = math.log(self.high / self.low)
         values = (self.low * math.exp(span * (index + 0.5) / count) for index in range(count))
-        return tuple(significant(value, self.low, self.high) for value in values)
+        return tuple(rounded(value, self.low, self.high) for value in values)
 
 
-def significant(value: float, low: float, high: float) -> float:
+def rounded(value: float, low: float, high: float) -> float:
     """A tried value to four significant digits, inside its range.
 
     The last bits of a sampler's float are no new experiment.
