@@ -1,11 +1,31 @@
-"""The catalogue of metrics: one line for each."""
+"""The catalogue of metrics: one line for each, and whoever needs to know about one asks here."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, NamedTuple
+from enum import StrEnum
+from functools import cache, cached_property
+from typing import Literal
+
+Direction = Literal["lower", "higher"]
+Home = Literal["likelihood", "iwae", "information", "calibration", "sample_quality"]
+Place = Literal["table", "overview", "findings", "progress"]
+"""Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
+line about a finished run."""
+
+
+class Units(StrEnum):
+    """What a metric counts, hence what it compares with."""
+
+    OWN = "nats of p(x|z) as the decoder has it, a density or a probability"
+    DENSITY = "nats of a density on [0, 1]"
+    PROBABILITY = "bits of a probability of the 8-bit image"
+    FRECHET = "Fréchet distance"
+    KERNEL = "kernel distance"
+    SHARE = "share between 0 and 1"
+    NATS = "nats"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -16,7 +36,12 @@ class Threshold:
     unit: Literal["of the metric", "of the baseline", "per dimension"]
 
     def of(self, baseline: float, dimensions: int) -> float:
-        """The threshold in the metric's own units."""
+        """The threshold in the metric's own units.
+
+        Arguments:
+            baseline: the mean that a relative threshold is a part of.
+            dimensions: numbers in an image.
+        """
         scale = {
             "of the metric": 1.0,
             "of the baseline": abs(baseline),
@@ -25,136 +50,223 @@ class Threshold:
         return self.value * scale[self.unit]
 
 
-THRESHOLDS = (
-    # 0.16 nats of an MNIST image, the last digit that papers print; with ten latents in use a KL
-    # weight of 1.05 moves the distortion by 0.24 (½ ln 1.05 a latent).
-    (r"neg_log_p|neg_log_p_fitted_sigma|distortion|iwae_\d+", Threshold(2e-4, "per dimension")),
-    # The same, 2e-4 / ln 2.
-    (r"bits_per_dim", Threshold(3e-4, "of the metric")),
-    # Half a percentage point of coverage; one of manifold coverage.
-    (r"calibration_error", Threshold(0.005, "of the metric")),
-    (r"(precision|recall)(_\w+)?", Threshold(0.01, "of the metric")),
-    # Distances of a few thousand samples scatter by percents.
-    (r"(fid|kid|fd|kd)(_\w+)?", Threshold(0.02, "of the baseline")),
-    (r".*", Threshold(0.01, "of the baseline")),
-)
-"""What matters by default: the first pattern that fits a metric's whole name."""
+RELATIVE = Threshold(0.01, "of the baseline")
+# 0.16 nats of an MNIST image, the last digit that papers print; with ten latents in use a KL
+# weight of 1.05 moves the distortion by 0.24 (½ ln 1.05 a latent).
+NATS = Threshold(2e-4, "per dimension")
+# The same, 2e-4 / ln 2.
+BITS = Threshold(3e-4, "of the metric")
+COVERAGE = Threshold(0.005, "of the metric")
+MANIFOLD = Threshold(0.01, "of the metric")
+# Distances of a few thousand samples scatter by percents.
+DISTANCE = Threshold(0.02, "of the baseline")
 
 
-def default_threshold(metric: str) -> Threshold:
-    return next(kept for pattern, kept in THRESHOLDS if re.fullmatch(pattern, metric))
+@dataclass(frozen=True)
+class Metric:
+    """What a number means.
 
-
-class Metric(NamedTuple):
-    """What a number means; `better` is None where neither direction is."""
+    name: in it, K is a number of draws and `<extractor>` the name of a feature network.
+    better: None where neither direction is.
+    home: the module of `bench.evaluation` that computes it.
+    label: its heading, where that is not the name with spaces; K and `<extractor>` as in the name.
+    threshold: the smallest difference that the regression gate cares about.
+    shown: where it is shown unasked; in the order of the catalogue.
+    expendable: whether a narrow terminal may leave it out.
+    objective: whether a search can optimise it.
+    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them.
+    """
 
     name: str
-    better: Literal["lower", "higher"] | None
+    better: Direction | None
+    units: Units
+    home: Home
     meaning: str
+    label: str = ""
+    threshold: Threshold = RELATIVE
+    shown: tuple[Place, ...] = ()
+    expendable: bool = False
+    objective: bool = False
+    compares: Literal["means", "sampled", "reconstructions"] | None = None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches the names that records hold; groups `K` and `extractor`."""
+        # `<name>_se` is a standard error: no extractor is called so.
+        name = re.escape(self.name).replace("<extractor>", r"(?P<extractor>\S+(?<!_se))")
+        return re.compile(re.sub(r"_K(?=_|$)", r"_(?P<K>[1-9]\\d*)", name))
+
+    @property
+    def heading(self) -> str:
+        return self.label or self.name.replace("_", " ")
 
 
+EVERYWHERE: tuple[Place, ...] = ("table", "overview", "findings", "progress")
+OWN, FRECHET, KERNEL, SHARE = Units.OWN, Units.FRECHET, Units.KERNEL, Units.SHARE
+
+# fmt: off
 METRICS = (
-    Metric(
-        "neg_log_p",
-        "lower",
-        "single-sample negative ELBO, nats per image, under the decoder's own σ frozen from "
-        "training: the paper's column; of discrete decoders -ln of a probability",
-    ),
-    Metric("distortion", "lower", "its first part: -ln p(x|z) for one posterior draw, nats"),
-    Metric("rate", None, "its second part: KL(q(z|x) || p(z)), nats"),
-    Metric(
-        "bits_per_dim",
-        "lower",
-        "the same bound on the 8-bit image, p(x|z) integrated over each value's bin: comparable "
-        "across all decoders",
-    ),
-    Metric(
-        "iwae_K",
-        "higher",
-        "importance-weighted lower bound on ln p(x) with K draws, nats per image",
-    ),
-    Metric("iwae_K_ess", "higher", "effective sample size of its weights, of K, mean over images"),
-    Metric(
-        "neg_log_p_fitted_sigma",
-        "lower",
-        "negative ELBO of a Gaussian with the one σ that fits the training data: what the mean "
-        "network is worth once calibrated",
-    ),
-    Metric(
-        "calibration_error",
-        "lower",
-        "mean gap between nominal and observed coverage of central intervals of p(x|z)",
-    ),
-    Metric("z_variance", None, "variance of (x-μ)/σ over all values; 1 where σ fits the errors"),
-    Metric(
-        "mutual_information",
-        None,
-        "I(x; z), nats, by Monte Carlo over the aggregate posterior; at most ln N for N images",
-    ),
-    Metric("marginal_kl", None, "KL(m(z) || p(z)), nats: the rate less the mutual information"),
-    Metric("active_units", None, "latents whose posterior mean has a variance above 0.01"),
-    Metric(
-        "fid",
-        "lower",
-        "Fréchet distance of decoder means to real images, Inception 2015-12-05, 2048-d",
-    ),
-    Metric("fid_sampled", "lower", "the same distance of draws from p(x|z), clipped to 8 bits"),
-    Metric("fid_reconstruction", "lower", "the same distance of reconstructions of the images"),
-    Metric(
-        "kid", "lower", "kernel distance of decoder means to real images, unbiased, same network"
-    ),
-    Metric("precision", "higher", "part of decoder means that lie among real images, same network"),
-    Metric("recall", "higher", "part of real images that lie among decoder means, same network"),
-    Metric("fd_<extractor>", "lower", "fid on another extractor's features"),
-    Metric("fd_<extractor>_sampled", "lower", "fid_sampled on another extractor's features"),
-    Metric(
-        "fd_<extractor>_reconstruction",
-        "lower",
-        "fid_reconstruction on another extractor's features",
-    ),
-    Metric("kd_<extractor>", "lower", "kid on another extractor's features"),
-    Metric("precision_<extractor>", "higher", "precision on another extractor's features"),
-    Metric("recall_<extractor>", "higher", "recall on another extractor's features"),
-    Metric("mse", "lower", "squared error of the mean for one posterior draw, per dimension"),
-    Metric("sigma", None, "root mean variance of p(x|z) in scoring"),
-    Metric("sigma_fitted", None, "the σ that fits the training data"),
-    Metric("beta_effective", None, "2σ², the β of a β-VAE with the same σ"),
+    # What a table shows, in its order.
+    Metric("neg_log_p", "lower", OWN, "likelihood", label="-log p", threshold=NATS,
+           shown=EVERYWHERE, objective=True,
+           meaning="single-sample negative ELBO, nats per image, under the decoder's own σ frozen "
+                   "from training: the paper's column; of discrete decoders -ln of a probability"),
+    Metric("bits_per_dim", "lower", Units.PROBABILITY, "likelihood", label="bits/dim",
+           threshold=BITS, shown=("table", "findings", "progress"), expendable=True,
+           meaning="the same bound on the 8-bit image, p(x|z) integrated over each value's bin: "
+                   "comparable across all decoders"),
+    Metric("iwae_K", "higher", OWN, "iwae", label="IWAE K", threshold=NATS,
+           shown=("table",), objective=True,
+           meaning="importance-weighted lower bound on ln p(x) with K draws, nats per image; "
+                   "its sign is ln p's"),
+    Metric("fid", "lower", FRECHET, "sample_quality", label="FID", threshold=DISTANCE,
+           shown=EVERYWHERE, objective=True, compares="means",
+           meaning="Fréchet distance of decoder means to real images, Inception 2015-12-05, "
+                   "2048-d"),
+    Metric("fd_<extractor>", "lower", FRECHET, "sample_quality", label="FD <extractor>",
+           threshold=DISTANCE, shown=EVERYWHERE, objective=True, compares="means",
+           meaning="fid on another extractor's features"),
+    Metric("mse", "lower", Units.NONE, "likelihood", label="MSE", shown=("table",), expendable=True,
+           meaning="squared error of the mean for one posterior draw, per dimension"),
+    Metric("calibration_error", "lower", SHARE, "calibration", threshold=COVERAGE,
+           shown=("table", "findings"), expendable=True,
+           meaning="mean gap between nominal and observed coverage of central intervals of p(x|z); "
+                   "0 is calibrated"),
+    Metric("sigma", None, Units.NONE, "likelihood", label="σ",
+           shown=("table", "progress"), expendable=True,
+           meaning="root mean variance of p(x|z) in scoring"),
+    # What is computed besides.
+    Metric("distortion", "lower", OWN, "likelihood", threshold=NATS,
+           meaning="the first part of -log p: -ln p(x|z) for one posterior draw, nats"),
+    Metric("rate", None, Units.NATS, "likelihood",
+           meaning="the second part of -log p: KL(q(z|x) || p(z)), nats"),
+    Metric("iwae_K_ess", "higher", Units.NONE, "iwae", label="IWAE K ess",
+           meaning="effective sample size of its weights, of K, mean over images"),
+    Metric("iwae_K_monte_carlo_se", None, Units.NATS, "iwae", label="IWAE K monte carlo se",
+           meaning="the part of its standard error that more draws would remove"),
+    Metric("neg_log_p_fitted_sigma", "lower", Units.DENSITY, "likelihood", label="-log p, fitted σ",
+           threshold=NATS,
+           meaning="negative ELBO of a Gaussian with the one σ that fits the training data: what "
+                   "the mean network is worth once calibrated"),
+    Metric("z_variance", None, Units.NONE, "calibration",
+           meaning="variance of (x-μ)/σ over all values; 1 where σ fits the errors"),
+    Metric("mutual_information", None, Units.NATS, "information",
+           meaning="I(x; z), nats, by Monte Carlo over the aggregate posterior; at most ln N for N "
+                   "images"),
+    Metric("marginal_kl", None, Units.NATS, "information", label="marginal KL",
+           meaning="KL(m(z) || p(z)), nats: the rate less the mutual information"),
+    Metric("active_units", None, Units.NONE, "information",
+           meaning="latents whose posterior mean has a variance above 0.01"),
+    Metric("fid_sampled", "lower", FRECHET, "sample_quality", label="FID, drawn pixels",
+           threshold=DISTANCE, compares="sampled",
+           meaning="the same distance of draws from p(x|z), clipped to 8 bits"),
+    Metric("fid_reconstruction", "lower", FRECHET, "sample_quality", label="FID, reconstructions",
+           threshold=DISTANCE, compares="reconstructions",
+           meaning="the same distance of reconstructions of the images"),
+    Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
+           meaning="kernel distance of decoder means to real images, unbiased, same network"),
+    Metric("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="part of decoder means that lie among real images, same network"),
+    Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="part of real images that lie among decoder means, same network"),
+    Metric("fd_<extractor>_sampled", "lower", FRECHET, "sample_quality",
+           label="FD <extractor>, drawn pixels", threshold=DISTANCE, compares="sampled",
+           meaning="fid_sampled on another extractor's features"),
+    Metric("fd_<extractor>_reconstruction", "lower", FRECHET, "sample_quality",
+           label="FD <extractor>, reconstructions", threshold=DISTANCE, compares="reconstructions",
+           meaning="fid_reconstruction on another extractor's features"),
+    Metric("kd_<extractor>", "lower", KERNEL, "sample_quality", label="KD <extractor>",
+           threshold=DISTANCE,
+           meaning="kid on another extractor's features"),
+    Metric("precision_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="precision on another extractor's features"),
+    Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="recall on another extractor's features"),
+    Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
+           meaning="the σ that fits the training data"),
+    Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
+           meaning="2σ², the β of a β-VAE with the same σ"),
 )
+# fmt: on
 """`<name>_se` beside a metric is its standard error, over images where the protocol does not say
-otherwise; `iwae_K_monte_carlo_se` is the part of it that more draws would remove."""
-
-NAMES = {
-    "neg_log_p": "-log p",
-    "bits_per_dim": "bits/dim",
-    "neg_log_p_fitted_sigma": "-log p, fitted σ",
-    "mse": "MSE",
-    "sigma": "σ",
-    "sigma_fitted": "σ, fitted",
-    "beta_effective": "2σ²",
-    "marginal_kl": "marginal KL",
-}
-
-PICTURES = {"sampled": "drawn pixels", "reconstruction": "reconstructions"}
-"""What a distance compares, where that is not decoder means of prior draws."""
-
-
-def metric_name(metric: str) -> str:
-    """A metric as the table's heading and caption call it."""
-    if metric in NAMES:
-        return NAMES[metric]
-    words = metric.split("_")
-    if words[0] in ("iwae", "fid", "kid", "fd", "kd"):
-        words[0] = words[0].upper()
-        if len(words) > 1 and words[-1] in PICTURES:
-            words[-2:] = [f"{words[-2]},", PICTURES[words[-1]]]
-    return " ".join(words)
+otherwise."""
 
 
 @cache
-def better(metric: str) -> Literal["lower", "higher"] | None:
+def find(name: str) -> Metric | None:
+    """The line of a metric that a record holds, the most specific one; None for another's number.
+
+    A standard error has no line of its own.
+    """
+    fits = [metric for metric in METRICS if metric.pattern.fullmatch(name)]
+    return max(fits, key=lambda metric: len(metric.name), default=None)
+
+
+def heading(name: str) -> str:
+    """A metric as tables, axes and captions call it; of another's number the name itself."""
+    metric = find(name)
+    if metric is None:
+        return name.replace("_", " ")
+    text = metric.heading
+    for group, value in _groups(metric, name).items():
+        text = text.replace("K" if group == "K" else f"<{group}>", value.replace("_", " "))
+    return text
+
+
+def _groups(metric: Metric, name: str) -> dict[str, str]:
+    match = metric.pattern.fullmatch(name)
+    return match.groupdict() if match else {}
+
+
+def better(name: str) -> Direction | None:
     """Where a metric is better, None where neither direction is or nobody knows."""
-    for known in METRICS:
-        pattern = re.escape(known.name).replace("<extractor>", r"\w+")
-        if re.fullmatch(re.sub(r"_K(?=_|$)", r"_\\d+", pattern), metric):
-            return known.better
-    return None
+    metric = find(name)
+    return metric.better if metric else None
+
+
+def sign(name: str) -> Literal[1, -1]:
+    """What a metric is multiplied by to be minimised."""
+    return -1 if better(name) == "higher" else 1
+
+
+def threshold(name: str) -> Threshold:
+    """The smallest difference of a metric that matters by default."""
+    metric = find(name)
+    return metric.threshold if metric else RELATIVE
+
+
+def draws(name: str) -> int:
+    """The number K of weighted draws in a metric's name, 0 where there is none."""
+    metric = find(name)
+    return int(_groups(metric, name).get("K", 0)) if metric else 0
+
+
+def extractor(name: str) -> str:
+    """The feature network in a metric's name, empty where there is none."""
+    metric = find(name)
+    return _groups(metric, name).get("extractor", "") if metric else ""
+
+
+def is_distance(name: str) -> bool:
+    """Whether a metric is a Fréchet distance, of whichever images and extractor."""
+    metric = find(name)
+    return metric is not None and metric.units is Units.FRECHET
+
+
+def is_objective(name: str) -> bool:
+    """Whether a search can optimise a metric."""
+    metric = find(name)
+    return metric is not None and metric.objective
+
+
+def is_shown(name: str, place: Place = "table") -> bool:
+    """Whether a metric is shown unasked at a place."""
+    metric = find(name)
+    return metric is not None and place in metric.shown
+
+
+def order(name: str) -> int:
+    """A key that sorts names as a table has them: those that it shows first, all others equal."""
+    shown = [metric for metric in METRICS if "table" in metric.shown]
+    metric = find(name)
+    return shown.index(metric) if metric in shown else len(shown)

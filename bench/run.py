@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,15 +14,7 @@ from pydantic import (
     model_serializer,
 )
 
-from baselines.options import (
-    DECODERS,
-    MODELS,
-    DecoderSpec,
-    ModelSpec,
-    Positive,
-    Size,
-    Spec,
-)
+from baselines.options import DECODERS, MODELS, DecoderSpec, ModelSpec, Positive, Size, Spec
 from bench.errors import RequestError
 from bench.files import digest
 
@@ -42,13 +35,18 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Training(Value):
-    """How a run is optimised; every epoch drops the last, incomplete batch."""
+class TrainingSettings(Value):
+    """What a grid and a run say alike of optimisation."""
 
     epochs: Size = 10
     batch: Size = 128
     optimizer: Literal["adam"] = "adam"
     lr: Positive = 1e-3
+
+
+class Training(TrainingSettings):
+    """How a run is optimised; every epoch drops the last, incomplete batch."""
+
     precision: Precision = "float32"
 
 
@@ -64,15 +62,27 @@ class Features(Value):
     source: str = Field(default="", exclude=True)
 
 
-class Evaluation(Value):
+def _at_least_three(samples: int) -> int:
+    """The kernel distance's standard error needs three images a side."""
+    if samples in (1, 2) or samples < 0:
+        raise ValueError("at least 3, or 0 for no distances")
+    return samples
+
+
+class EvaluationSettings(Value):
+    """What a grid and a run say alike of what is measured."""
+
+    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
+    iwae: Annotated[int, Field(ge=0)] = 64
+    distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
+    batch: Size = 100
+
+
+class Evaluation(EvaluationSettings):
     """What is measured, on which split, and the protocol that moves the numbers."""
 
     split: Split = "test"
-    samples: Annotated[int, Field(ge=0)] = 10_000
-    iwae: Annotated[int, Field(ge=0)] = 64
     features: Features | None = None
-    distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
-    batch: Size = 100
     precision: Precision = "float32"
 
 

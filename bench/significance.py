@@ -1,40 +1,69 @@
-"""Every test over seeds."""
+"""Every test over seeds: Student's t, one row against another, and Holm's correction."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+Floats = NDArray[np.float64]
+
+LEVEL = 0.05
+"""Adjusted p below which a row differs from the best."""
 
 
-def one_sided(change: float, error: float, freedom: float) -> tuple[float, float]:
-    """p values of Student's t against "no increase" and against "no decrease".
+class Paired(NamedTuple):
+    """Changes seed by seed: their mean, its standard error and the seeds in common, by row.
+
+    The error is 0 where fewer than two seeds are in common, which test nothing.
+    """
+
+    change: Floats
+    error: Floats
+    seeds: NDArray[np.int_]
+
+
+def paired_changes(baseline: Floats, candidate: Floats) -> Paired:
+    """The changes from baseline to candidate over the seeds that both have.
+
+    Arguments:
+        baseline, candidate: (..., seeds), NaN where a seed has no number.
+    """
+    changes = candidate - baseline
+    known = ~np.isnan(changes)
+    seeds = known.sum(axis=-1)
+    mean = np.where(known, changes, 0).sum(axis=-1) / np.maximum(seeds, 1)
+    squares = np.where(known, (changes - mean[..., None]) ** 2, 0).sum(axis=-1)
+    return Paired(mean, np.sqrt(squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)), seeds)
+
+
+def one_sided(change: Any, error: Any, freedom: Any) -> tuple[Any, Any]:
+    """p values of Student's t against "no increase" and against "no decrease", elementwise.
 
     An error of zero is certainty: seeds that all agree leave nothing to chance.
     """
-    if error == 0:
-        statistic = math.copysign(math.inf, change) if change else 0.0
-    else:
-        statistic = change / error
-    return float(stats.t.sf(statistic, freedom)), float(stats.t.cdf(statistic, freedom))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.where(change == 0, 0.0, np.divide(change, error))
+    return stdtr(freedom, -statistic)[()], stdtr(freedom, statistic)[()]
 
 
-def paired(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
+def paired(baseline: Floats, candidate: Floats) -> tuple[float, float]:
     """`one_sided` of the changes seed by seed, at least two."""
-    changes = candidate - baseline
-    count = len(changes)
-    return one_sided(changes.mean(), changes.std(ddof=1) / math.sqrt(count), count - 1)
+    change, error, seeds = paired_changes(baseline, candidate)
+    increase, decrease = one_sided(change, error, seeds - 1)
+    return float(increase), float(decrease)
 
 
-def welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
+def two_sided(found: Paired) -> Floats:
+    """p values against "no change", by row; NaN where fewer than two seeds are in common."""
+    p = 2 * np.minimum(*one_sided(found.change, found.error, np.maximum(found.seeds - 1, 1)))
+    return np.where(found.seeds > 1, p, np.nan)
+
+
+def welch(baseline: Floats, candidate: Floats) -> tuple[float, float]:
     """`one_sided` of the change of the mean; variances may differ (Welch 1947), two values each."""
     parts = [values.var(ddof=1) / len(values) for values in (baseline, candidate)]
     total = float(sum(parts))
@@ -43,21 +72,19 @@ def welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tupl
         counts = (len(baseline), len(candidate))
         shares = ((part / total) ** 2 / (n - 1) for part, n in zip(parts, counts, strict=True))
         freedom = 1 / sum(shares)
-    return one_sided(candidate.mean() - baseline.mean(), math.sqrt(total), freedom)
+    change = candidate.mean() - baseline.mean()
+    increase, decrease = one_sided(change, np.sqrt(total), freedom)
+    return float(increase), float(decrease)
 
 
-LEVEL = 0.05
-"""Adjusted p below which a row differs from the best."""
-
-
-class Verdict(NamedTuple):
+class BestRows(NamedTuple):
     """Of each row: whether it is best or tied with the best, and how many rows were tested."""
 
     best: NDArray[np.bool_]
     tested: int
 
 
-def best_rows(values: NDArray[np.float64], better: Literal["lower", "higher"]) -> Verdict:
+def best_rows(values: Floats, better: Literal["lower", "higher"]) -> BestRows:
     """The row with the best mean and its statistical ties.
 
     A row ties when a two-sided paired t-test over the seeds that it shares with the best does not
@@ -67,38 +94,22 @@ def best_rows(values: NDArray[np.float64], better: Literal["lower", "higher"]) -
     Arguments:
         values: (rows, seeds), NaN where a row has no number; a row without any is never best.
     """
-    import numpy as np
-    from scipy.special import stdtr  # scipy.stats takes most of a second to import
-
     known = ~np.isnan(values)
     count = known.sum(axis=1)
     if not count.any():
-        return Verdict(count > 0, 0)
+        return BestRows(count > 0, 0)
     means = np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1)
     rank = np.where(count > 0, means if better == "lower" else -means, np.inf)
     first = int(rank.argmin())
-
-    shared = known & known[first]
-    seeds = shared.sum(axis=1)
-    gaps = np.where(shared, values - values[first], 0)
-    mean_gap = gaps.sum(axis=1) / np.maximum(seeds, 1)
-    squares = np.where(shared, (gaps - mean_gap[:, None]) ** 2, 0).sum(axis=1)
-    error = np.sqrt(squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = np.abs(mean_gap) / error
-    # Seeds that all agree to the last digit are equal, not undefined.
-    p = np.nan_to_num(2 * stdtr(np.maximum(seeds - 1, 1), -statistic), nan=1.0)
-    tested = np.flatnonzero((seeds > 1) & (np.arange(len(values)) != first))
-
+    p = two_sided(paired_changes(values[first], values))
+    tested = np.flatnonzero(~np.isnan(p) & (np.arange(len(values)) != first))
     ties = rank == rank[first]
     ties[tested] = holm(p[tested]) > LEVEL
-    return Verdict(ties, len(tested))
+    return BestRows(ties, len(tested))
 
 
-def holm(p: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(p: Sequence[float] | Floats) -> Floats:
     """p values adjusted for their number, the family-wise error kept (Holm 1979)."""
-    import numpy as np
-
     values = np.asarray(p, dtype=np.float64)
     order = values.argsort(kind="stable")
     steps = values[order] * np.arange(len(values), 0, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,14 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else f"{value:g}"
     return str(value)
+
+
+def setting(value: Any) -> str:
+    """A setting's value in a list of differences: `none` for nothing, a hash's first digits."""
+    if value is None or value in ("", [], ()):
+        return "none"
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else plain(value)
+    return text[:8] if re.fullmatch(r"[0-9a-f]{16,}", text) else text
 
 
 def words(values: Sequence[str], joint: str = "and") -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.files import digest, read_checked
 from bench.grid.expand import Row, trial_run, with_option
-from bench.grid.schema import significant
+from bench.grid.schema import rounded
+from bench.metrics import sign
 from bench.records.store import COMPLETED, Record, Store, done
 from bench.run import SCHEMA, Run
 
@@ -41,7 +42,7 @@ class Choice:
     trials: tuple[Trial, ...]
 
 
-Steps = Generator[list[Run], list[Record], Choice]
+SearchCoroutine = Generator[list[Run], list[Record], Choice]
 """A search as a dialogue: it yields runs that may go side by side, and is sent their records."""
 
 
@@ -55,7 +56,7 @@ def search_id(row: Row) -> str:
     return digest(content)[:16]
 
 
-def search(row: Row) -> Steps:
+def search(row: Row) -> SearchCoroutine:
     """The search of a row that has one, deterministic given the records it is sent."""
     import optuna
 
@@ -76,7 +77,7 @@ def search(row: Row) -> Steps:
         # The evenly spaced trials know nothing of each other and may run side by side.
         count = together if len(trials) < startup else 1
         asked = [study.ask(space) for _ in range(count)]
-        values = [significant(t.params[option], settings.low, settings.high) for t in asked]
+        values = [rounded(t.params[option], settings.low, settings.high) for t in asked]
         if settings.pruner == "none":
             runs = [[trial_run(row, v, seed) for seed in settings.seeds] for v in values]
             records = yield [run for group in runs for run in group]
@@ -129,11 +130,11 @@ def _trial(value: float, group: Sequence[Record], objective: str) -> Trial:
 
 
 def _score(record: Record, objective: str) -> float | None:
-    """The objective as something to minimise; a bound on ln p changes its sign."""
+    """The objective as something to minimise."""
     if record["status"] != COMPLETED:
         return None
     value: float = record["metrics"][objective]
-    return -value if objective.startswith("iwae_") else value
+    return sign(objective) * value
 
 
 def _sampler(row: Row) -> "optuna.samplers.BaseSampler":

@@ -13,6 +13,7 @@ from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_column
 from bench.devices import resolve_device
 from bench.errors import RequestError, nearest
 from bench.grid.read import bundled_grids, read_grid
+from bench.metrics import METRICS
 
 
 @app.command("list", epilog="Example: sigma-bench list decoders")
@@ -86,9 +87,10 @@ def _list_specs(registry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _list_metrics() -> list[dict[str, Any]]:
-    from bench.metrics import METRICS
-
-    return [{"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS]
+    return [
+        {"metric": m.name, "better": m.better or "-", "units": str(m.units), "meaning": m.meaning}
+        for m in METRICS
+    ]
 
 
 @app.command(epilog="Example: sigma-bench doctor")

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -129,23 +129,18 @@ def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
     return expand(grid, device=device, features=_features(grid), only=only)
 
 
-def _print_table(store: Store, grid: Grid, wanted: dict[str, Any], as_json: bool) -> None:
-    from bench.records.frame import frame
+def _print_table(store: Store, grid: Grid, ids: Collection[str], as_json: bool) -> None:
+    from bench.records.frame import load
     from bench.report import tables
     from bench.report.terminal import console
 
-    # The runs of this request alone: the folder may hold other settings of the same grid.
-    searches = [
-        search
-        for search in store.searches()
-        if not wanted.keys().isdisjoint(search["runs"]) or not search["runs"]
-    ]
-    if not wanted:  # a search that found nothing leaves no run to show
+    if not ids:  # a search that found nothing leaves no run to show
         return
-    records = frame(wanted[identity] for identity in sorted(wanted))
-    table = tables.build(records, searches, grid.name)
+    # The runs of this request alone: the folder may hold other settings of the same grid.
+    table = tables.build(*load([store.folder], ids), grid.name)
     if as_json:
-        print(table.frame.to_json(orient="records", indent=1, double_precision=15))
+        shown = table.frame.drop(columns="key")
+        print(shown.to_json(orient="records", indent=1, double_precision=15))
     else:
         width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
         print(console(table, width))

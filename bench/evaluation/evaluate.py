@@ -156,6 +156,7 @@ def _likelihood(
         "split": run.evaluation.split,
         "images": len(images),
         "dimensions": dimensions,
+        "of": "probability" if scorer.vae.decoder.is_discrete else "density",
         "units": "nats per image: "
         + (
             "-ln of a probability of the 8-bit image"

@@ -4,7 +4,6 @@ rich.progress is not used: its time left counts runs that were found as work of 
 lines for a file need our own estimate anyway.
 """
 
-import re
 import time
 from dataclasses import dataclass, field
 
@@ -16,14 +15,12 @@ from rich.text import Text
 
 from bench.execution.listeners import Listener
 from bench.grid.expand import Row
+from bench.metrics import is_shown
 from bench.records.labels import row_label, spec_label
 from bench.records.store import COMPLETED, DIVERGED, Record
 from bench.run import Run
 from bench.text import duration
 from bench.tuning import Choice
-
-SHOWN = r"neg_log_p|bits_per_dim|fid|fd_\w+(?<!_sampled)(?<!_reconstruction)|sigma"
-"""The metrics in the line about a finished run."""
 
 QUIET = 10.0
 """Seconds between plain lines about the epochs of one run."""
@@ -94,7 +91,7 @@ class Progress(Listener):
         self.settled_runs.add(run.id)
         if record["status"] == COMPLETED:
             metrics = record["metrics"]
-            shown = [name for name in metrics if re.fullmatch(SHOWN, name)]
+            shown = [name for name in metrics if is_shown(name, "progress")]
             told = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown)
         elif record["status"] == DIVERGED:
             divergence = record["divergence"]

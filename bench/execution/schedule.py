@@ -126,7 +126,7 @@ class PendingRuns:
     row: Row
     runs: list[Run]
     selection: dict[str, Any]
-    steps: tuning.Steps | None = None
+    steps: tuning.SearchCoroutine | None = None
 
 
 @dataclass

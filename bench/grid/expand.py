@@ -1,6 +1,5 @@
 """A grid becomes rows (data set x model x decoder), each with its runs or its search."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from bench import data
 from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid, Search
+from bench.metrics import draws, is_distance
 from bench.run import Evaluation, Features, Run, Training
 
 
@@ -111,7 +111,7 @@ def filters(only: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _check_objective(search: Search, extractor: Features | None) -> None:
-    if re.match(r"fid|fd_", search.objective):
+    if is_distance(search.objective):
         computed = extractor.metric if extractor else "none (features: none)"
         if search.objective != computed:
             raise RequestError(
@@ -126,11 +126,11 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
     assert row.option is not None
     template = with_option(row.runs[0], row.option, value)
     objective = row.search.objective
-    distance = re.match(r"fid|fd_", objective) is not None
+    distance = is_distance(objective)
     evaluation = template.evaluation.model_copy(
         update={
             "split": "validation",
-            "iwae": int(objective.removeprefix("iwae_")) if objective.startswith("iwae_") else 0,
+            "iwae": draws(objective),
             "samples": template.evaluation.samples if distance else 0,
             "features": template.evaluation.features if distance else None,
             "distances": ("means",) if distance else (),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from baselines.options import DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
-from bench.grid.schema import DecoderEntry, Grid, Search, significant
+from bench.grid.schema import DecoderEntry, Grid, Search, rounded
 from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
@@ -140,7 +140,7 @@ def _entry(
     if search.low >= search.high:
         raise source.error((*path, option, "tune"), "low must be below high")
     # The decoder must take both ends and what is between them, which an integer option does not.
-    between = significant(search.low + 0.37 * (search.high - search.low), search.low, search.high)
+    between = rounded(search.low + 0.37 * (search.high - search.low), search.low, search.high)
     for value in (search.high, between):
         source.check(spec_type, {**fields, option: value}, (*path, option, "tune"))
     spec = source.check(spec_type, {**fields, option: search.low}, path)

@@ -3,38 +3,34 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializeAsAny,
-    StrictInt,
-)
+from pydantic import AfterValidator, Field, SerializeAsAny, StrictInt, field_validator
 
-from baselines.options import (
-    DecoderSpec,
-    ModelSpec,
-    Positive,
-    Size,
-)
-from bench.run import SampleKind, Training, Value
+from baselines.options import DecoderSpec, ModelSpec, Positive, Size
+from bench.metrics import METRICS, is_objective
+from bench.run import EvaluationSettings, SampleKind, TrainingSettings, Value
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+def _check_objective(name: str) -> str:
+    if not is_objective(name):
+        known = ", ".join(metric.name for metric in METRICS if metric.objective)
+        raise ValueError(f"a search cannot optimise '{name}'; possible: {known}")
+    return name
 
 
 class Search(Value):
     """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
 
-    The first `startup` trials (by default half of them, and at least four) stand evenly spaced in
-    the logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which
-    no row of the grid uses; with several, `pruner` may stop a trial after any of them.
+    The first `startup` trials (by default half of them, and at least four) are evenly spaced in the
+    logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which no
+    row of the grid uses; with several, `pruner` may stop a trial after any of them.
     """
 
     low: Positive
     high: Positive
     trials: Size
-    objective: Annotated[str, Field(pattern=r"^(neg_log_p|iwae_[1-9]\d*|fid|fd_\S+)$")] = (
-        "neg_log_p"
-    )
+    objective: Annotated[str, AfterValidator(_check_objective)] = "neg_log_p"
     seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
     startup: Size | None = None
     sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
@@ -48,39 +44,38 @@ class Search(Value):
         count = min(self.trials, self.startup or half)
         span = math.log(self.high / self.low)
         values = (self.low * math.exp(span * (index + 0.5) / count) for index in range(count))
-        return tuple(significant(value, self.low, self.high) for value in values)
+        return tuple(rounded(value, self.low, self.high) for value in values)
 
 
-def significant(value: float, low: float, high: float) -> float:
+def rounded(value: float, low: float, high: float) -> float:
     """A tried value to four significant digits, inside its range.
 
-    The last bits of a sampler's float are no new experiment.
+    Values that differ in the last bits of a float count as one experiment.
     """
     return min(max(float(f"{value:.4g}"), low), high)
 
 
-class TrainingOptions(Training):
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # type: ignore[assignment]
+AskedPrecision = Literal["auto", "float32", "bfloat16"]
 
 
-def _at_least_three(samples: int) -> int:
-    """The kernel distance's standard error needs three images a side."""
-    if samples in (1, 2) or samples < 0:
-        raise ValueError("at least 3, or 0 for no distances")
-    return samples
+class TrainingOptions(TrainingSettings):
+    """The key `training`; `auto` is the precision that the device computes natively."""
+
+    precision: AskedPrecision = "auto"
 
 
-class EvaluationOptions(Value):
-    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
-    iwae: Annotated[int, Field(ge=0)] = 64
+class EvaluationOptions(EvaluationSettings):
+    """The key `evaluation`; `features` names a feature network by a word or a path."""
+
     features: str = "auto"
-    distances: Annotated[tuple[SampleKind, ...], Field(min_length=1)] = (
-        "means",
-        "sampled",
-        "reconstructions",
-    )
-    batch: Size = 100
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    precision: AskedPrecision = "float32"
+
+    @field_validator("distances")
+    @classmethod
+    def _not_empty(cls, kinds: tuple[SampleKind, ...]) -> tuple[SampleKind, ...]:
+        if not kinds or len(set(kinds)) < len(kinds):
+            raise ValueError("expected at least one kind of images, each once")
+        return kinds
 
 
 class DecoderEntry(Value):

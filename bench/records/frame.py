@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.errors import RequestError
 from bench.records.store import Record, Store, done
 from bench.run import SCHEMA
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, its keys dotted paths."""
+    if not isinstance(value, dict):
+        return {name: value}
+    inner = (flat(part, f"{name}.{key}" if name else key) for key, part in value.items())
+    return {key: part for parts in inner for key, part in parts.items()}
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -24,8 +31,6 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     Raises:
         RequestError: a record of another schema.
     """
-    import pandas as pd
-
     rows = list(records)
     for record in rows:
         if record["schema"] != SCHEMA:
@@ -46,31 +51,33 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
     """What pandas' `json_normalize` makes of records, in a third of its time and memory."""
     columns: dict[str, list[Any]] = {}
-
-    def fill(row: int, values: Mapping[str, Any], prefix: str) -> None:
-        for key, value in values.items():
-            if type(value) is dict:
-                fill(row, value, f"{prefix}{key}.")
-            else:
-                column = columns.get(name := prefix + key)
-                if column is None:
-                    column = columns[name] = [math.nan] * len(rows)
-                column[row] = value
-
     for row, record in enumerate(rows):
-        fill(row, record, "")
+        for name, value in flat(record).items():
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = [math.nan] * len(rows)
+            column[row] = value
     return columns
 
 
-def load(store_folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Record]]:
-    """All records as one frame, with the `folder` of each, and all search summaries.
+def load(
+    store_folders: Sequence[Path], ids: Collection[str] | None = None
+) -> tuple[pd.DataFrame, list[Record]]:
+    """The records as one frame, with the `folder` of each, and the search summaries.
 
     A run that several folders hold counts once, and finished rather than failed.
+
+    Arguments:
+        store_folders: each a `results/<grid>`.
+        ids: the records to read, with the searches that list one of them or none; None means all.
     """
     chosen: dict[str, tuple[Record, Path]] = {}
     searches: dict[str, Record] = {}
     for store in map(Store, store_folders):
-        for record in store.records():
+        records = store.records() if ids is None else map(store.record_of, sorted(ids))
+        for record in records:
+            if record is None:
+                continue
             other = chosen.get(record["id"])
             if other is None or (done(record) and not done(other[0])):
                 chosen[record["id"]] = (record, store.runs / record["id"])
@@ -78,8 +85,13 @@ def load(store_folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Record]]:
             twin = searches.get(search["id"], search)
             runs = sorted({*search["runs"], *twin["runs"]})
             searches[search["id"]] = {**search, "runs": runs}
-    records = frame(record for record, _ in chosen.values())
-    return records.assign(folder=[folder for _, folder in chosen.values()]), list(searches.values())
+    table = frame(record for record, _ in chosen.values())
+    wanted = [
+        search
+        for search in searches.values()
+        if ids is None or not search["runs"] or not set(ids).isdisjoint(search["runs"])
+    ]
+    return table.assign(folder=[folder for _, folder in chosen.values()]), wanted
 
 
 Line = Mapping[str, Any]
@@ -90,13 +102,9 @@ def lines_of(frame: pd.DataFrame) -> list[Line]:
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    import pandas as pd
-
     return frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
 
 
 def missing(value: Any) -> bool:
     """Whether a cell holds nothing: None, NaN or pandas' NA."""
-    import pandas as pd
-
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

@@ -5,36 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from baselines.options import DECODERS, MODELS
-from bench.metrics import better
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from baselines.options import DECODERS
+from bench.metrics import Units, better, find, order
 from bench.records.frame import Line, column_of, lines_of
-from bench.records.labels import IMPLIED, SOURCE, decoder_labels, entry_labels, recorded_label
+from bench.records.identity import IMPLIED, SOURCE, identify
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Record
 from bench.significance import best_rows
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 CONFIDENCE = 0.95
-
-SHOWN = (
-    r"neg_log_p",
-    r"bits_per_dim",
-    r"iwae_\d+",
-    r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)",
-    r"mse",
-    r"calibration_error",
-    r"sigma",
-)
-"""The metrics that a table shows by default, in this order; the frame and the CSV hold them all."""
-
-OWN_UNITS = re.compile(r"neg_log_p|distortion|iwae_\d+")
-"""Metrics of p(x|z) as the decoder has it: of a density, or of a probability of the 8-bit image."""
-
-DISCRETE = frozenset({"categorical", "bitwise_categorical", "logistic_mixture"})
-"""Decoders that give a probability, for records whose protocol does not tell."""
 
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,39 +36,38 @@ class Rows(NamedTuple):
 def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
     """One line for everything of a Run but its seed, from a frame of records.
 
-    Columns: `dataset`, `model`, `decoder` (labels; settings that differ within the frame stand in
-    the decoder's, so that unlike runs never share a line), `n` runs completed, `diverged`,
+    Columns: those of `identify` (settings in which rows of the frame differ are part of the
+    decoder's label, so that unlike runs never share a line); `n` runs completed, `diverged`,
     `failed`; each metric's mean over completed seeds and `<metric>_half_width` of its 95 %
-    Student-t interval (NaN below two seeds); `runs` and `seconds` with the
-    search included, `tuning_runs` and `tuning_seconds` of it; `images_per_second`,
-    `peak_memory_bytes`; `entry`, the decoder without the value that a search chose; `discrete`,
-    whether -log p is a probability; `best`, the metrics in which no row of the same data set and
-    model is better; `tested`, those in which a test over seeds had a say; `ids` of the records by
-    seed. Units as in the records.
+    Student-t interval (NaN below two seeds); `runs` and `seconds` with the search included,
+    `tuning_runs` and `tuning_seconds` of it; `images_per_second`, `peak_memory_bytes`;
+    `discrete`, whether -log p is a probability; `best`, the metrics in which no row of the same
+    data set and model is better; `tested`, those that a test over seeds compared; `ids` of the
+    records by seed. Units as in the records.
     """
-    import pandas as pd
-
     members = _members(tested(frame), searches)
     groups = members.groupby("row", sort=False)
     lines = groups.first()
     found = {search["id"]: search for search in searches}
-    table = pd.DataFrame(index=lines.index)
-    table["dataset"] = lines["run.dataset"]
-    table["model"] = [recorded_label(MODELS, "run.model", line) for line in lines_of(lines)]
-    table["decoder"] = decoder_labels(table, lines, found)
+    table = identify(lines, found)
+    lines["model_changed"] = table.pop("model_changed")
     for name, status in (("n", COMPLETED), ("diverged", DIVERGED), ("failed", FAILED)):
         table[name] = (members["status"] == status).groupby(members["row"], sort=False).sum()
     table = table.join(_statistics(members))
     table = table.join(_cost(groups, lines, found))
-    table["entry"] = entry_labels(table, lines)
     table["discrete"] = _discrete(lines)
     table["best"], table["tested"] = _best(table, lines, members)
     known = members.dropna(subset="id")
     ids = known["id"].groupby(known["row"], sort=False).agg(tuple)
     table["ids"] = [ids.get(row, ()) for row in table.index]
     places = list(map(_order, lines_of(table), lines_of(lines)))
-    order = sorted(range(len(table)), key=places.__getitem__)
-    return Rows(*(part.iloc[order].reset_index(drop=True) for part in (table, lines)))
+    sequence = sorted(range(len(table)), key=places.__getitem__)
+    return Rows(*(part.iloc[sequence].reset_index(drop=True) for part in (table, lines)))
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """The columns of a table of rows that are metrics, in its order."""
+    return [column for column in table if f"{column}_half_width" in table]
 
 
 def natural(text: str) -> list[tuple[float, str]]:
@@ -100,8 +83,6 @@ def _members(tests: pd.DataFrame, searches: Sequence[Record]) -> pd.DataFrame:
     A search's row is the runs that it lists, whatever made them; a search without any has a line
     with neither id nor status.
     """
-    import pandas as pd
-
     listed = pd.DataFrame(
         sorted({(search["id"], run) for search in searches for run in search["runs"]}),
         columns=["search", "id"],
@@ -150,10 +131,6 @@ def _order(row: Line, line: Line) -> tuple[Any, ...]:
 
 def _statistics(members: pd.DataFrame) -> pd.DataFrame:
     """Mean and half-width of every metric over the completed seeds of a row."""
-    import numpy as np
-    import pandas as pd
-    from scipy.special import stdtrit  # scipy.stats takes most of a second to import
-
     completed = members[members["status"] == COMPLETED]
     # A standard error over images is no measure of the spread over seeds.
     names = [
@@ -161,7 +138,7 @@ def _statistics(members: pd.DataFrame) -> pd.DataFrame:
         for column in members
         if column.startswith("metrics.") and not column.endswith("_se")
     ]
-    names.sort(key=lambda name: (place_of(name), natural(name)))
+    names.sort(key=lambda name: (order(name), natural(name)))
     values = completed[[f"metrics.{name}" for name in names]].astype(float)
     values.columns = names
     groups = values.groupby(completed["row"], sort=False)
@@ -173,15 +150,15 @@ def _statistics(members: pd.DataFrame) -> pd.DataFrame:
     return both[[column for name in names for column in (name, f"{name}_half_width")]]
 
 
-def place_of(metric: str) -> int:
-    matches = (index for index, shown in enumerate(SHOWN) if re.fullmatch(shown, metric))
-    return next(matches, len(SHOWN))
+def _discrete(lines: pd.DataFrame) -> pd.Series[bool]:
+    stated = column_of(lines, "protocol.likelihood.of")
+    known = lines["run.decoder.name"].map(is_discrete)
+    return known.where(stated.isna(), stated == "probability").astype(bool)
 
 
-def _discrete(lines: pd.DataFrame) -> pd.Series[Any]:
-    units = column_of(lines, "protocol.likelihood.units")
-    stated = units.astype(object).str.contains("probability|8-bit", na=False)
-    return stated | (units.isna() & lines["run.decoder.name"].isin(DISCRETE))
+def is_discrete(decoder: str) -> bool:
+    """Whether a decoder gives probabilities of the 8-bit image, for a record that does not say."""
+    return decoder in DECODERS and DECODERS[decoder].is_discrete
 
 
 def _best(
@@ -192,15 +169,17 @@ def _best(
     Rows are compared within a data set, a model and an evaluation protocol; a probability is
     never compared with a density, and where there are densities only they can be best.
     """
-    import numpy as np
-
-    directions = {name: better(name) for name in table if f"{name}_half_width" in table}
+    directions = {name: better(name) for name in metrics_of(table)}
     completed = members[members["status"] == COMPLETED]
     # The number of draws is in iwae_K's name and moves no other metric.
     apart = IMPLIED | {"run.evaluation.iwae"}
     protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
     protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
-    keys = lines[protocol].astype(str).assign(dataset=table["dataset"], model=table["model"])
+    keys = (
+        lines[protocol]
+        .astype(str)
+        .assign(dataset=table["dataset"], model=[key.model for key in table["key"]])
+    )
     numbers = keys.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
     groups = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     discrete = table["discrete"].to_numpy(dtype=bool)
@@ -211,9 +190,10 @@ def _best(
             continue
         seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
         values = seeds.reindex(table.index).to_numpy(dtype=float)
+        metric = find(name)
         for group in groups:
             own = group
-            if OWN_UNITS.fullmatch(name):
+            if metric is not None and metric.units is Units.OWN:
                 densities = group[~discrete[group] & ~np.isnan(values[group]).all(axis=1)]
                 own = densities if len(densities) else group
             if len(own) < 2:
@@ -228,8 +208,6 @@ def _best(
 
 
 def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:
-    import pandas as pd
-
     searches = [found.get(search) if search else None for search in lines["search"]]
     cost = pd.DataFrame(index=lines.index)
     cost["tuning_runs"] = [search["cost"]["runs"] if search else 0 for search in searches]

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.errors import RequestError, nearest
-from bench.metrics import Threshold, better, default_threshold
+from bench.metrics import Threshold, better
+from bench.metrics import threshold as default_threshold
 from bench.regression.results import ResultRow, ResultSet, differences
 from bench.significance import holm, paired, welch
 
@@ -139,7 +140,7 @@ def compare(
     of seeds that diverged or failed is worse; fewer seeds than the baseline's are not measured.
 
     Arguments:
-        thresholds: by metric; others have `default_threshold`.
+        thresholds: by metric; others have the catalogue's.
         metrics: compare these alone; none means all.
         across: accept differing protocols, data and device classes, and name them.
 
@@ -164,16 +165,16 @@ def compare(
     for row, other in pairs:
         if other is None:
             basis = "the candidate has no such row"
-            certain.append(Comparison(*row.key, EVERY_METRIC, "not measured", basis))
+            certain.append(Comparison(*row.label, EVERY_METRIC, "not measured", basis))
             continue
         certain.append(_seeds(row, other))
         for metric in metrics or row.metrics:
-            if metric not in row.metrics or not _direction(metric):
+            if metric not in row.metrics or not better(metric):
                 continue
             if metric not in other.metrics:
                 basis = "no completed seed of the candidate has it"
                 mean = fmean(row.metrics[metric].values())
-                certain.append(Comparison(*row.key, metric, "not measured", basis, mean))
+                certain.append(Comparison(*row.label, metric, "not measured", basis, mean))
             else:
                 threshold = chosen.get(metric) or default_threshold(metric)
                 measured.append(_measure(row, other, metric, threshold))
@@ -181,14 +182,9 @@ def compare(
     return Comparisons(tuple(verdicts), alpha, differing)
 
 
-def _direction(metric: str) -> Literal["lower", "higher"] | None:
-    # A standard error beside a metric says how well it is known, not how good it is.
-    return None if metric.endswith("_se") else better(metric)
-
-
 def _check_known(baseline: ResultSet, asked: Sequence[str], option: str) -> None:
     known = dict.fromkeys(
-        metric for row in baseline.rows.values() for metric in row.metrics if _direction(metric)
+        metric for row in baseline.rows.values() for metric in row.metrics if better(metric)
     )
     for metric in asked:
         if baseline.rows and metric not in known:
@@ -208,7 +204,7 @@ def _seeds(row: ResultRow, other: ResultRow) -> Comparison:
     elif shares[1] != shares[0]:
         verdict = "worse" if shares[1] < shares[0] else "better"
     counts = (float(len(side.completed)) for side in (row, other))
-    return Comparison(*row.key, COMPLETED_SEEDS, verdict, basis, *counts)
+    return Comparison(*row.label, COMPLETED_SEEDS, verdict, basis, *counts)
 
 
 def _measure(row: ResultRow, other: ResultRow, metric: str, threshold: Threshold) -> _Measured:
@@ -227,8 +223,8 @@ def _measure(row: ResultRow, other: ResultRow, metric: str, threshold: Threshold
         basis = "threshold alone: one seed allows no test"
     means = fmean(old.values()), fmean(new.values())
     limit = threshold.of(means[0], row.dimensions)
-    comparison = Comparison(*row.key, metric, "same", basis, *means, limit)
-    if _direction(metric) == "lower":
+    comparison = Comparison(*row.label, metric, "same", basis, *means, limit)
+    if better(metric) == "lower":
         return _Measured(comparison, means[1] - means[0], p)
     return _Measured(comparison, means[0] - means[1], p and p[::-1])
 
@@ -248,5 +244,5 @@ def _judge(measured: Sequence[_Measured], alpha: float) -> Iterator[Comparison]:
 
 
 def _in_order(comparisons: Sequence[Comparison], baseline: ResultSet) -> list[Comparison]:
-    places = {key: place for place, key in enumerate(baseline.rows)}
+    places = {row.label: place for place, row in enumerate(baseline.rows.values())}
     return sorted(comparisons, key=lambda one: places[one.dataset, one.model, one.decoder])

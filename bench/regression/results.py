@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import RequestError
-from bench.records.frame import frame
+from bench.records.frame import flat, frame
+from bench.records.identity import Key
 from bench.records.rows import rows, tested
 from bench.records.store import COMPLETED, Record, Store
 from bench.run import SCHEMA
-
-Key = tuple[str, str, str]
-"""A row's data set, model and decoder, as the report calls them."""
+from bench.text import setting
 
 
 @dataclass(frozen=True)
 class ResultRow:
     """Everything of a Run but its seed: which seeds have a record, and what they measured.
 
-    `metrics` maps a name to the values of completed seeds; `settings` is what must agree before
-    numbers compare; `dimensions` are those of an image.
+    `label` has the report's names of its data set, model and decoder; `metrics` maps a name to the
+    values of completed seeds; `settings` is what must agree before numbers compare; `dimensions`
+    are those of an image.
     """
 
-    key: Key
+    label: tuple[str, str, str]
     seeds: frozenset[int]
     completed: frozenset[int]
     metrics: Mapping[str, Mapping[int, float]]
@@ -61,8 +60,10 @@ def read_results(path: Path) -> ResultSet:
     found = {}
     for line in lines.to_dict("records"):
         if line["ids"]:  # a search that found no value left no runs
-            key = (line["dataset"], line["model"], line["entry"])
-            found[key] = _row(key, [records[identity] for identity in line["ids"]], searches)
+            label = (line["dataset"], line["model"], line["entry"])
+            found[line["key"]] = _row(
+                label, [records[identity] for identity in line["ids"]], searches
+            )
     _check_one_protocol(path, found.values())
     makers = (_maker(record["environment"]) for record in records.values())
     return ResultSet(path, found, tuple(dict.fromkeys(makers)))
@@ -94,12 +95,14 @@ def _check_whole(path: Path, store: Store, records: Mapping[str, Record]) -> Non
             )
 
 
-def _row(key: Key, records: Sequence[Record], searches: Mapping[str, Record]) -> ResultRow:
+def _row(
+    label: tuple[str, str, str], records: Sequence[Record], searches: Mapping[str, Record]
+) -> ResultRow:
     completed = {r["run"]["seed"]: r for r in records if r["status"] == COMPLETED}
     names = dict.fromkeys(name for record in completed.values() for name in record["metrics"])
     settings = _settings(records, list(completed.values()), searches)
     return ResultRow(
-        key=key,
+        label=label,
         seeds=frozenset(record["run"]["seed"] for record in records),
         completed=frozenset(completed),
         metrics={
@@ -130,14 +133,7 @@ def _settings(
         {key: value for key, value in record["protocol"].items() if key != "selection"}
         for record in completed
     ]
-    return {**_flat(decided), **_agreed([_flat({"protocol": one}) for one in stated])}
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {name: value}
-    inner = (_flat(part, f"{name}.{key}" if name else key) for key, part in value.items())
-    return {key: part for parts in inner for key, part in parts.items()}
+    return {**flat(decided), **_agreed([flat({"protocol": one}) for one in stated])}
 
 
 def _agreed(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -156,7 +152,7 @@ def _check_one_protocol(path: Path, rows: Iterable[ResultRow]) -> None:
     for row in rows:
         for key, value in row.settings.items():
             if key.startswith(("training.", "evaluation.")):
-                values.setdefault(key, set()).add(_shown(value))
+                values.setdefault(key, set()).add(setting(value))
     several = [f"{key} {' and '.join(sorted(v))}" for key, v in values.items() if len(v) > 1]
     if several:
         raise RequestError(
@@ -192,11 +188,4 @@ def differences(baseline: ResultRow, candidate: ResultRow) -> Iterator[str]:
         if key.startswith("protocol.") and not (key in ours and key in theirs):
             continue
         if ours.get(key) != theirs.get(key):
-            yield f"{key} {_shown(theirs.get(key))} against {_shown(ours.get(key))}"
-
-
-def _shown(value: Any) -> str:
-    if value is None or value in ("", [], ()):
-        return "none"
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text[:8] if re.fullmatch(r"[0-9a-f]{16,}", text) else text
+            yield f"{key} {setting(theirs.get(key))} against {setting(ours.get(key))}"

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from bench.metrics import metric_name
-from bench.records.store import FAILED, Record
+import pandas as pd
+
+from bench.metrics import better, extractor, find, heading, is_distance, is_shown
+from bench.records.labels import symbol
+from bench.records.rows import metrics_of
+from bench.records.store import Record
 from bench.text import plain, words
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def caption(
-    tests: pd.DataFrame, searches: Sequence[Record], rows: pd.DataFrame, expected: int | None = None
+    tests: pd.DataFrame,
+    searches: Sequence[Record],
+    rows: pd.DataFrame,
+    partial: tuple[int, int] | None = None,
 ) -> tuple[str, ...]:
     """The protocol of a table, a sentence each; values that differ between rows are all named.
 
     Arguments:
         tests: the frame of records behind the table (the test split's).
         rows: the table's frame.
-        expected: how many runs the grid has; a grid with fewer records is called partial.
+        partial: how many runs are done and how many the grid has, where some are missing.
     """
-    return tuple(_sentences(tests, searches, rows, expected))
+    return tuple(_sentences(tests, searches, rows, partial))
 
 
 def _sentences(
-    tests: pd.DataFrame, searches: Sequence[Record], rows: pd.DataFrame, expected: int | None
+    tests: pd.DataFrame,
+    searches: Sequence[Record],
+    rows: pd.DataFrame,
+    partial: tuple[int, int] | None,
 ) -> Iterator[str]:
-    settled = int((tests["status"] != FAILED).sum())
-    if expected is not None and settled < expected:
-        yield f"Partial: {settled} of {expected} runs are done."
+    if partial is not None:
+        yield f"Partial: {partial[0]} of {partial[1]} runs are done."
     yield from _training(tests)
     yield from _likelihood(tests, rows)
     yield from _distance(tests, rows)
@@ -80,21 +85,11 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         f"{_values(tests, f'{protocol}split')} split, {_values(tests, f'{protocol}precision')}; "
         f"σ is {_values(tests, f'{protocol}sigma')}, and β means σ² = β/2."
     )
-    if any(column.startswith("iwae_") for column in rows):
-        yield (
-            "IWAE K: importance-weighted lower bound on log p with K draws "
-            "(its sign is log p's: higher is better)."
-        )
-    if "bits_per_dim" in rows:
-        yield (
-            "bits/dim: the same bound on the 8-bit image, every decoder made a probability over "
-            "256 values, so that all decoders compare."
-        )
-    if "calibration_error" in rows:
-        yield (
-            "calibration error: mean gap between the nominal and the observed coverage of p(x|z); "
-            "0 is calibrated."
-        )
+    # -log p and the distances have sentences of their own.
+    told = [find(name) for name in metrics_of(rows) if not is_shown(name, "overview")]
+    for metric in dict.fromkeys(told):
+        if metric is not None and "table" in metric.shown:
+            yield f"{metric.heading}: {metric.meaning}."
     if "neg_log_p_fitted_sigma" in rows:
         yield (
             "-log p, fitted σ: the same with the one σ that fits the "
@@ -106,9 +101,10 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
     protocol = "protocol.distance."
     if f"{protocol}metric" not in tests:
         return
+    distances = [name for name in metrics_of(rows) if is_distance(name)]
     for metric, group in tests.groupby(f"{protocol}metric"):
         yield (
-            f"{metric_name(metric)}: Fréchet distance between "
+            f"{heading(metric)}: Fréchet distance between "
             f"{_values(group, f'{protocol}samples')} samples "
             f"({_values(group, f'{protocol}samples_are')}) and "
             f"{_values(group, f'{protocol}real_images')} real images "
@@ -119,19 +115,20 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
             f"{_values(group, f'{protocol}batch')}, {_values(group, f'{protocol}precision')}"
             + ("." if metric == "fid" else "; it is not FID and does not compare with FID.")
         )
-        for suffix, kind in (("sampled", "sampled"), ("reconstruction", "reconstructions")):
-            if f"{metric}_{suffix}" in rows and f"{protocol}{kind}_are" in group:
-                yield (
-                    f"{metric_name(f'{metric}_{suffix}')}: the same of "
-                    f"{_values(group, f'{protocol}{kind}_are')}."
-                )
+        for name in distances:
+            what = find(name)
+            if what is None or name == metric or extractor(name) != extractor(metric):
+                continue
+            if f"{protocol}{what.compares}_are" in group:
+                are = _values(group, f"{protocol}{what.compares}_are")
+                yield f"{heading(name)}: the same of {are}."
 
 
 def _selection(searches: Sequence[Record]) -> Iterator[str]:
     told = set()
     for search in searches:
-        how, option = search["search"], {"beta": "β"}.get(search["option"], search["option"])
-        best = "highest" if how["objective"].startswith("iwae_") else "lowest"
+        how, option = search["search"], symbol(search["option"])
+        best = "highest" if better(how["objective"]) == "higher" else "lowest"
         pruner = "" if how["pruner"] == "none" else f", pruner {how['pruner']}"
         seeds = ", ".join(str(seed) for seed in how["seeds"])
         sentence = (

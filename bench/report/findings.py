@@ -6,19 +6,17 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.metrics import better, metric_name
+import pandas as pd
+
+from bench.metrics import better, heading, is_shown
 from bench.records.frame import Line, missing
 from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
-from bench.report.tables import DISTANCE, Table
-from bench.significance import LEVEL
+from bench.report.tables import NoteKind, Table
+from bench.significance import LEVEL, paired_changes, two_sided
 from bench.text import duration, words
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 PLACES = 8
 """Data sets (times models) of which something is said one by one."""
@@ -88,9 +86,7 @@ def _unbroken(sentence: str) -> str:
 
 
 def _headline(table: Table) -> list[str]:
-    # A single draw's bound is the paper's column; the rest is what decoders can be compared by.
-    chosen = ("neg_log_p", "bits_per_dim", "calibration_error")
-    return [m for m in table.metrics if m in chosen or (DISTANCE.fullmatch(m))]
+    return [name for name in table.metrics if is_shown(name, "findings")]
 
 
 def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
@@ -104,7 +100,7 @@ def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
     direction = "Lowest" if better(metric) == "lower" else "Highest"
     among = " of the densities" if metric == "neg_log_p" and rows["discrete"].any() else ""
     sentence = (
-        f"{direction} {metric_name(metric)}{among}: {first['decoder']} ({cell_text(first, metric)})"
+        f"{direction} {heading(metric)}{among}: {first['decoder']} ({cell_text(first, metric)})"
     )
     if tied:
         sentence += f", not told apart from {_some([row['decoder'] for row in tied])}"
@@ -122,7 +118,7 @@ def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
         return
     ours = min(learned, key=lambda row: row["neg_log_p"])
     for row in tuned:
-        gap, p = paired(table.records, row["ids"], ours["ids"], "neg_log_p")
+        gap, p = _paired(table.records, row["ids"], ours["ids"], "neg_log_p")
         cost = f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
         sides = f"{row['decoder']}, after {cost}, against {ours['decoder']}, which needs no search"
         if missing(gap):
@@ -137,28 +133,18 @@ def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
             yield f"{sides}: no difference found ({size}, paired t-test over seeds, p = {p:.2g})."
 
 
-def paired(
+def _paired(
     records: pd.DataFrame, ids: Sequence[str], others: Sequence[str], metric: str
 ) -> tuple[float, float]:
     """The mean of ours less theirs over common seeds, and the p of a two-sided paired t-test.
 
     NaN for what cannot be had: both without a common seed, p with one.
     """
-    from scipy import stats
-
-    frame = records.set_index("id")
-    ours, theirs = (
-        frame.loc[list(names)].set_index("run.seed")[f"metrics.{metric}"].dropna()
-        for names in (ids, others)
-    )
-    gaps = (ours - theirs).dropna()
-    if gaps.empty:
-        return math.nan, math.nan
-    if len(gaps) < 2:
-        return float(gaps.mean()), math.nan
-    if gaps.nunique() == 1:
-        return float(gaps.mean()), float(gaps.iloc[0] == 0)
-    return float(gaps.mean()), float(stats.ttest_1samp(gaps, 0).pvalue)
+    runs = records.set_index("id")
+    seeds = (runs.loc[list(names)].set_index("run.seed") for names in (others, ids))
+    theirs, ours = (part[f"metrics.{metric}"].astype(float) for part in seeds)
+    found = paired_changes(*(part.to_numpy() for part in theirs.align(ours)))
+    return float(found.change) if found.seeds else math.nan, float(two_sided(found))
 
 
 def _published(rows: pd.DataFrame) -> Iterator[str]:
@@ -168,7 +154,7 @@ def _published(rows: pd.DataFrame) -> Iterator[str]:
             gaps = known[f"published_{metric}_difference"].abs()
             worst = known.loc[gaps.idxmax()]
             yield (
-                f"Beside the paper's {metric_name(metric)} ({_count(len(known), 'row')}) ours is "
+                f"Beside the paper's {heading(metric)} ({_count(len(known), 'row')}) ours is "
                 f"{gaps.median():.3g} away in the median and {gaps.max():.3g} at most "
                 f"({worst['decoder']}: {worst[metric]:.4g}, paper "
                 f"{worst[f'published_{metric}']:g})."
@@ -177,13 +163,13 @@ def _published(rows: pd.DataFrame) -> Iterator[str]:
 
 def _cannot(table: Table) -> Iterator[str]:
     rows, records = table.frame, table.records
-    notes = [note for notes in rows["notes"] for note in notes]
+    noted = {note.kind for notes in rows["notes"] for note in notes}
     seeds = int(rows["n"].max())
     if seeds < 2:
         yield "One seed: nothing says how much of a difference is chance."
     elif seeds < 5:
         yield f"{seeds} seeds: small differences stay unseen, and a tie is weak evidence."
-    if any("covariance is singular" in note.text for note in notes):
+    if NoteKind.SINGULAR_COVARIANCE in noted:
         yield (
             "The Fréchet distance has fewer samples than features: it ranks rows of this table "
             "and means nothing beside another table's."
@@ -191,7 +177,7 @@ def _cannot(table: Table) -> Iterator[str]:
     metrics = {str(m) for m in _values(records, "protocol.distance.metric")} - {"fid"}
     if metrics:
         yield (
-            f"{words([metric_name(m) for m in sorted(metrics)])}: not Inception's features, so not "
+            f"{words([heading(m) for m in sorted(metrics)])}: not Inception's features, so not "
             "FID, and no published FID stands beside it."
         )
     elif not _values(records, "protocol.distance.metric"):
@@ -206,7 +192,7 @@ def _cannot(table: Table) -> Iterator[str]:
         )
     if failed := int(rows["failed"].sum()):
         yield f"{_count(failed, 'run')} failed and will be tried again by the same command."
-    if any("still moving" in note.text for note in notes):
+    if NoteKind.SIGMA_MOVING in noted:
         yield "A learned σ had not arrived when training ended: its row understates the decoder."
     for column, what in (("device", "devices"), ("precision", "precisions"), ("commit", "commits")):
         values = _values(records, f"environment.{column}")

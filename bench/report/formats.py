@@ -1,21 +1,17 @@
-"""The table as Markdown, CSV, LaTeX and HTML: one frame, one layout, nothing computed here."""
+"""The table as Markdown, CSV and LaTeX: one frame, one layout, nothing computed here."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from bench.report.layout import Cell, Layout, layout, overview, title
 from bench.report.tables import Table
 
-if TYPE_CHECKING:
-    import jinja2
-
 
 def csv(table: Table) -> str:
-    """Every column of the frame in full precision; what holds several values as text, joined."""
-    frame = table.frame.assign(
+    """Every column but the key in full precision; what holds several values as text, joined."""
+    frame = table.frame.drop(columns="key").assign(
         **{name: list(map(" ".join, table.frame[name])) for name in ("ids", "best", "tested")},
         notes=["; ".join(f"{n.column}: {n.text}" for n in notes) for notes in table.frame["notes"]],
     )
@@ -152,28 +148,3 @@ def _latex(text: str) -> str:
 
 def _latex_other(text: str) -> str:
     return "$-$" if text == "-" else f"[U+{ord(text):04X}]"
-
-
-# -- HTML --------------------------------------------------------------------------------------
-
-
-def templates() -> jinja2.Environment:
-    """The page's templates; what they are given is escaped."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("bench.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-
-
-def html(table: Table) -> str:
-    """The table with its footnotes and caption as a fragment of a page."""
-    return (
-        templates()
-        .get_template("table.html")
-        .render(name="rows", shown=layout(table), hidden=(), caption=table.caption)
-    )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.metrics import better, metric_name
+from bench.metrics import better, heading, is_shown
 from bench.records.frame import Line, missing
-from bench.report.tables import DISTANCE, TEXT_COLUMNS, Note, Table
+from bench.records.labels import JOINT
+from bench.report.tables import TEXT_COLUMNS, Note, Table
 from bench.text import duration
 
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
@@ -91,20 +92,24 @@ def overview(table: Table) -> Layout | None:
     places = frame[["dataset", "model"]].drop_duplicates()
     if not 1 < len(places) <= SIDE_BY_SIDE:
         return None
-    usual = [m for m in table.metrics if m == "neg_log_p" or DISTANCE.fullmatch(m)]
+    usual = [name for name in table.metrics if is_shown(name, "overview")]
     asked = [column for column in table.columns if column in table.available]
     metrics = tuple((asked or usual or table.metrics)[:2])
     single = [c for c in ("dataset", "model") if frame[c].nunique() > 1]
-    names = [" · ".join(line[c] for c in single) for line in places.to_dict("records")]
-    found = {(row["dataset"], row["model"], row["entry"]): row for row in table.lines}
+    names = [JOINT.join(line[c] for c in single) for line in places.to_dict("records")]
+    decoders: dict[Any, dict[Any, Line]] = {}
+    for row in table.lines:
+        # A search chose another value on each data set: its key leaves that out.
+        alike = (*row["key"][2:], row["settings"])
+        decoders.setdefault(alike, {})[row["dataset"], row["model"]] = row
     footnotes = _Footnotes(table, ("decoder", *metrics))
     headers = [Cell(header(metric, table), footnotes.of_column(metric)) for metric in metrics]
     lines = []
-    for entry in frame["entry"].unique():
-        cells = [Cell(entry)]
-        for place in places.itertuples(index=False):
-            row = found.get((*place, entry))
-            cells += [_cell(row, metric, footnotes) if row else Cell("") for metric in metrics]
+    for found in decoders.values():
+        cells = [Cell(next(iter(found.values()))["entry"])]
+        for place in places.itertuples(index=False, name=None):
+            own = found.get(place)
+            cells += [_cell(own, metric, footnotes) if own else Cell("") for metric in metrics]
         lines.append(tuple(cells))
     return Layout(
         ("decoder", *(metrics * len(places))),
@@ -118,18 +123,18 @@ def overview(table: Table) -> Layout | None:
 def title(table: Table) -> str:
     """The grid's name, and the data set and model where there is but one."""
     single = [c for c in ("dataset", "model") if table.frame[c].nunique() == 1]
-    return " · ".join([table.grid, *(table.frame[column].iloc[0] for column in single)])
+    return JOINT.join([table.grid, *(table.frame[column].iloc[0] for column in single)])
 
 
 def header(column: str, table: Table) -> str:
     """A column's heading, with an arrow to where better is."""
     if column.startswith("published_"):
         tables = table.frame["published_table"].dropna().unique()
-        what = metric_name(column.removeprefix("published_"))
+        what = heading(column.removeprefix("published_"))
         return f"{what}, paper" + (f" (Table {tables[0]})" if len(tables) == 1 else "")
     if column in ("seconds", "tuning_seconds"):
         return column.replace("seconds", "time").replace("_", " ")
-    return metric_name(column) + ARROWS[better(column)]
+    return heading(column) + ARROWS[better(column)]
 
 
 class _Footnotes:
@@ -141,22 +146,22 @@ class _Footnotes:
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         self.columns = columns
         self.known: dict[str, Footnote] = {}
-        self.common: set[tuple[str, str]] = set()
+        self.common: set[Note] = set()
         for column in columns:
             noted = [row for row in table.lines if not missing(row[column])]
-            shared = [{n.text for n in row["notes"] if n.column == column} for row in noted]
+            shared = [{n for n in row["notes"] if n.column == column} for row in noted]
             if len(shared) > 1:
-                self.common |= {(column, text) for text in set.intersection(*shared)}
+                self.common |= set.intersection(*shared)
 
     @property
     def all(self) -> tuple[Footnote, ...]:
         return tuple(self.known.values())
 
     def of_column(self, column: str) -> tuple[str, ...]:
-        return tuple(self._mark(Note(c, text)) for c, text in sorted(self.common) if c == column)
+        return tuple(self._mark(note) for note in sorted(self.common) if note.column == column)
 
     def of_cell(self, row: Line, column: str) -> tuple[str, ...]:
-        own = [n for n in row["notes"] if n.column == column and n[:2] not in self.common]
+        own = [n for n in row["notes"] if n.column == column and n not in self.common]
         if column == "decoder":
             # A note on a column that is not shown still has to reach the reader.
             told = {note.text for note in row["notes"] if note.column in self.columns}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import pandas as pd
 
 from bench.errors import RequestError, nearest
 from bench.files import write_bytes
 from bench.grid.schema import Grid
 from bench.records.frame import load, missing
+from bench.records.labels import JOINT
 from bench.records.store import COMPLETED, Record
 from bench.report import figures, formats, tables
 from bench.report import run_pages as pages_of_runs
@@ -19,9 +23,6 @@ from bench.report.layout import default_columns, layout, overview, title
 from bench.report.tables import Table
 from bench.text import duration, plain
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FORMATS = ("html", "markdown", "latex", "csv")
 FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
 
@@ -30,6 +31,15 @@ PICTURED = 60
 
 CHOOSABLE = 400
 """Rows up to which the page holds the columns that it does not show at first."""
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("bench.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+"""The pages' templates; what they are given is escaped."""
 
 
 def write(
@@ -103,7 +113,7 @@ def _write(
 def _write_runs(table: Table, folder: Path, grid: Grid | None, run_pages: str) -> Iterator[Path]:
     folders = dict(zip(table.records["id"], table.records["folder"], strict=True))
     names = {run: _name(table, row) for row in table.lines for run in row["ids"]}
-    template = formats.templates().get_template("run.html")
+    template = TEMPLATES.get_template("run.html")
     for run in pages_of_runs.chosen(table, run_pages):
         told = pages_of_runs.content(folders[run], table.grid, grid)
         path = folder / "runs" / f"{run}.html"
@@ -116,37 +126,33 @@ def page(table: Table, drawn: Sequence[Picture], run_pages: str = "none") -> str
     usual = default_columns(table)
     more = [c for c in (*table.available, "images_per_second") if c not in usual]
     all_columns = (*usual, *(more if len(table.frame) <= CHOOSABLE else ()))
-    return (
-        formats.templates()
-        .get_template("index.html")
-        .render(
-            table=table,
-            title=title(table),
-            shown=layout(table, all_columns),
-            across=overview(table),
-            hidden=all_columns[len(usual) :],
-            partial=table.partial,
-            caption=table.caption[bool(table.partial) :],
-            findings=findings(table),
-            drawn=drawn,
-            pictures=list(_pictures(table)),
-            pictured=PICTURED,
-            lost=list(_lost(table)),
-            run_links=list(_run_links(table, set(pages_of_runs.chosen(table, run_pages)))),
-            run_rule=pages_of_runs.rule(table, run_pages),
-            cost=list(_cost(table)),
-            environment=_environment(table.records),
-        )
+    return TEMPLATES.get_template("index.html").render(
+        table=table,
+        title=title(table),
+        shown=layout(table, all_columns),
+        across=overview(table),
+        hidden=all_columns[len(usual) :],
+        partial=table.caption[0] if table.partial else None,
+        caption=table.caption[bool(table.partial) :],
+        findings=findings(table),
+        drawn=drawn,
+        pictures=list(_pictures(table)),
+        pictured=PICTURED,
+        lost=list(_lost(table)),
+        run_links=list(_run_links(table, set(pages_of_runs.chosen(table, run_pages)))),
+        run_rule=pages_of_runs.rule(table, run_pages),
+        cost=list(_cost(table)),
+        environment=_environment(table.records),
     )
 
 
 def _place(row: Mapping[str, Any]) -> str:
-    return f"{row['dataset']} · {row['model']}"
+    return JOINT.join([row["dataset"], row["model"]])
 
 
 def _name(table: Table, row: Mapping[str, Any]) -> str:
     """A row's name; a single data set and model stand in the page's title."""
-    return str(row["decoder"]) if table.places == 1 else f"{row['decoder']} · {_place(row)}"
+    return str(row["decoder"]) if table.places == 1 else JOINT.join([row["decoder"], _place(row)])
 
 
 def _pictures(table: Table) -> Iterator[tuple[str, list[Picture]]]:

@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bench.records.labels import TUNED
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 SIGMA_VAE = "shared"
 """Our decoder that Table 1's one σ-VAE row stands beside; Table 2 has a row for every σ."""
@@ -36,8 +33,6 @@ def folder() -> Path:
 
 def published() -> pd.DataFrame:
     """Every number of Tables 1 to 3 (arXiv 2006.13202), a row each; β is text (`tuned`, `0.01`)."""
-    import pandas as pd
-
     return pd.read_csv(folder() / "paper_tables.csv", dtype={"beta": "str"})
 
 

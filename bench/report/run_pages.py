@@ -14,7 +14,8 @@ from typing import Any
 from baselines.options import DECODERS, MODELS, Spec
 from bench.files import read_checked
 from bench.grid.schema import Grid
-from bench.metrics import metric_name
+from bench.metrics import heading
+from bench.records.frame import flat
 from bench.records.store import Record
 from bench.report.images import Picture, data_uri
 from bench.report.layout import significant
@@ -77,10 +78,10 @@ def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
         "record": record,
         "metrics": list(_metrics(record)),
         "sections": [
-            ("Specification", _flat(record["run"])),
-            ("Protocol", _flat(record["protocol"])),
-            ("Cost", _flat(record["cost"])),
-            ("Environment", _flat(record["environment"])),
+            ("Specification", _listed(record["run"])),
+            ("Protocol", _listed(record["protocol"])),
+            ("Cost", _listed(record["cost"])),
+            ("Environment", _listed(record["environment"])),
         ],
         "curves": [*_curves(history(folder))],
         "pictures": [*pictures(folder, record["artifacts"])],
@@ -132,14 +133,15 @@ def _metrics(record: Record) -> Iterator[tuple[str, str, str]]:
     for name, value in metrics.items():
         if not name.endswith("_se"):
             error = metrics.get(f"{name}_se")
-            yield metric_name(name), significant(value), significant(error) if error else ""
+            yield heading(name), significant(value), significant(error) if error else ""
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [line for key, inner in value.items() for line in _flat(inner, f"{prefix}{key}.")]
-    text = ", ".join(map(plain, value)) if isinstance(value, list | tuple) else plain(value)
-    return [(prefix.removesuffix("."), text)]
+def _listed(part: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every value of a part of a record as text, by its dotted path."""
+    return [
+        (name, ", ".join(map(plain, value)) if isinstance(value, list | tuple) else plain(value))
+        for name, value in flat(part).items()
+    ]
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pandas as pd
 
 from bench.errors import RequestError, nearest
+from bench.metrics import Units, find, is_distance, is_shown
 from bench.records.frame import Line, lines_of, missing
 from bench.records.labels import TUNED
-from bench.records.rows import OWN_UNITS, SHOWN, place_of, rows, tested
-from bench.records.store import Record
+from bench.records.rows import metrics_of, rows, tested
+from bench.records.store import FAILED, Record
 from bench.report.captions import caption
 from bench.report.paper import lookup
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 TEXT_COLUMNS = ("dataset", "model", "decoder")
-DISTANCE = re.compile(r"(?:fid|fd_\w+?)(?:_sampled|_reconstruction)?")
-
 FIGURES = (
     "runs",
     "seconds",
@@ -39,30 +37,50 @@ STILL_MOVING = 0.1
 """|ln(σ / fitted σ)| above which a learned σ has not converged."""
 
 
+class NoteKind(StrEnum):
+    """What a footnote is about."""
+
+    NO_LIKELIHOOD = "no likelihood"
+    PROBABILITY = "probability"
+    SINGULAR_COVARIANCE = "singular covariance"
+    SIGMA_MOVING = "sigma moving"
+    OTHER_MODEL = "other model than published"
+
+
 class Note(NamedTuple):
-    """A footnote: the column whose cell it hangs on, and what the reader must know."""
+    """A footnote: the column whose cell it hangs on, its kind, and what the reader must know."""
 
     column: str
+    kind: NoteKind
     text: str
-    mark: str = ""
-    """A sign of its own; a note without one is numbered."""
+
+    @property
+    def mark(self) -> str:
+        """A sign of its own; a note without one is numbered."""
+        return "†" if self.kind is NoteKind.PROBABILITY else ""
+
+
+class Partial(NamedTuple):
+    """How many runs a report has of how many that its grid has."""
+
+    done: int
+    expected: int
 
 
 @dataclass(frozen=True)
 class Table:
-    """A grid's table: its rows (see `rows`), the caption's sentences, and the records behind it."""
+    """A grid's table: its rows (see `rows`), the caption's sentences, and the records behind it.
+
+    columns: those asked for; none means the default ones.
+    partial: the count of runs where some are missing; then the caption's first sentence says it.
+    """
 
     grid: str
     frame: pd.DataFrame
     caption: tuple[str, ...]
     records: pd.DataFrame
     columns: tuple[str, ...] = ()
-    """The columns asked for; none means the default ones."""
-
-    @property
-    def partial(self) -> str | None:
-        """The caption's first sentence where that says that runs are missing."""
-        return self.caption[0] if self.caption[0].startswith("Partial") else None
+    partial: Partial | None = None
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -77,16 +95,12 @@ class Table:
     @property
     def available(self) -> tuple[str, ...]:
         """Every metric that at least one row has."""
-        return tuple(
-            column
-            for column in self.frame
-            if f"{column}_half_width" in self.frame and self.frame[column].notna().any()
-        )
+        return tuple(name for name in metrics_of(self.frame) if self.frame[name].notna().any())
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that are shown by default: those of `METRICS` that at least one row has."""
-        return tuple(column for column in self.available if place_of(column) < len(SHOWN))
+        """The metrics that are shown by default and that at least one row has."""
+        return tuple(filter(is_shown, self.available))
 
 
 def build(
@@ -114,7 +128,10 @@ def build(
     lines, first = rows(frame, searches)
     lines = lines.join(_published(lines, first, grid))
     lines["notes"] = _notes(lines, first)
-    table = Table(grid, lines, caption(tests, searches, lines, expected), tests, tuple(columns))
+    settled = int((tests["status"] != FAILED).sum())
+    partial = None if expected is None or settled >= expected else Partial(settled, expected)
+    told = caption(tests, searches, lines, partial)
+    table = Table(grid, lines, told, tests, tuple(columns), partial)
     possible = [*table.available, *FIGURES]
     for column in columns:
         if column not in possible:
@@ -124,8 +141,6 @@ def build(
 
 def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFrame:
     """The paper's numbers; its FID only beside a distance that is FID too."""
-    import pandas as pd
-
     has_fid = table["fid"].notna() if "fid" in table else pd.Series(False, index=table.index)
     values = []
     for line, fid in zip(lines_of(lines), has_fid, strict=True):
@@ -146,50 +161,49 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
 
 
 def _notes(table: pd.DataFrame, lines: pd.DataFrame) -> list[tuple[Note, ...]]:
-    distances = [
-        column for column in table if DISTANCE.fullmatch(column) and f"{column}_half_width" in table
-    ]
+    names = metrics_of(table)
     return [
-        tuple(_row_notes(row, line, distances))
+        tuple(_row_notes(row, line, [name for name in names if not missing(row[name])]))
         for row, line in zip(lines_of(table), lines_of(lines), strict=True)
     ]
 
 
-def _row_notes(row: Line, line: Line, distances: Sequence[str]) -> Iterable[Note]:
-    if row["n"] and missing(row.get("neg_log_p")):
-        yield Note("neg_log_p", "not a likelihood, so there is no -log p")
+def _row_notes(row: Line, line: Line, metrics: Sequence[str]) -> Iterable[Note]:
+    """The notes of a row; `metrics` are those that it has."""
+    if row["n"] and "neg_log_p" not in metrics:
+        text = "not a likelihood, so there is no -log p"
+        yield Note("neg_log_p", NoteKind.NO_LIKELIHOOD, text)
     if row["discrete"]:
-        for name in row:
-            if OWN_UNITS.fullmatch(name) and not missing(row[name]):
-                yield Note(
-                    name,
+        for name in metrics:
+            known = find(name)
+            if known is not None and known.units is Units.OWN:
+                text = (
                     "a probability of the 8-bit image, which does not compare with a density; "
-                    "bits/dim does",
-                    "†",
+                    "bits/dim does"
                 )
+                yield Note(name, NoteKind.PROBABILITY, text)
     samples, features = (line.get(f"protocol.distance.{key}") for key in ("samples", "dimension"))
     if samples and features and samples <= features:  # neither where nothing was sampled
-        for name in distances:
-            if not missing(row[name]):
-                yield Note(
-                    name,
-                    f"{samples:.0f} samples ≤ {features:.0f} features: the covariance is singular; "
-                    "compare within this table only",
-                )
+        for name in filter(is_distance, metrics):
+            text = (
+                f"{samples:.0f} samples ≤ {features:.0f} features: the covariance is singular; "
+                "compare within this table only"
+            )
+            yield Note(name, NoteKind.SINGULAR_COVARIANCE, text)
     learned, fitted = row.get("sigma"), row.get("sigma_fitted")
     if (
-        line["run.decoder.name"] == "shared"
+        row["family"] == "shared"
         and learned
         and fitted
         and abs(math.log(learned / fitted)) > STILL_MOVING
     ):
-        yield Note(
-            "sigma",
+        text = (
             f"σ still moving: learned {learned:.2g}, the data ask for {fitted:.2g}; "
-            "train longer or raise sigma_lr",
+            "train longer or raise sigma_lr"
         )
-    if not missing(row["published_table"]) and row["model"] != line["run.model.name"]:
-        yield Note(
-            "published_neg_log_p",
-            f"the paper's {line['run.model.name']} has the default options; ours is {row['model']}",
+        yield Note("sigma", NoteKind.SIGMA_MOVING, text)
+    if not missing(row["published_table"]) and line["model_changed"]:
+        text = (
+            f"the paper's {line['run.model.name']} has the default options; ours is {row['model']}"
         )
+        yield Note("published_neg_log_p", NoteKind.OTHER_MODEL, text)

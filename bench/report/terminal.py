@@ -6,21 +6,20 @@ import io
 import textwrap
 from collections.abc import Sequence
 
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from bench.metrics import METRICS, find
 from bench.report.layout import Cell, Layout, default_columns, header, layout, title
 from bench.report.tables import Table
 
 GAP, FOLD = 3, 36
 """Characters between a terminal's columns, and of a name before it folds."""
-EXPENDABLE = (
-    "model",
-    "published_fid",
-    "calibration_error",
-    "mse",
-    "sigma",
-    "runs",
-    "bits_per_dim",
-)
-"""What a narrow terminal does without, first to last."""
+EXPENDABLE = ("model", "published_fid", "runs", *(m for m in reversed(METRICS) if m.expendable))
+"""What a narrow terminal leaves out, first to last: columns, and lines of the catalogue."""
 
 
 def console(table: Table, width: int = 160) -> str:
@@ -29,11 +28,6 @@ def console(table: Table, width: int = 160) -> str:
     The best numbers have a star. Where not all columns fit, the least important ones are left out
     and named below.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as Grid
-
     shown, left_out = _fitting(table, width)
     widths = _widths(shown)
     grid = Grid(title=title(table), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
@@ -64,12 +58,13 @@ def _text(cell: Cell) -> str:
 
 
 def _fitting(table: Table, width: int) -> tuple[Layout, list[str]]:
-    columns, left_out = list(default_columns(table)), []
+    columns = list(default_columns(table))
+    left_out: list[str] = []
     shown = layout(table, columns)
-    for column in EXPENDABLE:
-        if _total(_widths(shown)) <= width:
-            break
-        if column in columns and column not in table.columns:
+    for least in EXPENDABLE:
+        for column in [c for c in columns if least in (c, find(c)) and c not in table.columns]:
+            if _total(_widths(shown)) <= width:
+                return shown, left_out
             columns.remove(column)
             left_out.append(header(column, table))
             shown = layout(table, columns)
@@ -77,8 +72,6 @@ def _fitting(table: Table, width: int) -> tuple[Layout, list[str]]:
 
 
 def _widths(shown: Layout) -> list[int]:
-    from rich.cells import cell_len
-
     return [
         min(longest, FOLD) if is_text else longest
         for is_text, heading, *cells in zip(

@@ -30,6 +30,7 @@ from bench.files import write_checked
 from bench.grid.expand import Row, expand, trial_run
 from bench.grid.read import read_grid
 from bench.records.frame import frame
+from bench.records.rows import rows as table_rows
 from bench.records.store import Store, new_record
 from bench.run import Run
 

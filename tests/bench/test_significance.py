@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from bench.significance import LEVEL, best_rows, holm
+from bench.significance import LEVEL, best_rows, holm, paired, paired_changes, two_sided, welch
 
 NOT = np.nan
 
@@ -69,3 +70,52 @@ def test_holm_lies_between_the_raw_and_bonferronis(p: list[float]) -> None:
     assert (adjusted >= np.array(p)).all()
     assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()
+
+
+VALUES = arrays(np.float64, st.integers(2, 9), elements=st.floats(-100, 100, width=32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES, st.data())
+def test_the_paired_test_is_scipys(before: np.ndarray, data: st.DataObject) -> None:
+    noise = arrays(np.float64, len(before), elements=st.floats(-10, 10, width=16))
+    changes = data.draw(noise)
+    if np.ptp(changes) < 0.1:  # SciPy warns of what we treat as certain
+        return
+    ours = paired(before, before + changes)
+    for p, alternative in zip(ours, ("greater", "less"), strict=True):
+        theirs = stats.ttest_rel(before + changes, before, alternative=alternative).pvalue
+        assert p == pytest.approx(theirs, abs=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES, VALUES)
+def test_the_unpaired_test_is_scipys(before: np.ndarray, after: np.ndarray) -> None:
+    if min(np.ptp(before), np.ptp(after)) < 0.1:
+        return
+    ours = welch(before, after)
+    for p, alternative in zip(ours, ("greater", "less"), strict=True):
+        theirs = stats.ttest_ind(after, before, equal_var=False, alternative=alternative).pvalue
+        assert p == pytest.approx(theirs, abs=1e-9)
+
+
+def test_seeds_that_all_agree_leave_nothing_to_chance() -> None:
+    same = np.full(4, 3.0)
+    assert paired(same, same) == welch(same, same) == (0.5, 0.5)
+    assert paired(same, same + 1) == welch(same, same + 1) == (0.0, 1.0)
+    assert paired(same, same - 1) == welch(same, same - 1) == (1.0, 0.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES)
+def test_the_two_sided_test_is_scipys_on_the_seeds_in_common(before: np.ndarray) -> None:
+    rng = np.random.default_rng(len(before))
+    after = before + rng.normal(0.5, 1.0, len(before))
+    found = paired_changes(np.append(before, [3.0, NOT]), np.append(after, [NOT, 4.0]))
+    assert found.seeds == len(before)
+    assert found.change == pytest.approx(np.mean(after - before), abs=1e-9)
+    assert two_sided(found) == pytest.approx(stats.ttest_rel(after, before).pvalue, abs=1e-9)
+
+
+def test_without_two_seeds_in_common_there_is_no_p() -> None:
+    assert np.isnan(two_sided(paired_changes(np.array([1.0, NOT]), np.array([2.0, 3.0]))))

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.records.store import Record
 from bench.report.figures import (
@@ -20,18 +19,16 @@ from bench.report.figures import (
 )
 from bench.report.figures.style import save
 from bench.report.figures.subset import Sketch, subsets
+from bench.report.tables import Table
 
-if TYPE_CHECKING:
-    from bench.report.tables import Table
-
-__all__ = ["Drawn", "draw"]
+__all__ = ["SavedFigure", "draw"]
 
 KINDS = (samples, learning, information, rate_distortion, quality, calibration, search)
 """In the report's order; each has a `TITLE` and `sketches` of a part."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SavedFigure:
     """A figure on disk: its title, what it shows in words, its file name, its PNG and PDF."""
 
     title: str
@@ -42,7 +39,7 @@ class Drawn:
 
 def draw(
     table: Table, searches: Sequence[Record], folder: Path, rows: int | None = None
-) -> list[Drawn]:
+) -> list[SavedFigure]:
     """Draw everything that the table's records have data for, into `folder`.
 
     Arguments:
@@ -58,11 +55,11 @@ def draw(
     return drawn
 
 
-def _drawn(title: str, name: str, number: int, sketch: Sketch, folder: Path) -> Drawn:
+def _drawn(title: str, name: str, number: int, sketch: Sketch, folder: Path) -> SavedFigure:
     # Names that differ in punctuation alone must not share a file.
     stem = f"{title} {number} {name}" if name else title
     slug = re.sub(r"[^a-z0-9]+", "-", stem.lower().replace("β", "beta")).strip("-")
-    return Drawn(
+    return SavedFigure(
         title=f"{title}: {name}" if name else title,
         caption=sketch.caption,
         name=slug,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
 
-    Floats = npt.NDArray[np.floating]
+Floats = npt.NDArray[np.floating]
 
 
 CONFIDENCE = 0.95
@@ -60,8 +60,6 @@ def bend(betas: Sequence[float], marginal_kl: Sequence[float]) -> Bend | None:
         betas: one for each run, positive.
         marginal_kl: KL(m(z) || p(z)) of each run, nats.
     """
-    import numpy as np
-    from scipy import stats
 
     x, y = np.log(betas), np.asarray(marginal_kl, dtype=float)
     levels = np.unique(x)

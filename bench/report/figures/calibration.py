@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from bench.report.figures.style import QUIET, Style, canvas, finish, legend, style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, seeds, with_columns
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLE = "Calibration"
 NOMINAL, OBSERVED, PIT = "curves.coverage.nominal", "curves.coverage.observed", "curves.pit"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+
+from matplotlib.figure import Figure
 
 from bench.report.figures import breakpoint
 from bench.report.figures.style import (
     QUIET,
+    Style,
     band,
     canvas,
     finish,
@@ -18,13 +20,6 @@ from bench.report.figures.style import (
 )
 from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
 from bench.report.figures.sweep import Sweep, sweeps
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from matplotlib.figure import Figure
-
-    from bench.report.figures.style import Style
 
 TITLE = "Information against β"
 MEASURES = {

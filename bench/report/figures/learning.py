@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.figure import Figure
 
 from bench.report.figures.style import (
     Style,
     band,
     canvas,
-    family,
     finish,
     legend,
     plain_numbers,
@@ -18,10 +19,6 @@ from bench.report.figures.style import (
 from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
 from bench.report.figures.sweep import LEARNED
 from bench.report.run_pages import history as epochs
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLE = "Learning curves"
 PANELS = {"loss": "training loss, nats per image", "sigma": "σ"}
@@ -38,12 +35,13 @@ def sketches(part: Subset) -> Iterator[Sketch]:
     scored = with_columns(rows, "neg_log_p")
     rows = rows[rows["decoder"].isin(scored["decoder"]) | (rows["n"] == 0)]
     for discrete, kind in KINDS.items():
-        labels = list(rows.loc[rows["discrete"] == discrete, "decoder"])
+        own = rows[rows["discrete"] == discrete]
+        labels = list(own["decoder"])
         for name, piece in chunks_of(labels):
             yield from _sketch(part, piece, ", ".join(filter(None, [kind, name])), discrete)
-        pair = [label for label in labels if family(label) in LEARNED]
-        if set(map(family, pair)) == set(LEARNED) and set(pair) != set(labels):
-            yield from _sketch(part, pair, "shared against optimal", discrete)
+        pair = own[own["family"].isin(LEARNED)]
+        if set(pair["family"]) == set(LEARNED) and len(pair) < len(own):
+            yield from _sketch(part, list(pair["decoder"]), "shared against optimal", discrete)
 
 
 def _sketch(part: Subset, labels: Sequence[str], name: str, discrete: bool) -> Iterator[Sketch]:
@@ -60,7 +58,6 @@ def _sketch(part: Subset, labels: Sequence[str], name: str, discrete: bool) -> I
 
 def history(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs' histories, a line an epoch and run, each with its `decoder`; empty without any."""
-    import pandas as pd
 
     return pd.DataFrame(
         {"decoder": run["decoder"], **line}

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from bench.metrics import metric_name
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.metrics import heading, is_distance, is_shown
+from bench.records.rows import metrics_of
 from bench.report.figures.style import Style, canvas, finish, legend, style_context
 from bench.report.figures.subset import Sketch, Subset, with_columns
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
 TITLE = "Sample quality and likelihood"
 BITS = "bits_per_dim"
-DISTANCE = re.compile(r"fid|fd_\w+(?<!_sampled)(?<!_reconstruction)(?<!_half_width)(?<!_se)")
-"""Distances of decoder means: `fid`, `fd_<extractor>`."""
 
 
 def sketches(part: Subset) -> Iterator[Sketch]:
-    """A figure for each extractor under which two decoders have both numbers."""
-    found = [column for column in part.rows if DISTANCE.fullmatch(column)]
+    """A figure for each distance of decoder means that two decoders have beside bits/dim."""
+    found = [n for n in metrics_of(part.rows) if is_distance(n) and is_shown(n)]
     for metric in found:
         rows = with_columns(part.rows, BITS, metric)
         if len(rows) > 1:
             yield Sketch(
                 figure(rows, metric, part.styles),
-                f"{metric_name(metric)} of generated images against bits per dimension of test "
+                f"{heading(metric)} of generated images against bits per dimension of test "
                 "images: best at the lower left. Means over seeds; bars: the 95 % interval of the "
                 "mean, none where there is one seed.",
-                metric_name(metric) if len(found) > 1 else "",
+                heading(metric) if len(found) > 1 else "",
             )
 
 
@@ -58,7 +54,7 @@ def figure(rows: pd.DataFrame, metric: str, styles: Mapping[str, Style]) -> Figu
             markeredgecolor="white",
             elinewidth=1,
         )
-    finish(axes, "bits per dimension", metric_name(metric))
+    finish(axes, "bits per dimension", heading(metric))
     labels = {label: styles[label] for label in rows["decoder"]}
     legend(drawing, labels, line=False, marker=True)
     return drawing

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bench.report.figures.style import QUIET, Style, canvas, finish, legend, style_context
 from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
 from bench.report.figures.sweep import sweeps
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "Rate and distortion"
 RATE, DISTORTION = "metrics.rate", "metrics.distortion"
@@ -26,8 +25,6 @@ PANELS = {
 def sketches(part: Subset) -> Iterator[Sketch]:
     """One figure of all decoders that have both, where there are two at least."""
     runs = with_columns(part.completed, RATE, DISTORTION)
-    discrete = dict(zip(part.rows["decoder"], part.rows["discrete"], strict=True))
-    runs = runs.assign(discrete=runs["decoder"].map(discrete))
     if runs["decoder"].nunique() > 1:
         yield Sketch(
             figure(runs, part.styles),

@@ -5,19 +5,20 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
 
 from bench.report.figures.style import WIDTH, canvas, style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
 from bench.report.figures.sweep import sweeps
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    from matplotlib.figure import Figure
+Pixels = npt.NDArray[np.uint8]
 
-    Pixels = npt.NDArray[np.uint8]
 
 TITLE = "Samples"
 ACROSS = 8
@@ -86,8 +87,6 @@ def _strips(runs: pd.DataFrame) -> dict[str, Pixels]:
 
 def strip(path: Path) -> Pixels:
     """The first `SHOWN` images of a run's picture side by side, (H, W, 3); any other file whole."""
-    import numpy as np
-    from PIL import Image
 
     with Image.open(path) as picture:
         pixels: Pixels = np.asarray(picture.convert("RGB"))

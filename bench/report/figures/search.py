@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.metrics import metric_name
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.metrics import heading, sign
+from bench.records.labels import symbol
 from bench.records.store import COMPLETED, Record
 from bench.report.figures import sweep
 from bench.report.figures.style import QUIET, Style, canvas, finish, plain_numbers, style_context
 from bench.report.figures.subset import Sketch, Subset
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 TITLE = "Search"
-SYMBOLS = {"beta": "β"}
 CHOSEN, OTHER = "#0173b2", "0.45"
 """The trial that won, and all others."""
 
@@ -30,7 +29,7 @@ def sketches(part: Subset) -> Iterator[Sketch]:
         yield Sketch(
             figure(search, learned, part.styles),
             _caption(search, learned),
-            _symbol(search) + (f" {number}" if len(drawn) > 1 else ""),
+            symbol(search["option"]) + (f" {number}" if len(drawn) > 1 else ""),
         )
 
 
@@ -49,7 +48,7 @@ def figure(search: Record, learned: Mapping[str, float], styles: Mapping[str, St
         learned: β = 2σ² by the label of a σ-VAE.
         styles: of those decoders.
     """
-    symbol = _symbol(search)
+    option = symbol(search["option"])
     drawing = canvas(4.6)
     score, cost = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _scores(score, search)
@@ -63,12 +62,12 @@ def figure(search: Record, learned: Mapping[str, float], styles: Mapping[str, St
                 color=styles[label].colour,
                 linestyle=styles[label].dash,
                 zorder=1,
-                label=f"{label}: learned {symbol} = {beta:.2g}" if axes is score else None,
+                label=f"{label}: learned {option} = {beta:.2g}" if axes is score else None,
             )
     cost.set_ylim(bottom=0)
     score.margins(y=0.1)
-    finish(score, "", f"{metric_name(search['search']['objective'])}, validation")
-    finish(cost, symbol, "seconds")
+    finish(score, "", f"{heading(search['search']['objective'])}, validation")
+    finish(cost, option, "seconds")
     cost.set_xscale("log")
     plain_numbers(cost.xaxis)
     handles, labels = score.get_legend_handles_labels()
@@ -78,8 +77,8 @@ def figure(search: Record, learned: Mapping[str, float], styles: Mapping[str, St
 
 def _scores(axes: Axes, search: Record) -> None:
     trials, startup = search["trials"], search["search"].get("startup", 0)
-    # A search minimises; a bound on ln p is drawn as the bound itself.
-    sign = -1 if search["search"]["objective"].startswith("iwae_") else 1
+    # A search minimises; what it maximises is drawn as itself.
+    direction = sign(search["search"]["objective"])
     kinds: dict[str, dict[str, Any]] = {
         "evenly spaced trial": {
             "markerfacecolor": "white",
@@ -99,7 +98,7 @@ def _scores(axes: Axes, search: Record) -> None:
         else:
             kind = "evenly spaced trial" if number <= startup else "trial of the sampler"
             kind = "chosen" if value == search["chosen"] else kind
-            height, where = sign * trial["score"], ("data", "data")
+            height, where = direction * trial["score"], ("data", "data")
             points[kind].append((value, height))
         axes.annotate(
             str(number),
@@ -126,22 +125,17 @@ def _scores(axes: Axes, search: Record) -> None:
         axes.axvline(search["chosen"], color=QUIET, linewidth=1, zorder=0)
 
 
-def _symbol(search: Record) -> str:
-    option: str = search["option"]
-    return SYMBOLS.get(option, option)
-
-
 def _caption(search: Record, learned: Mapping[str, float]) -> str:
-    symbol = _symbol(search)
+    option = symbol(search["option"])
     how, cost = search["search"], search["cost"]
     lost = sum(trial["status"] != COMPLETED for trial in search["trials"])
     found = (
-        f"{symbol} = {search['chosen']:g} won"
+        f"{option} = {search['chosen']:g} won"
         if search["chosen"] is not None
-        else f"no {symbol} worked"
+        else f"no {option} worked"
     )
     sentences = [
-        f"Every trial of the search for {symbol} between {how['low']:g} and {how['high']:g}, "
+        f"Every trial of the search for {option} between {how['low']:g} and {how['high']:g}, "
         f"numbered in order: above its score on the validation split, below its seconds. "
         f"{len(search['trials'])} trials took {cost['runs']} runs and {cost['seconds']:.0f} "
         f"seconds; {found}."

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib.style
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.files import write_bytes
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-
 
 Colour = tuple[float, float, float]
 
@@ -48,21 +49,19 @@ class Style:
     marker: str
 
 
-def family(label: str) -> str:
-    """The decoder's name, which its label begins with."""
-    return label.partition(" ")[0]
+def styles(families: Iterable[tuple[str, str]]) -> dict[str, Style]:
+    """A style for each label: families differ in hue, dash and marker, members in shade.
 
+    Arguments:
+        families: label and decoder's name of each row; the order decides.
+    """
 
-def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each label: families differ in hue, dash and marker, members in shade."""
-    import seaborn
-
-    families: dict[str, list[str]] = {}
-    for label in dict.fromkeys(labels):
-        families.setdefault(family(label), []).append(label)
+    members_of: dict[str, list[str]] = {}
+    for label, family in dict.fromkeys(families):
+        members_of.setdefault(family, []).append(label)
     palette = seaborn.color_palette("colorblind")
     found: dict[str, Style] = {}
-    for place, members in enumerate(families.values()):
+    for place, members in enumerate(members_of.values()):
         shades = _shades(palette[HUES[place % len(HUES)]], len(members))
         dash = DASHES[place // len(HUES) % len(DASHES)]
         marker = MARKERS[place % len(MARKERS)]
@@ -73,7 +72,6 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
 
 
 def _shades(colour: Colour, count: int) -> list[Colour]:
-    import seaborn
 
     if count == 1:
         return [colour]
@@ -85,8 +83,6 @@ def _shades(colour: Colour, count: int) -> list[Colour]:
 @contextmanager
 def style_context() -> Iterator[None]:
     """The settings of matplotlib while a figure is made or written, whatever the user's own are."""
-    import matplotlib.style
-    import seaborn
 
     own = {
         "figure.constrained_layout.use": True,
@@ -113,7 +109,6 @@ def style_context() -> Iterator[None]:
 
 def canvas(height: float) -> Figure:
     """An empty figure of the common width, `height` inches high."""
-    from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height))
 
@@ -145,7 +140,6 @@ def band(axes: Axes, points: pd.DataFrame, x: str, y: str, style: Style, mark: b
 
 def finish(axes: Axes, x: str, y: str) -> None:
     """Name the axes and take away the frame's upper and right side."""
-    import seaborn
 
     axes.set(xlabel=x, ylabel=y)
     seaborn.despine(ax=axes)
@@ -166,7 +160,6 @@ def plain_numbers(axis: Axis) -> None:
 
 def legend(figure: Figure, entries: Mapping[str, Style], line: bool, marker: bool) -> None:
     """One legend below all panels, in as many columns as its longest name allows."""
-    from matplotlib.lines import Line2D
 
     names = [textwrap.fill(name, 44, break_on_hyphens=False) for name in entries]
     handles = [

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench.records.labels import JOINT
 from bench.records.store import COMPLETED, Record
 from bench.report.figures.style import Style, styles
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from bench.report.tables import Table
-
+from bench.report.tables import Table
 
 DECODERS = 20
 """What one figure can tell apart."""
@@ -34,8 +32,8 @@ class Subset:
 
     name: what tells them from the table's other rows, empty where there are no others.
     rows: of the table's frame.
-    runs: a line a row and run, rows in order and seeds within: the record's columns, and
-        `decoder`, the row's label.
+    runs: a line a row and run, rows in order and seeds within: the record's columns, and of
+        its row `decoder` (the label), `settings` and `discrete`.
     styles: by label, the same for every part of a table.
     """
 
@@ -52,13 +50,14 @@ class Subset:
 
 def subsets(table: Table, searches: Sequence[Record], rows: int | None = None) -> Iterator[Subset]:
     """The subsets of a table's first `rows` rows (all by default), in its order."""
-    looks = styles(table.frame["decoder"])
+    looks = styles(zip(table.frame["decoder"], table.frame["family"], strict=True))
     groups = table.frame.iloc[:rows].groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in groups:
-        runs = group[["decoder", "ids"]].explode("ids").rename(columns={"ids": "id"})
+        runs = group[["decoder", "settings", "discrete", "ids"]].explode("ids")
+        runs = runs.rename(columns={"ids": "id"})
         runs = runs.merge(table.records, on="id")
         yield Subset(
-            name=f"{dataset} · {model}" if groups.ngroups > 1 else "",
+            name=JOINT.join([dataset, model]) if groups.ngroups > 1 else "",
             rows=group,
             runs=runs,
             searches=[search for search in searches if _same_place(search, runs)],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pandas as pd
 
 from bench.report.figures.subset import with_columns
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEARNED = ("shared", "optimal")
 """The σ-VAEs with one σ for all pixels: a β-VAE of β = 2σ² is the same decoder."""
@@ -40,17 +39,15 @@ def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:
     """The β-VAEs alike in all else, where β has two values at least, beside the σ-VAEs like them.
 
     Arguments:
-        runs: completed runs of one data set and model.
+        runs: completed runs of one data set and model, as a `Subset` has them.
     """
-    # Settings in which a table's rows differ stand in square brackets in their labels.
-    runs = runs.assign(setting=runs["decoder"].str.extract(r"\[(.*)\]$")[0].fillna(""))
     fixed = with_columns(runs[runs["run.decoder.name"] == "beta"], "run.decoder.beta")
     if fixed.empty:
         return
     fixed = fixed.assign(beta=fixed["run.decoder.beta"])
     own = learned(runs)
-    alike = ["setting", "run.decoder.link"]
+    alike = ["settings", "run.decoder.link"]
     for (setting, link), group in fixed.groupby(alike, sort=False):
         if group["beta"].nunique() > 1:
-            same = (own["setting"] == setting) & (own["run.decoder.link"] == link)
+            same = (own["settings"] == setting) & (own["run.decoder.link"] == link)
             yield Sweep(setting, group, own[same])

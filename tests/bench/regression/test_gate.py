@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,140 +9,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from baselines.models.base import Draw
 from baselines.models.linear_vae import LinearVae
-from bench.cli.app import main
 from bench.data import prepare
 from bench.errors import RequestError
 from bench.execution.worker import Worker
-from bench.files import write_bytes, write_checked
+from bench.files import write_bytes
 from bench.grid.expand import expand
 from bench.grid.read import read_grid
-from bench.metrics import default_threshold
 from bench.records.lease import Claim
-from bench.records.store import DIVERGED, FAILED, Record, new_record
+from bench.records.store import DIVERGED, FAILED, Record
 from bench.regression.gate import (
     ALPHA,
     COMPLETED_SEEDS,
     EVERY_METRIC,
-    Comparisons,
     compare,
     parse_threshold,
 )
 from bench.regression.results import ResultRow, ResultSet, read_results
-from bench.run import Run
-from bench.significance import paired, welch
-
-DECODERS = {"gaussian": 740.0, "shared": -280.0, "optimal": -270.0}
-SEEDS = range(5)
-SPREAD = 12.0
-"""Nats between seeds; a rerun of the same seed elsewhere moves by an eighth of it."""
-
-Plant = Callable[[str, int, Record], Record | None]
-Write = Callable[..., Path]
-
-
-def unchanged(decoder: str, seed: int, record: Record) -> Record | None:
-    return record
-
-
-def measured(level: float, seed: int, rerun: int) -> dict[str, float]:
-    """One seed's numbers, which hang together as a run's do."""
-    own, again = np.random.default_rng(seed), np.random.default_rng((seed, rerun))
-    luck = SPREAD * own.normal() + (SPREAD / 8 * again.normal() if rerun else 0.0)
-    rate = 25 + luck / 10
-    return {
-        "neg_log_p": level + luck,
-        "neg_log_p_se": 2.0,
-        "rate": rate,
-        "distortion": level + luck - rate,
-        "iwae_8": -level - luck + 3,
-        "mse": 0.02 * np.exp(luck / 400),
-        "sigma": 0.14,
-        "bits_per_dim": 1.5 + luck / 784 / np.log(2),
-        "calibration_error": 0.05 + luck / 4000,
-    }
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write a grid's folder of records; `plant` changes one, or leaves it out with None."""
-    # Fifteen records a folder would wait for the disk far longer than for anything tested here.
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-    def grid(
-        name: str,
-        plant: Plant = unchanged,
-        *,
-        seeds: Iterable[int] = SEEDS,
-        rerun: int = 0,
-        **settings: Any,
-    ) -> Path:
-        folder = tmp_path / name
-        (folder / "runs").mkdir(parents=True)
-        for decoder, level in DECODERS.items():
-            for seed in seeds:
-                run = Run.read(
-                    {
-                        "dataset": "mnist5k",
-                        "content": settings.get("content", "c0" * 32),
-                        "split_seed": 0,
-                        "model": {"name": "conv_vae", "width": 8},
-                        "decoder": {"name": decoder},
-                        "training": settings.get("training", {"epochs": 4}),
-                        "evaluation": {"samples": 0, "iwae": 8, "distances": ()},
-                        "seed": seed,
-                    }
-                )
-                record = new_record(run, {"rule": "by hand"})
-                record["metrics"] = measured(level, seed, rerun)
-                record["protocol"]["likelihood"] = {"dimensions": 784, "images": 1000, "seed": seed}
-                record["environment"] = {
-                    "commit": "c0ffee" * 6,
-                    "versions": {"torch": "2.6.0"},
-                    "device_class": settings.get("device_class", "cpu"),
-                }
-                planted = plant(decoder, seed, record)
-                if planted is not None:
-                    write_checked(folder / "runs" / run.id / "record.json", planted)
-        return folder
-
-    return grid
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """`sigma-bench compare WORDS…`: its exit code, standard output and error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sigma-bench", "compare", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
-def verdicts(gate: Comparisons, verdict: str) -> set[tuple[str, str]]:
-    return {(one.decoder, one.metric) for one in gate.comparisons if one.verdict == verdict}
-
-
-def moved(metric: str, by: float, only: str = "shared") -> Plant:
-    def plant(decoder: str, seed: int, record: Record) -> Record:
-        if decoder == only:
-            record["metrics"][metric] += by
-        return record
-
-    return plant
-
+from tests.bench.conftest import Call
+from tests.bench.regression.conftest import (
+    DECODERS,
+    Plant,
+    Write,
+    moved,
+    verdicts,
+)
 
 # -- what must be seen -------------------------------------------------------------------------
 
@@ -233,14 +124,12 @@ def test_an_unfinished_grid_is_not_measured(write: Write) -> None:
     assert not gate.passed
 
 
-def test_an_empty_result_is_not_measured(
-    write: Write, call: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_an_empty_result_is_not_measured(write: Write, call: Call) -> None:
     baseline, empty = write("baseline"), write("empty", seeds=())
     gate = compare(read_results(baseline), read_results(empty))
     assert verdicts(gate, "not measured") == {(name, EVERY_METRIC) for name in DECODERS}
-    assert call(baseline, empty)[0] == 1
-    code, out, _ = call(empty, baseline)
+    assert call("compare", baseline, empty)[0] == 1
+    code, out, _ = call("compare", empty, baseline)
     assert code == 1
     assert "nothing was measured" in out
 
@@ -302,6 +191,52 @@ def test_one_row_under_two_settings_is_refused(write: Write) -> None:
         read_results(folder)
 
 
+def tuned(value: float) -> Plant:
+    """The row of `shared` as the final runs of a search for β that chose `value`."""
+
+    def plant(decoder: str, seed: int, record: Record) -> Record:
+        if decoder == "shared":
+            record["run"]["decoder"] = {"name": "beta", "link": "sigmoid", "beta": value}
+            record["protocol"]["selection"] = {"rule": "tuned", "search": "5" * 16}
+        return record
+
+    return plant
+
+
+def test_a_search_may_choose_another_value(write: Write) -> None:
+    baseline = read_results(write("baseline", tuned(0.01)))
+    gate = compare(baseline, read_results(write("candidate", tuned(0.0123))))
+    assert gate.passed
+    assert "beta (tuned)" in {one.decoder for one in gate.comparisons}
+
+
+def test_a_value_set_by_hand_is_not_a_chosen_one(write: Write) -> None:
+    def by_hand(decoder: str, seed: int, record: Record) -> Record:
+        changed = tuned(0.01)(decoder, seed, record)
+        assert changed is not None
+        changed["protocol"]["selection"] = {"rule": "by hand"}
+        return changed
+
+    gate = compare(read_results(write("found", tuned(0.01))), read_results(write("set", by_hand)))
+    assert verdicts(gate, "not measured") == {("beta (tuned)", EVERY_METRIC)}
+
+
+def test_rows_match_by_what_they_are_and_not_by_their_labels(write: Write) -> None:
+    """A row of another data set content makes the baseline's labels longer, and matches still."""
+
+    def elsewhere(decoder: str, seed: int, record: Record) -> Record:
+        if decoder == "optimal":
+            record["run"] |= {"dataset": "mnist5k@32", "split_seed": 7}
+        return record
+
+    one = read_results(write("one", elsewhere))
+    alone = read_results(write("alone", decoders={"shared": -280.0}))
+    assert {row.label[2] for row in one.rows.values()} != {
+        row.label[2] for row in alone.rows.values()
+    }
+    assert set(alone.rows) < set(one.rows)
+
+
 def test_a_run_matches_whatever_its_id(write: Write) -> None:
     def renamed(decoder: str, seed: int, record: Record) -> Record:
         # As written before a default option of the model existed.
@@ -309,42 +244,6 @@ def test_a_run_matches_whatever_its_id(write: Write) -> None:
         return record
 
     assert compare(read_results(write("old", renamed)), read_results(write("new"))).passed
-
-
-# -- the tests behind it -----------------------------------------------------------------------
-
-VALUES = arrays(np.float64, st.integers(2, 9), elements=st.floats(-100, 100, width=32))
-
-
-@settings(max_examples=50, deadline=None)
-@given(VALUES, st.data())
-def test_the_paired_test_is_scipys(before: np.ndarray, data: st.DataObject) -> None:
-    noise = arrays(np.float64, len(before), elements=st.floats(-10, 10, width=16))
-    changes = data.draw(noise)
-    if np.ptp(changes) < 0.1:  # SciPy warns of what we treat as certain
-        return
-    ours = paired(before, before + changes)
-    for p, alternative in zip(ours, ("greater", "less"), strict=True):
-        theirs = stats.ttest_rel(before + changes, before, alternative=alternative).pvalue
-        assert p == pytest.approx(theirs, abs=1e-9)
-
-
-@settings(max_examples=50, deadline=None)
-@given(VALUES, VALUES)
-def test_the_unpaired_test_is_scipys(before: np.ndarray, after: np.ndarray) -> None:
-    if min(np.ptp(before), np.ptp(after)) < 0.1:
-        return
-    ours = welch(before, after)
-    for p, alternative in zip(ours, ("greater", "less"), strict=True):
-        theirs = stats.ttest_ind(after, before, equal_var=False, alternative=alternative).pvalue
-        assert p == pytest.approx(theirs, abs=1e-9)
-
-
-def test_seeds_that_all_agree_leave_nothing_to_chance() -> None:
-    same = np.full(4, 3.0)
-    assert paired(same, same) == welch(same, same) == (0.5, 0.5)
-    assert paired(same, same + 1) == welch(same, same + 1) == (0.0, 1.0)
-    assert paired(same, same - 1) == welch(same, same - 1) == (1.0, 0.0)
 
 
 def test_one_seed_is_judged_by_the_threshold_alone(write: Write) -> None:
@@ -394,67 +293,6 @@ def test_unchanged_code_is_called_worse_no_more_often_than_stated(
         fell += gate.count("worse") > 0
     # At the stated level 200 reruns fall more often than this once in a thousand times.
     assert fell <= stats.binom.ppf(0.999, count, alpha)
-
-
-# -- the command -------------------------------------------------------------------------------
-
-
-def test_exit_codes_and_what_is_printed(
-    write: Write, call: Callable[..., tuple[int, str, str]]
-) -> None:
-    baseline = write("store/baseline")
-    code, out, _ = call(baseline.parent, write("same"))
-    assert code == 0
-    assert "0 worse, 0 not measured, 0 better, 21 same" in out
-    assert "paired t over seeds, one-sided, Holm-corrected, level 0.01" in out
-    assert "commit c0ffeec0ffee, torch 2.6.0" in out
-
-    worse = write("worse", moved("neg_log_p", 15))
-    code, out, _ = call(baseline, worse, "--metric", "neg_log_p", "--json")
-    assert code == 1
-    gate = json.loads(out)
-    assert not gate["passed"]
-    fallen = [one for one in gate["comparisons"] if one["verdict"] == "worse"]
-    assert [one["change"] for one in fallen] == [pytest.approx(15)]
-    assert call(baseline, worse, "--threshold", "neg_log_p=10%")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["nowhere"], "no runs"),
-        (["same", "--metric", "neg_log_q"], "did you mean 'neg_log_p'?"),
-        (["same", "--metric", "rate"], "--metric rate"),
-        (["same", "--threshold", "mse"], "expected METRIC=VALUE"),
-        (["same", "--threshold", "mse=-1"], "expected METRIC=VALUE"),
-        (["same", "--threshold", "msee=1"], "did you mean 'mse'?"),
-        (["same", "--alpha", "2"], "--alpha"),
-    ],
-)
-def test_wrong_requests(
-    write: Write,
-    tmp_path: Path,
-    call: Callable[..., tuple[int, str, str]],
-    words: list[str],
-    told: str,
-) -> None:
-    baseline, _ = write("baseline"), write("same")
-    code, out, err = call(baseline, tmp_path / words[0], *words[1:])
-    assert (code, out) == (2, "")
-    assert told in err
-    assert len(err.splitlines()) == 1
-
-
-def test_several_grids_are_one_too_many(write: Write, tmp_path: Path) -> None:
-    write("one")
-    write("two")
-    with pytest.raises(RequestError, match="one, two"):
-        read_results(tmp_path)
-
-
-@pytest.mark.parametrize("metric", ["neg_log_p", "iwae_64", "bits_per_dim", "fid_sampled", "kd_x"])
-def test_default_thresholds_are_small_parts_of_what_is_measured(metric: str) -> None:
-    assert 0 < default_threshold(metric).of(100.0, 784) < 2.1
 
 
 # -- on real runs ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.files import write_bytes, write_checked
 from bench.records.frame import frame
-from bench.records.rows import DISCRETE
+from bench.records.rows import is_discrete
 from bench.records.store import Record, Store
 from bench.report.tables import Table, build
 from bench.run import SCHEMA, Evaluation, Features, Run, Training
@@ -147,9 +147,7 @@ def protocol(run: Run) -> dict[str, Any]:
         "likelihood": {
             "split": run.evaluation.split,
             "images": 1000,
-            "units": "nats per image: -ln of a probability of the 8-bit image"
-            if run.decoder.name in DISCRETE
-            else "nats per image: -ln of a density on data in [0, 1]",
+            "of": "probability" if is_discrete(run.decoder.name) else "density",
             "sigma": "frozen from the training split",
             "fitted_sigma_images": 3500,
             "precision": run.evaluation.precision,

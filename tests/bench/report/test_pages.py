@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.errors import RequestError
+from bench.records.frame import load
 from bench.report import pages
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def test_folders_of_two_machines_make_one_table(new_results: Callable[[], Result
     here.add(seed=1, status="failed")
     there.add(seed=1)
     there.add(seed=2)
-    records, _ = pages.load([here.folder, there.folder])
+    records, _ = load([here.folder, there.folder])
     assert len(records) == 3
     assert set(records["status"]) == {"completed"}
 

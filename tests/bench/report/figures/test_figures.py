@@ -46,7 +46,6 @@ class Laboratory:
         decoder: Mapping[str, Any] | str,
         *,
         wide: float = 1.0,
-        discrete: bool = False,
         picture: bool = True,
         **run: Any,
     ) -> dict[str, Any]:
@@ -64,8 +63,6 @@ class Laboratory:
             "pit": list(20 * np.diff(stats.norm.cdf(wide * edges))),
         }
         record["protocol"]["information"] = {"images": IMAGES, "bound": math.log(IMAGES)}
-        kind = "probability of the 8-bit image" if discrete else "density on data in [0, 1]"
-        record["protocol"]["likelihood"]["units"] = f"nats per image: -ln of a {kind}"
         if picture:
             record["artifacts"]["samples"] = "images/samples.png"
             path = folder / "images" / "samples.png"
@@ -194,12 +191,7 @@ def test_beta_is_swept_with_all_other_settings_equal(lab: Laboratory) -> None:
 
 def test_losses_of_densities_and_of_probabilities_share_no_figure(lab: Laboratory) -> None:
     for decoder in ("shared", "optimal", "categorical"):
-        lab.add(
-            decoder,
-            discrete=decoder == "categorical",
-            metrics={"neg_log_p": 1.0},
-            losses=[3.0, 2.0],
-        )
+        lab.add(decoder, metrics={"neg_log_p": 1.0}, losses=[3.0, 2.0])
     lab.add("mse", metrics={"mse": 1.0}, losses=[3.0, 2.0])
     drawn = {
         sketch.part: [text.get_text() for text in sketch.figure.legends[0].get_texts()]
@@ -220,7 +212,7 @@ def test_rate_and_distortion_have_a_panel_for_each_unit(lab: Laboratory) -> None
     for place, decoder in enumerate(("shared", "optimal", "categorical")):
         for seed in range(2):
             metrics = {"rate": 10.0 + place + seed, "distortion": -5.0 * place + seed}
-            lab.add(decoder, seed=seed, discrete=place == 2, metrics=metrics)
+            lab.add(decoder, seed=seed, metrics=metrics)
     (sketch,) = rate_distortion.sketches(lab.part())
     densities, probabilities = sketch.figure.axes
     frame = lab.table().frame
@@ -326,13 +318,14 @@ def test_samples_along_beta_have_the_learned_one_in_its_place(figure4: Laborator
 
 
 def test_twenty_four_kinds_of_decoder_are_drawn_apart_as_lines_and_as_points() -> None:
-    found = style.styles(f"d{number}" for number in range(24)).values()
+    found = style.styles((f"d{number}", f"d{number}") for number in range(24)).values()
     assert len({(style.colour, style.dash) for style in found}) == 24
     assert len({(style.colour, style.marker) for style in found}) == 24
 
 
 def test_members_of_a_family_share_hue_and_differ_in_shade() -> None:
-    found = style.styles(["beta (beta=0.1)", "beta (beta=1)", "beta (beta=10)", "shared"])
+    betas = [(f"beta (beta={value})", "beta") for value in (0.1, 1, 10)]
+    found = style.styles([*betas, ("shared", "shared")])
     assert len({style.colour for style in found.values()}) == 4
     assert len({style.marker for style in found.values()}) == 2
 
@@ -353,7 +346,7 @@ def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs:
         for seed in (1, 2, 6)
         for epoch in range(epochs)
     )
-    drawing = learning.figure(history, style.styles(history["decoder"]))
+    drawing = learning.figure(history, style.styles((name, name) for name in history["decoder"]))
     lines = drawing.axes[0].get_lines()
     assert list(lines[0].get_xdata()) == list(range(1, epochs + 1))
     assert list(lines[0].get_ydata()) == pytest.approx([30 + epoch for epoch in range(epochs)])

@@ -1,0 +1,110 @@
+"""The catalogue: it knows every number that a record holds, and nobody else knows their names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import metrics
+from bench.metrics import METRICS, Units, better, find, heading, threshold
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_number_of_every_committed_record_has_a_line() -> None:
+    names: set[str] = set()
+    for path in (ROOT / "results" / "reference").glob("*/runs/*/record.json"):
+        names |= json.loads(path.read_text())["metrics"].keys()
+    assert len(names) > 30
+    assert not {name for name in names if not find(name) and not find(name.removesuffix("_se"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("fid", "fid"),
+        ("fid_sampled", "fid_sampled"),
+        ("fd_my-net.v2", "fd_<extractor>"),
+        ("fd_a_b_reconstruction", "fd_<extractor>_reconstruction"),
+        ("iwae_64", "iwae_K"),
+        ("iwae_64_ess", "iwae_K_ess"),
+        ("iwae_64_monte_carlo_se", "iwae_K_monte_carlo_se"),
+        ("precision_colour", "precision_<extractor>"),
+    ],
+)
+def test_the_most_specific_line_is_found(name: str, line: str) -> None:
+    metric = find(name)
+    assert metric is not None
+    assert metric.name == line
+
+
+@pytest.mark.parametrize(
+    "name", ["neg_log_p_se", "kd_colour_se", "iwae_64_se", "iwae_0", "fd_", "mine"]
+)
+def test_a_standard_error_or_anybodys_number_has_no_line_and_no_direction(name: str) -> None:
+    assert find(name) is None
+    assert better(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fd_efficientnet_lite0_sampled", "FD efficientnet lite0, drawn pixels"),
+        ("iwae_16", "IWAE 16"),
+        ("neg_log_p", "-log p"),
+        ("KD_mine", "KD mine"),
+        ("kd_KID", "KD KID"),
+    ],
+)
+def test_headings(name: str, expected: str) -> None:
+    assert heading(name) == expected
+
+
+@pytest.mark.parametrize("name", ["neg_log_p", "iwae_64", "bits_per_dim", "fid_sampled", "kd_x"])
+def test_thresholds_are_small_parts_of_what_is_measured(name: str) -> None:
+    assert 0 < threshold(name).of(100.0, 784) < 2.1
+
+
+def test_what_a_metric_is_for_agrees_with_what_it_is() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert (metric.units is Units.FRECHET) == (metric.compares is not None)
+        assert not metric.objective or metric.better
+        assert "table" in metric.shown or not (metric.shown or metric.expendable)
+        assert (ROOT / "bench" / "evaluation" / f"{metric.home}.py").is_file()
+
+
+def test_a_bound_from_below_is_minimised_by_its_negative() -> None:
+    assert [metrics.sign(name) for name in ("iwae_8", "neg_log_p", "sigma")] == [-1, 1, 1]
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every text in a file's code but its documentation."""
+    tree = ast.parse(path.read_text())
+    # A text that is a statement of its own documents what is above it.
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+PATTERN = re.compile(r"(?<![a-z_])(iwae|fd|kd)_|\bk?fid[|_\\(]|neg_log_p\|")
+"""A part of a name that has many forms, or several names in one expression."""
+
+
+def test_no_other_file_spells_a_pattern_of_names() -> None:
+    spelled = {
+        (str(path.relative_to(ROOT)), text)
+        for path in (ROOT / "bench").rglob("*.py")
+        if "evaluation" not in path.parts and path.name != "metrics.py"
+        for text in texts(path)
+        if PATTERN.search(text)
+    }
+    assert not spelled
+    assert {metric.name for metric in METRICS if PATTERN.search(metric.name)}
