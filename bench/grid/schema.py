@@ -32,7 +32,7 @@ def _check_objective(name: str) -> str:
 class Search(Value):
     """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
 
-    The first `startup` trials (by default half of them, and at least four) stand evenly spaced in
+    The first `startup` trials (by default half of them, and at least four) are evenly spaced in
     the logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which
     no row of the grid uses; with several, `pruner` may stop a trial after any of them.
     """
@@ -60,7 +60,7 @@ class Search(Value):
 def rounded(value: float, low: float, high: float) -> float:
     """A tried value to four significant digits, inside its range.
 
-    The last bits of a sampler's float are no new experiment.
+    Otherwise the last bits of a sampler's float would make a new experiment.
     """
     return min(max(float(f"{value:.4g}"), low), high)
 
