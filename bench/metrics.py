@@ -1,4 +1,4 @@
-"""The catalogue of metrics: one line for each, and whoever needs to know about one asks here."""
+"""The catalogue of metrics: one entry for each, the only home of its name, direction and use."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ METRICS = (
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
-    # What is computed besides.
+    # What is computed but not shown by default.
     Metric("distortion", "lower", OWN, "likelihood", threshold=NATS,
            meaning="the first part of -log p: -ln p(x|z) for one posterior draw, nats"),
     Metric("rate", None, Units.NATS, "likelihood",
@@ -166,9 +166,9 @@ METRICS = (
     Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
            meaning="kernel distance of decoder means to real images, unbiased, same network"),
     Metric("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
-           meaning="part of decoder means that lie among real images, same network"),
+           meaning="part of decoder means within the real images' manifold, same network"),
     Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
-           meaning="part of real images that lie among decoder means, same network"),
+           meaning="part of real images within the decoder means' manifold, same network"),
     Metric("fd_<extractor>_sampled", "lower", FRECHET, "sample_quality",
            label="FD <extractor>, drawn pixels", threshold=DISTANCE, compares="sampled",
            meaning="fid_sampled on another extractor's features"),
@@ -188,22 +188,21 @@ METRICS = (
            meaning="2σ², the β of a β-VAE with the same σ"),
 )
 # fmt: on
-"""`<name>_se` beside a metric is its standard error, over images where the protocol does not say
-otherwise."""
+"""`<name>_se` is a metric's standard error, over images unless the protocol says otherwise."""
 
 
 @cache
 def find(name: str) -> Metric | None:
-    """The line of a metric that a record holds, the most specific one; None for another's number.
+    """The entry of a metric by its name in a record, the most specific one; None if there is none.
 
-    A standard error has no line of its own.
+    A standard error has no entry.
     """
     fits = [metric for metric in METRICS if metric.pattern.fullmatch(name)]
     return max(fits, key=lambda metric: len(metric.name), default=None)
 
 
 def heading(name: str) -> str:
-    """A metric as tables, axes and captions call it; of another's number the name itself."""
+    """A metric as tables, axes and captions call it; without an entry, its name."""
     metric = find(name)
     if metric is None:
         return name.replace("_", " ")
@@ -219,7 +218,7 @@ def _groups(metric: Metric, name: str) -> dict[str, str]:
 
 
 def better(name: str) -> Direction | None:
-    """Where a metric is better, None where neither direction is or nobody knows."""
+    """The better direction of a metric; None where there is none, and for a number of a plugin."""
     metric = find(name)
     return metric.better if metric else None
 

@@ -1,7 +1,7 @@
 """The search for a decoder option (β) on validation data; its trials are Runs like any other.
 
-A search keeps no state of its own: it asks for runs and is told their records, so driving it
-over the records that exist is how it resumes. Its summary only spares that when it has ended.
+A search keeps no state of its own: it yields runs and is sent their records, so it resumes by
+being driven over the records that exist. The summary of a finished search saves that work.
 """
 
 import math

@@ -8,6 +8,7 @@ import typer
 
 from bench.cli.options import DONE, SOME_FAILED, GridName, Json, app, print_columns
 from bench.grid.read import bundled_grids, read_grid
+from bench.records.labels import JOINT
 
 
 @app.command(epilog="Example: sigma-bench report quick --results here --results copied/from/there")
@@ -100,7 +101,7 @@ def compare(
          "p", "test", "verdict"),
         [
             (
-                f"{one.dataset} · {one.model} · {one.decoder}",
+                JOINT.join((one.dataset, one.model, one.decoder)),
                 one.metric,
                 *("-" if number is None else f"{number:.6g}"
                   for number in (one.baseline, one.candidate)),

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -129,15 +129,15 @@ def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
     return expand(grid, device=device, features=_features(grid), only=only)
 
 
-def _print_table(store: Store, grid: Grid, ids: Collection[str], as_json: bool) -> None:
+def _print_table(store: Store, grid: Grid, wanted: Mapping[str, Any], as_json: bool) -> None:
     from bench.records.frame import load
     from bench.report import tables
     from bench.report.terminal import console
 
-    if not ids:  # a search that found nothing leaves no run to show
+    if not wanted:  # a search that found nothing leaves no run to show
         return
     # The runs of this request alone: the folder may hold other settings of the same grid.
-    table = tables.build(*load([store.folder], ids), grid.name)
+    table = tables.build(*load([store.folder], wanted), grid.name)
     if as_json:
         shown = table.frame.drop(columns="key")
         print(shown.to_json(orient="records", indent=1, double_precision=15))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def load(
-    store_folders: Sequence[Path], ids: Collection[str] | None = None
+    store_folders: Sequence[Path], known: Mapping[str, Record] | None = None
 ) -> tuple[pd.DataFrame, list[Record]]:
     """The records as one frame, with the `folder` of each, and the search summaries.
 
@@ -69,15 +69,14 @@ def load(
 
     Arguments:
         store_folders: each a `results/<grid>`.
-        ids: the records to read, with the searches that list one of them or none; None means all.
+        known: the records wanted, by id, where they were read already; of the searches those that
+            list one of them or none. None reads all.
     """
     chosen: dict[str, tuple[Record, Path]] = {}
     searches: dict[str, Record] = {}
     for store in map(Store, store_folders):
-        records = store.records() if ids is None else map(store.record_of, sorted(ids))
+        records = store.records() if known is None else map(known.__getitem__, sorted(known))
         for record in records:
-            if record is None:
-                continue
             other = chosen.get(record["id"])
             if other is None or (done(record) and not done(other[0])):
                 chosen[record["id"]] = (record, store.runs / record["id"])
@@ -89,7 +88,7 @@ def load(
     wanted = [
         search
         for search in searches.values()
-        if ids is None or not search["runs"] or not set(ids).isdisjoint(search["runs"])
+        if known is None or not search["runs"] or not known.keys().isdisjoint(search["runs"])
     ]
     return table.assign(folder=[folder for _, folder in chosen.values()]), wanted
 

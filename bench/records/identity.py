@@ -16,11 +16,12 @@ from bench.records.labels import TUNED, changed_options, label, symbol
 from bench.records.store import Record
 from bench.text import plain, setting
 
-# Where a setting follows from another column, it is compared within the values of that column.
+# What a row's settings are compared within: another data set has another content anyway, and
+# another decoder another source.
 _WITHIN = {
+    "run.content": "run.dataset",
     "run.plugins.decoder": "run.decoder.name",
     "run.plugins.model": "run.model.name",
-    "run.content": "run.dataset",
     "run.evaluation.features.sha256": "run.evaluation.features.name",
 }
 

@@ -1,7 +1,7 @@
 """Candidate records against baseline records: better, same, worse or not measured.
 
 A test over seeds comes first, a threshold of relevance second: a difference counts when chance
-does not explain it and a reader would care. Reads records alone and trains nothing.
+does not explain it and a reader would care. It reads records only and trains nothing.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ class Comparisons:
         """The verdicts counted, and what decided them."""
         counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
         tests = [one.basis.partition(",")[0] for one in self.comparisons if one.p is not None]
-        told = " and ".join(dict.fromkeys(tests)) or "no test"
+        tested = " and ".join(dict.fromkeys(tests)) or "no test"
         nothing = "" if self.comparisons else "nothing was measured; "
         return (
-            f"{nothing}{len(self.comparisons)} comparisons: {counts}; {told} over seeds, "
+            f"{nothing}{len(self.comparisons)} comparisons: {counts}; {tested} over seeds, "
             f"one-sided, Holm-corrected, level {self.alpha:g}; then the threshold"
         )
 

@@ -44,7 +44,7 @@ def _sentences(
     yield (
         "Means over the n seeds that completed, ± half the width of the 95 % interval of the mean "
         "(Student's t over seeds); ±? where a single seed gives no interval, nothing where all "
-        "seeds agree. Runs that diverged or failed are counted beside n and are in no mean."
+        "seeds agree. Runs that diverged or failed are counted next to n and are in no mean."
         + (" Runs and time include the search." if searches else "")
     )
     yield _bold(rows)
@@ -86,8 +86,8 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         f"σ is {_values(tests, f'{protocol}sigma')}, and β means σ² = β/2."
     )
     # -log p and the distances have sentences of their own.
-    told = [find(name) for name in metrics_of(rows) if not is_shown(name, "overview")]
-    for metric in dict.fromkeys(told):
+    metrics = [find(name) for name in metrics_of(rows) if not is_shown(name, "overview")]
+    for metric in dict.fromkeys(metrics):
         if metric is not None and "table" in metric.shown:
             yield f"{metric.heading}: {metric.meaning}."
     if "neg_log_p_fitted_sigma" in rows:
@@ -125,7 +125,7 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _selection(searches: Sequence[Record]) -> Iterator[str]:
-    told = set()
+    seen = set()
     for search in searches:
         how, option = search["search"], symbol(search["option"])
         best = "highest" if better(how["objective"]) == "higher" else "lowest"
@@ -138,8 +138,8 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
             "trial seed"
             f"{'s' if len(how['seeds']) > 1 else ''} {seeds}."
         )
-        if sentence not in told:
-            told.add(sentence)
+        if sentence not in seen:
+            seen.add(sentence)
             yield sentence
 
 

@@ -72,16 +72,16 @@ def _cost(table: Table) -> Iterator[str]:
 def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     places = list(table.frame.groupby(["dataset", "model"], sort=False))
     for (dataset, model), rows in places[:PLACES]:
-        told = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
-        told += [*_tuned(table, rows), *_published(rows)]
-        if told:
-            yield f"{dataset} with {model}", tuple(map(_unbroken, told))
+        sentences = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
+        sentences += [*_tuned(table, rows), *_published(rows)]
+        if sentences:
+            yield f"{dataset} with {model}", tuple(map(_unbroken, sentences))
     if len(places) > PLACES:
         yield "", (f"The table has {len(places) - PLACES} further pairs of data set and model.",)
 
 
 def _unbroken(sentence: str) -> str:
-    """The same with numbers that no line end tears from what belongs to them."""
+    """Put non-breaking spaces around ± and =."""
     return re.sub(r" (±|=) ", "\u00a0\\1\u00a0", sentence)
 
 
@@ -138,7 +138,7 @@ def _paired(
 ) -> tuple[float, float]:
     """The mean of ours less theirs over common seeds, and the p of a two-sided paired t-test.
 
-    NaN for what cannot be had: both without a common seed, p with one.
+    Both are NaN without a common seed; p is NaN with one.
     """
     runs = records.set_index("id")
     seeds = (runs.loc[list(names)].set_index("run.seed") for names in (others, ids))
@@ -154,7 +154,7 @@ def _published(rows: pd.DataFrame) -> Iterator[str]:
             gaps = known[f"published_{metric}_difference"].abs()
             worst = known.loc[gaps.idxmax()]
             yield (
-                f"Beside the paper's {heading(metric)} ({_count(len(known), 'row')}) ours is "
+                f"Against the paper's {heading(metric)} ({_count(len(known), 'row')}) ours is "
                 f"{gaps.median():.3g} away in the median and {gaps.max():.3g} at most "
                 f"({worst['decoder']}: {worst[metric]:.4g}, paper "
                 f"{worst[f'published_{metric}']:g})."
@@ -172,13 +172,13 @@ def _cannot(table: Table) -> Iterator[str]:
     if NoteKind.SINGULAR_COVARIANCE in noted:
         yield (
             "The Fréchet distance has fewer samples than features: it ranks rows of this table "
-            "and means nothing beside another table's."
+            "and does not compare with another table's."
         )
     metrics = {str(m) for m in _values(records, "protocol.distance.metric")} - {"fid"}
     if metrics:
         yield (
             f"{words([heading(m) for m in sorted(metrics)])}: not Inception's features, so not "
-            "FID, and no published FID stands beside it."
+            "FID, and not comparable with a published FID."
         )
     elif not _values(records, "protocol.distance.metric"):
         yield "No distance to real images was measured."

@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def text_columns(self) -> tuple[bool, ...]:
-        """Whether each column is text, which stands on the left."""
+        """Whether each column is text, which is aligned left."""
         return tuple(column in TEXT_COLUMNS for column in self.columns)
 
 
@@ -84,7 +84,7 @@ def default_columns(table: Table) -> tuple[str, ...]:
 
 
 def overview(table: Table) -> Layout | None:
-    """Decoders down and data sets across, as the paper has it; None where one would stand alone.
+    """Decoders down and data sets across, as the paper has it; None for a single data set.
 
     It shows -log p and the distance, or the first two of the columns that were asked for.
     """
@@ -164,8 +164,8 @@ class _Footnotes:
         own = [n for n in row["notes"] if n.column == column and n not in self.common]
         if column == "decoder":
             # A note on a column that is not shown still has to reach the reader.
-            told = {note.text for note in row["notes"] if note.column in self.columns}
-            own += [n for n in row["notes"] if n.column not in self.columns and n.text not in told]
+            shown = {note.text for note in row["notes"] if note.column in self.columns}
+            own += [n for n in row["notes"] if n.column not in self.columns and n.text not in shown]
         return tuple(dict.fromkeys(map(self._mark, own)))
 
     def _mark(self, note: Note) -> str:

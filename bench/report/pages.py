@@ -115,9 +115,9 @@ def _write_runs(table: Table, folder: Path, grid: Grid | None, run_pages: str) -
     names = {run: _name(table, row) for row in table.lines for run in row["ids"]}
     template = TEMPLATES.get_template("run.html")
     for run in pages_of_runs.chosen(table, run_pages):
-        told = pages_of_runs.content(folders[run], table.grid, grid)
+        content = pages_of_runs.content(folders[run], table.grid, grid)
         path = folder / "runs" / f"{run}.html"
-        write_bytes(path, template.render(name=names[run], grid=table.grid, **told).encode())
+        write_bytes(path, template.render(name=names[run], grid=table.grid, **content).encode())
         yield path
 
 
@@ -151,7 +151,7 @@ def _place(row: Mapping[str, Any]) -> str:
 
 
 def _name(table: Table, row: Mapping[str, Any]) -> str:
-    """A row's name; a single data set and model stand in the page's title."""
+    """A row's name; a single data set and model are in the page's title."""
     return str(row["decoder"]) if table.places == 1 else JOINT.join([row["decoder"], _place(row)])
 
 
@@ -178,8 +178,8 @@ def _lost(table: Table) -> Iterator[tuple[str, str, str]]:
         for run in row["ids"]:
             if run in lost.index:
                 record = lost.loc[run]
-                told = pages_of_runs.outcome(_nested(record, "divergence", "failure"))
-                yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, told
+                outcome = pages_of_runs.outcome(_nested(record, "divergence", "failure"))
+                yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", run, outcome
 
 
 def _nested(record: Mapping[str, Any], *parts: str) -> dict[str, Any]:

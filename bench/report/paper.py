@@ -12,7 +12,7 @@ import pandas as pd
 from bench.records.labels import TUNED
 
 SIGMA_VAE = "shared"
-"""Our decoder that Table 1's one σ-VAE row stands beside; Table 2 has a row for every σ."""
+"""Our decoder that Table 1's single σ-VAE row is compared with; Table 2 has a row for each σ."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def lookup(
 ) -> Numbers | None:
     """The published row for one of ours, or None.
 
-    A decoder that stands in several tables is taken from the one that the grid is named after
+    A decoder that is in several tables is taken from the one that the grid is named after
     (`table1`, `table2-svhn`), else from the last.
 
     Arguments:

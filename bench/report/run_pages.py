@@ -67,7 +67,7 @@ def rule(table: Table, pages: str) -> str:
             f"The first {AUTOMATIC} of {count} runs, in the table's order, have a page of their "
             "own; the report's option --run-pages all writes one for every run."
         )
-    return "Every run of the table has a page of its own, in the folder runs beside this file."
+    return "Every run of the table has a page of its own, in the folder `runs` next to this file."
 
 
 def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def outcome(record: Record) -> str:
 def history(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `history.jsonl`, one an epoch; none where it ended in its first.
 
-    A torn file is left out with a warning: the numbers are in the record, these are a drawing's.
+    A torn file is left out with a warning; the curves are drawn from it and nothing else.
     """
     path = folder / "history.jsonl"
     try:
@@ -212,7 +212,7 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
     if "features" in options:
         features = options["features"]
         name = features["name"] if features else "none"
-        # Where a network of the user's own lies stands in no record.
+        # No record holds the path of a user's own network.
         options["features"] = "FILE" if name == "torchscript" else name
         if not features:
             options.pop("distances", None)

@@ -31,7 +31,7 @@ FIGURES = (
     "published_neg_log_p",
     "published_fid",
 )
-"""Columns beside the metrics that can be asked for."""
+"""Columns other than metrics that `--columns` accepts."""
 
 STILL_MOVING = 0.1
 """|ln(σ / fitted σ)| above which a learned σ has not converged."""
@@ -130,8 +130,8 @@ def build(
     lines["notes"] = _notes(lines, first)
     settled = int((tests["status"] != FAILED).sum())
     partial = None if expected is None or settled >= expected else Partial(settled, expected)
-    told = caption(tests, searches, lines, partial)
-    table = Table(grid, lines, told, tests, tuple(columns), partial)
+    sentences = caption(tests, searches, lines, partial)
+    table = Table(grid, lines, sentences, tests, tuple(columns), partial)
     possible = [*table.available, *FIGURES]
     for column in columns:
         if column not in possible:
@@ -140,7 +140,7 @@ def build(
 
 
 def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFrame:
-    """The paper's numbers; its FID only beside a distance that is FID too."""
+    """The paper's numbers for each row; its FID only where ours is FID too."""
     has_fid = table["fid"].notna() if "fid" in table else pd.Series(False, index=table.index)
     values = []
     for line, fid in zip(lines_of(lines), has_fid, strict=True):

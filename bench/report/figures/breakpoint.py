@@ -1,4 +1,4 @@
-"""Where the curve of Figure 4 bends, and whether a learned β lies there."""
+"""Where the curve of Figure 4 bends, and whether a learned β is at that place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bend:
         return self.low <= beta <= self.high
 
 
-class Verdict(NamedTuple):
+class Finding(NamedTuple):
     """The bend, None where there is none to see; the learned β by decoder; both in words."""
 
     bend: Bend | None
@@ -96,14 +96,14 @@ def bend(betas: Sequence[float], marginal_kl: Sequence[float]) -> Bend | None:
     return Bend(float(np.exp(places[residuals.argmin()])), float(near[0]), float(near[-1]))
 
 
-def verdict(found: Bend | None, learned: Mapping[str, float]) -> Verdict:
-    """Say whether each learned β lies at the bend: within its interval.
+def verdict(found: Bend | None, learned: Mapping[str, float]) -> Finding:
+    """Say whether each learned β is at the bend, that is, within its interval.
 
     Arguments:
         learned: β = 2σ² by decoder, the mean over seeds.
     """
     if found is None:
-        return Verdict(None, learned, "The marginal KL has no bend that these values of β locate.")
+        return Finding(None, learned, "The marginal KL has no bend that these values of β locate.")
     sentences = [
         f"The marginal KL bends at β = {found.beta:.2g} (95 % interval {found.low:.2g} to "
         f"{found.high:.2g})."
@@ -116,4 +116,4 @@ def verdict(found: Bend | None, learned: Mapping[str, float]) -> Verdict:
         else:
             place = f"{beta / found.beta:.2g} times above the bend"
         sentences.append(f"{decoder} learned β = {beta:.2g}, {place}.")
-    return Verdict(found, learned, " ".join(sentences))
+    return Finding(found, learned, " ".join(sentences))

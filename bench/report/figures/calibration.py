@@ -41,8 +41,8 @@ def sketches(part: Subset) -> Iterator[Sketch]:
         runs = with_columns(part.completed, *columns)
         for name, labels in chunks_of(list(dict.fromkeys(runs["decoder"]))):
             own = runs[runs["decoder"].isin(labels)]
-            told = ", ".join(filter(None, [kind, name]))
-            yield Sketch(draw(own, part.styles), f"{caption} ({seeds(own)}).", told)
+            part_name = ", ".join(filter(None, [kind, name]))
+            yield Sketch(draw(own, part.styles), f"{caption} ({seeds(own)}).", part_name)
 
 
 @style_context()

@@ -43,8 +43,8 @@ def sketches(part: Subset) -> Iterator[Sketch]:
         )
 
 
-def verdict(sweep: Sweep) -> breakpoint.Verdict:
-    """Where the sweep's marginal KL bends, and where the learned β lie beside it."""
+def verdict(sweep: Sweep) -> breakpoint.Finding:
+    """Where the sweep's marginal KL bends, and where the learned β are relative to it."""
     curve = sweep.fixed["metrics.marginal_kl"]
     learned = sweep.learned.groupby("decoder", sort=False)["beta"].mean()
     found = breakpoint.bend(list(sweep.fixed["beta"]), list(curve))
@@ -64,7 +64,7 @@ def figure(
     """
     drawing = canvas(5)
     panels = drawing.subplots(2, 1, sharex=True)
-    # The middle shade of the sweep stands for all of it.
+    # The middle shade of the sweep represents all of it.
     family = list(dict.fromkeys(sweep.fixed["decoder"]))
     line = styles[family[len(family) // 2]]
     entries = {"β-VAE, β chosen": line}
@@ -114,7 +114,7 @@ def figure(
     return drawing
 
 
-def _caption(sweep: Sweep, found: breakpoint.Verdict, bound: float) -> str:
+def _caption(sweep: Sweep, found: breakpoint.Finding, bound: float) -> str:
     sentences = [
         "Above: the mutual information of image and latent; below: how far the aggregate "
         "posterior is from the prior. Lines: β-VAEs, the mean over seeds, with a band from the "

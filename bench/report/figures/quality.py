@@ -17,7 +17,7 @@ BITS = "bits_per_dim"
 
 
 def sketches(part: Subset) -> Iterator[Sketch]:
-    """A figure for each distance of decoder means that two decoders have beside bits/dim."""
+    """A figure for each extractor under which two decoders have both numbers."""
     found = [n for n in metrics_of(part.rows) if is_distance(n) and is_shown(n)]
     for metric in found:
         rows = with_columns(part.rows, BITS, metric)

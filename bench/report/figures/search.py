@@ -118,7 +118,7 @@ def _scores(axes: Axes, search: Record) -> None:
                 "zorder": 3,
                 **kinds[kind],
             }
-            if kind == "no score":  # stands at the upper edge, whatever the scores are
+            if kind == "no score":  # at the upper edge, whatever the scores are
                 look["transform"] = axes.get_xaxis_transform()
             axes.plot(*zip(*places, strict=True), label=kind, **look)
     if search["chosen"] is not None:

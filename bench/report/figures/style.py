@@ -34,7 +34,7 @@ HUES = (0, 1, 2, 3, 4, 9, 5, 7)
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 
 MARKERS = "os^DvPX"
-"""Seven beside eight hues: 56 kinds of decoder before a marker and a hue meet again."""
+"""Seven markers and eight hues: 56 decoders before a pair of them repeats."""
 
 QUIET = "0.6"
 """The grey of everything that is no decoder's: bounds, guides, diagonals."""

@@ -89,7 +89,7 @@ def chunks_of(labels: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def seeds(runs: pd.DataFrame) -> str:
-    """How many seeds stand behind a mean, in words."""
+    """How many seeds each mean is over, in words."""
     counts = sorted(runs.groupby("decoder")["id"].nunique().unique())
     if counts == [1]:
         return "one seed each"

@@ -36,7 +36,7 @@ class Sweep(NamedTuple):
 
 
 def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:
-    """The β-VAEs alike in all else, where β has two values at least, beside the σ-VAEs like them.
+    """Groups of β-VAEs that differ in β alone (two values or more), each with the σ-VAEs like them.
 
     Arguments:
         runs: completed runs of one data set and model, as a `Subset` has them.

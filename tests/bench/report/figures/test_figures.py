@@ -1,22 +1,15 @@
-"""Figures from records that nobody trained: what goes in comes out as artists, and as files."""
+"""Figures from records that nobody trained: what goes in comes out as artists."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy import stats
 
-from bench.files import write_checked
-from bench.records.store import Store
-from bench.report import figures
 from bench.report.figures import (
     calibration,
     information,
@@ -27,115 +20,7 @@ from bench.report.figures import (
     search,
     style,
 )
-from bench.report.figures.subset import Subset, subsets
-from bench.report.tables import Table
-from tests.bench.report.conftest import Results
-
-LEVELS = [level / 100 for level in range(1, 100)]
-IMAGES = 1000
-
-
-@dataclass
-class Laboratory:
-    """Records with everything that a figure is drawn from."""
-
-    results: Results
-
-    def add(
-        self,
-        decoder: Mapping[str, Any] | str,
-        *,
-        wide: float = 1.0,
-        picture: bool = True,
-        **run: Any,
-    ) -> dict[str, Any]:
-        """A completed run; `wide` is σ over the σ that would be calibrated."""
-        record = self.results.add(decoder, **run)
-        folder = self.results.folder / "runs" / record["id"]
-        levels = np.array(LEVELS)
-        half = stats.norm.ppf((1 + levels) / 2)
-        edges = stats.norm.ppf(np.linspace(0, 1, 21))
-        record["curves"] = {
-            "coverage": {
-                "nominal": LEVELS,
-                "observed": list(2 * stats.norm.cdf(wide * half) - 1),
-            },
-            "pit": list(20 * np.diff(stats.norm.cdf(wide * edges))),
-        }
-        record["protocol"]["information"] = {"images": IMAGES, "bound": math.log(IMAGES)}
-        if picture:
-            record["artifacts"]["samples"] = "images/samples.png"
-            path = folder / "images" / "samples.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mosaic(run.get("seed", 0))).save(path)
-        write_checked(folder / "record.json", record)
-        return record
-
-    def table(self) -> Table:
-        table = self.results.table()
-        folders = [self.results.folder / "runs" / name for name in table.records["id"]]
-        records = table.records.assign(folder=folders)
-        return Table(table.grid, table.frame, table.caption, records)
-
-    def part(self) -> Subset:
-        return next(subsets(self.table(), self.searches()))
-
-    def searches(self) -> list[dict[str, Any]]:
-        return list(Store(self.results.folder).searches())
-
-
-def mosaic(seed: int, size: int = 12) -> np.ndarray[Any, Any]:
-    """16 images, 8 a row, each of one grey with its number in it, as a run's picture has them."""
-    side = size + 1
-    pixels = np.full((2 * side + 1, 8 * side + 1, 3), 255, np.uint8)
-    for number in range(16):
-        top, left = (number // 8) * side + 1, (number % 8) * side + 1
-        pixels[top : top + size, left : left + size] = 10 * number + seed
-    return pixels
-
-
-def rate(beta: float) -> float:
-    """The rate of a β-VAE whose every halving of β costs the same."""
-    return max(0.5, 8 - 4 * math.log(beta))
-
-
-@pytest.fixture(autouse=True)
-def few_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coarse files: what they show is read from the artists, and drawing takes half the time."""
-    monkeypatch.setattr(style, "DPI", 50)
-
-
-@pytest.fixture
-def lab(results: Results) -> Laboratory:
-    return Laboratory(results)
-
-
-@pytest.fixture
-def figure4(lab: Laboratory) -> Laboratory:
-    """A sweep of β whose mutual information is full at β = 1, with a σ-VAE at 0.02."""
-    for seed in range(3):
-        for beta in (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0):
-            add_beta(lab, {"name": "beta", "beta": beta}, beta, seed)
-        add_beta(lab, "shared", 0.02 * (1 + 0.1 * seed), seed)
-    return lab
-
-
-def add_beta(lab: Laboratory, decoder: Any, beta: float, seed: int) -> None:
-    carried = rate(beta) * (1 + 0.01 * seed)
-    full = math.log(IMAGES)
-    metrics = {
-        "neg_log_p": -1000 + 20 * carried,
-        "rate": carried,
-        "distortion": -1000 + 19 * carried,
-        "mutual_information": min(full, carried),
-        "marginal_kl": max(0.1 * (1 + seed), carried - full),
-        "beta_effective": beta,
-    }
-    losses = [100 / (1 + epoch) - 10 * seed for epoch in range(6)]
-    lab.add(decoder, seed=seed, metrics=metrics, losses=losses)
-
-
-# -- data in, artists out ----------------------------------------------------------------------
+from tests.bench.report.figures.conftest import IMAGES, LEVELS, Laboratory, add_beta, mosaic, rate
 
 
 def test_information_is_the_mean_over_seeds_with_the_learned_beta_upright(
@@ -352,71 +237,3 @@ def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs:
     assert list(lines[0].get_ydata()) == pytest.approx([30 + epoch for epoch in range(epochs)])
     shown = drawing.legends[0].get_lines()
     assert len({(str(line.get_color()), str(line._dash_pattern)) for line in shown}) == decoders
-
-
-# -- files -------------------------------------------------------------------------------------
-
-
-def test_everything_that_was_measured_is_drawn_once(lab: Laboratory, tmp_path: Path) -> None:
-    for beta in (0.1, 1.0):
-        add_beta(lab, {"name": "beta", "beta": beta}, beta, 0)
-    drawn = figures.draw(lab.table(), lab.searches(), tmp_path)
-    assert [one.name for one in drawn] == [
-        "samples",
-        "samples-2-along-beta",
-        "learning-curves",
-        "information-against-beta",
-        "rate-and-distortion",
-        "calibration-1-reliability",
-        "calibration-2-pit",
-    ]
-    files = {path.name for one in drawn for path in one.paths}
-    assert files == {path.name for path in tmp_path.iterdir()}
-    assert all(one.caption.endswith(".") for one in drawn)
-
-
-def test_a_figure_is_two_files_of_the_same_bytes_each_time(lab: Laboratory, tmp_path: Path) -> None:
-    lab.add("shared", metrics={"neg_log_p": 1.0}, losses=[3.0, 2.0])
-    first, second = (
-        style.save(next(iter(learning.sketches(lab.part()))).figure, tmp_path / name)
-        for name in ("1", "2")
-    )
-    assert [path.suffix for path in first] == [".png", ".pdf"]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-
-
-def test_nothing_is_drawn_where_nothing_was_measured(lab: Laboratory, tmp_path: Path) -> None:
-    lab.results.add("shared", metrics={"neg_log_p": 1.0})
-    lab.results.add("optimal", status="diverged")
-    assert figures.draw(lab.table(), [], tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_grid_of_diverged_runs_has_their_curves_alone(lab: Laboratory, tmp_path: Path) -> None:
-    lab.results.add("per_pixel", status="diverged", losses=[3.0, 2.0])
-    (drawn,) = figures.draw(lab.table(), [], tmp_path)
-    assert drawn.title == "Learning curves"
-
-
-def test_data_sets_have_figures_of_their_own(lab: Laboratory, tmp_path: Path) -> None:
-    for dataset in ("mnist5k", "npz:/tmp/a b.npz"):
-        lab.results.add(dataset=dataset, losses=[2.0])
-    drawn = figures.draw(lab.table(), [], tmp_path)
-    assert [one.name for one in drawn] == [
-        "learning-curves-1-mnist5k-conv-vae",
-        "learning-curves-2-npz-tmp-a-b-npz-conv-vae",
-    ]
-    assert drawn[0].title == "Learning curves: mnist5k · conv_vae"
-
-
-def test_a_search_that_found_nothing_has_no_runs_to_draw(lab: Laboratory, tmp_path: Path) -> None:
-    lab.results.add("shared")
-    lab.results.add_search([], None, dataset="fashion_mnist")
-    assert figures.draw(lab.table(), lab.searches(), tmp_path) == []
-
-
-def test_more_decoders_than_a_figure_can_tell_apart_make_two(lab: Laboratory) -> None:
-    for number in range(21):
-        lab.results.add({"name": "shared", "sigma_lr": 2.0 + number}, losses=[2.0])
-    names = [sketch.part for sketch in learning.sketches(lab.part())]
-    assert names == ["part 1", "part 2"]
