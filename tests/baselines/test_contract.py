@@ -64,12 +64,13 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
     distribution = vae.decoder(draw.output, state, images)
     assert distribution.event_shape == images.shape[1:]
     expected = (draw.rate - distribution.log_prob(images)).mean()
-    torch.testing.assert_close(terms.loss.detach(), expected.detach())
+    # Float32 sums of up to 2352 values in another order: 1e-7 · √2352 = 5e-6.
+    torch.testing.assert_close(terms.loss.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
 
 
 @pairs
 def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
-    """The same arguments give the same results, and nothing that went in was written to."""
+    """On one machine equal arguments give equal bits, and nothing that went in was written to."""
     vae = make(decoder, model, channels)
     images, noise = batch(vae, channels)
     state = vae.initial_state()
@@ -152,7 +153,10 @@ def test_every_likelihood_is_a_probability_of_levels(
     torch.testing.assert_close(table.exp().sum(0), torch.ones_like(own), rtol=0, atol=1e-6)
     assert ((place >= 0) & (place <= 1)).all()
     if vae.decoder.is_discrete:
-        torch.testing.assert_close(own.sum((1, 2, 3)).float(), distribution.log_prob(one))
+        # The second is a float32 sum of up to 48 values.
+        torch.testing.assert_close(
+            own.sum((1, 2, 3)).float(), distribution.log_prob(one), rtol=1e-5, atol=1e-5
+        )
 
 
 @pairs
@@ -184,6 +188,7 @@ def test_weights_and_state_survive_saving(
     with torch.no_grad():
         one = vae.decoder(vae.model.generate(noise, state), state)
         two = other.decoder(other.model.generate(noise, state), state)
+    # Equal shapes on one machine: equal bits.
     assert torch.equal(one.log_prob(images), two.log_prob(images))
 
 

@@ -18,7 +18,8 @@ def test_many_degrees_of_freedom_are_the_per_pixel_gaussian(link: str) -> None:
     gaussian = PerPixelGaussian(link=link, min_log_sigma=None)  # type: ignore[arg-type]
     one = student(torch.cat([output, freedom], dim=1), {})
     other = gaussian(output, {})
-    torch.testing.assert_close(one.log_prob(images), other.log_prob(images))
+    # Two formulas, each a float32 sum of 75 values: 1e-7 · 75 at worst.
+    torch.testing.assert_close(one.log_prob(images), other.log_prob(images), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(one.mean, other.mean)
     torch.testing.assert_close(one.variance, other.variance)
 

@@ -43,6 +43,9 @@ def write_grid(tmp_path: Path, tiny: Path) -> Callable[..., Path]:
             "evaluation": {"samples": 0, "iwae": 2, "features": "none"},
             **changes,
         }
+        if isinstance(training := content["training"], dict):
+            # `auto`, the grid's default, would train in another precision on another CPU.
+            content["training"] = {"precision": "float32", **training}
         path = tmp_path / "small.yaml"
         path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}))
         return path

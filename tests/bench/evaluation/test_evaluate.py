@@ -146,8 +146,9 @@ def test_a_distribution_without_single_values_keeps_its_other_measures() -> None
     metrics, protocol, curves = evaluate(run_of(spec), trained, grey(0.1), None)
     expected = measured(spec, grey(0.1), [0.5]).metrics
     gone = {"bits_per_dim", "calibration_error", "z_variance"}
+    # Means of float32 sums over an image, which the two distributions round in their own ways.
     assert metrics == pytest.approx(
-        {k: v for k, v in expected.items() if k.removesuffix("_se") not in gone}
+        {k: v for k, v in expected.items() if k.removesuffix("_se") not in gone}, rel=1e-5
     )
     assert "cumulative" in protocol["calibration"]["absent"]
     assert curves == {}
@@ -180,7 +181,7 @@ def test_distances_tell_means_from_draws(tmp_path: Path) -> None:
     assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
     assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
     again = evaluate(run, trained, grey(0.1), colour(tmp_path)).metrics
-    assert again == metrics
+    assert again == metrics  # the same evaluation on the same machine: equal bits
     assert protocol["distance"]["neighbours"] == 3
     means_alone = run_of(spec, features=FEATURES, distances=("means",))
     found = evaluate(means_alone, trained, grey(0.1), colour(tmp_path)).metrics

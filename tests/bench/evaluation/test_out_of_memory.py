@@ -30,6 +30,9 @@ from bench.evaluation.precision_recall import precision_and_recall
 from bench.evaluation.scorer import Scorer, score
 from bench.rng import generator, seeded
 
+# How many rows a matrix product has decides on some CPUs how it rounds, so what is computed from a
+# network's output is equal up to rounding: 1e-7 · √784 = 3e-6 of a float32 sum over an image.
+ROUNDING = 1e-5
 IMAGES = torch.randint(0, 256, (200, 1, 28, 28), dtype=torch.uint8)
 NOISE = torch.randn(200, 3)
 
@@ -160,15 +163,16 @@ def test_scores_do_not_follow_the_memory(
         }
         found = score(of, IMAGES, 0, "draw", measures, drawing)
         yield from (found["distortion"], found["squared_error"])
-        # A value next to a cell's edge may fall on its other side.
         assert found["pit"].sum(1).sub(1).abs().max() < 1e-9
         yield found["pit"].mean(0)
 
     of = scorer(decoder)
     whole = list(measured(of))
     parts = list(measured(small := cramped(of, place, most)))
-    torch.testing.assert_close(parts[:2], whole[:2], rtol=1e-5, atol=0)
-    torch.testing.assert_close(parts[2], whole[2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(parts[:2], whole[:2], rtol=ROUNDING, atol=0)
+    # A value next to a cell's edge may fall on its other side: ten of them at most. Other random
+    # numbers would move 120 of the 156,800.
+    torch.testing.assert_close(parts[2], whole[2], rtol=0, atol=10 / IMAGES.numel())
     assert small.chunks.size <= most
 
 
@@ -180,7 +184,7 @@ def test_a_bound_does_not_follow_the_memory(
     whole = importance_weighted(of, IMAGES[:150], 5, 0)
     # A decoder sees draws and images apart, and the first are fewer.
     parts = importance_weighted(cramped(of, place, min(most, 2)), IMAGES[:150], 5, 0)
-    torch.testing.assert_close(parts.log_p, whole.log_p, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts.log_p, whole.log_p, rtol=ROUNDING, atol=0)
     for name in ("monte_carlo_variance", "effective_draws"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-2, atol=0)
 
@@ -210,7 +214,7 @@ def test_draws_are_the_same_to_the_bit(
 ) -> None:
     of = scorer(decoder)
     for parameter in of.vae.model.parameters():
-        nn.init.zeros_(parameter)  # and the network's output does not round
+        nn.init.zeros_(parameter)  # so no CPU's matrix product rounds, whatever its rows
     with seeded(0, "test", device="cpu"):
         whole = of.sample(NOISE)
     with seeded(0, "test", device="cpu"):
@@ -227,7 +231,10 @@ def test_features_do_not_follow_the_memory(most: int) -> None:
     narrow = replace(wide, network=limited(network, min(most, 6)))
     whole, parts = (feature_set(IMAGES.split(120), of) for of in (wide, narrow))
     torch.testing.assert_close(parts.features, whole.features)
-    torch.testing.assert_close(parts.moments.covariance, whole.moments.covariance)
+    # float64, but of float32 features.
+    torch.testing.assert_close(
+        parts.moments.covariance, whole.moments.covariance, rtol=ROUNDING, atol=0
+    )
 
 
 def test_a_users_network_that_gets_no_memory_is_not_at_fault(

@@ -223,7 +223,7 @@ def test_two_invocations_share_the_work(
 def kill_and_finish(
     write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, kills: int
 ) -> None:
-    """Undisturbed records equal those of an invocation killed `kills` times, bit for bit."""
+    """On one machine, an invocation killed `kills` times leaves the undisturbed one's bits."""
     grid = write_grid(
         decoders=["optimal"],
         training={"epochs": 2 + 5 * kills, "batch": 10},

@@ -49,7 +49,7 @@ def equal(one: Training, other: Training) -> bool:
 
 
 def test_steps_in_place_are_the_loop_of_functions() -> None:
-    """To the bit: `step_terms`, backward, Adam, and the state passed on."""
+    """To the bit on one machine: `step_terms`, backward, Adam, and the state passed on."""
     ours, plain = Training(), Training()
     parameters: dict[str, Tensor] = dict(plain.vae.named_parameters())
     state = plain.vae.initial_state()

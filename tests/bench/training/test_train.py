@@ -43,6 +43,7 @@ def kill_after(count: int) -> Callable[[dict[str, float]], None]:
 
 
 def same(one: Trained, other: Trained) -> bool:
+    """To the bit, which is promised for one machine and one number of threads."""
     weights, others = one.vae.state_dict(), other.vae.state_dict()
     terms = [
         [{k: v for k, v in line.items() if "second" not in k} for line in trained.history]
