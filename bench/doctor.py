@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from bench import data
 from bench.devices import cuda_capabilities, native_bfloat16
 from bench.errors import RequestError
-from bench.evaluation.features.base import resolve
+from bench.evaluation.features.base import NETWORKS
 from bench.files import cache_root
 
 
@@ -121,14 +121,14 @@ def _data() -> list[Finding]:
 
 def _features() -> list[Finding]:
     findings = []
-    for name in ("inception", "efficientnet_lite0"):
+    for what, network in ((f"features {one.name}", one) for one in NETWORKS if one.automatic):
         try:
-            spec = resolve(name)
+            found = network.find(network.name)
         except RequestError as error:
-            findings.append(Finding("note", f"features {name}", "not here", str(error)))
-            continue
-        assert spec is not None
-        findings.append(Finding("ok", f"features {name}", f"here: distances are {spec.metric}"))
+            findings.append(Finding("note", what, "not here", str(error)))
+        else:
+            metric = found.metric if found else "unknown"
+            findings.append(Finding("ok", what, f"here: distances are {metric}"))
     return findings
 
 

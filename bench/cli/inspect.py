@@ -8,16 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from baselines.specs import DECODERS, MODELS
-from bench import plugins
+from bench import data, plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
 from bench.devices import resolve_device
+from bench.data.download import console_progress
+from bench.doctor import examine
 from bench.errors import RequestError, nearest
+from bench.evaluation.features.base import NETWORKS
 from bench.grid.read import bundled_grids, read_grid
 
 
 @app.command("list", epilog="Example: sigma-bench list decoders")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics")],
+    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics|extractors")],
     plugin: Annotated[
         list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
     ] = [],  # noqa: B006
@@ -30,6 +33,7 @@ def list_(
         "models": lambda: _list_specs(MODELS),
         "decoders": lambda: _list_specs(DECODERS),
         "metrics": _list_metrics,
+        "extractors": _list_extractors,
     }
     if what not in lists:
         raise RequestError(f"list {what}: {nearest(what, list(lists))}")
@@ -50,8 +54,6 @@ def _list_grids() -> list[dict[str, Any]]:
 
 
 def _list_datasets() -> list[dict[str, Any]]:
-    from bench import data
-
     entries = []
     for name in data.names():
         known = data.describe(name)
@@ -91,12 +93,25 @@ def _list_metrics() -> list[dict[str, Any]]:
     return [{"metric": m.name, "better": m.better or "-", "meaning": m.meaning} for m in METRICS]
 
 
+def _list_extractors() -> list[dict[str, Any]]:
+    entries = []
+    for network in NETWORKS:
+        entry = {"extractor": " | ".join(network.words), "metric": network.metric_name}
+        where = "your own"
+        if network.automatic:
+            try:
+                network.find(network.name)
+                where = "here"
+            except RequestError as error:
+                where = str(error)
+        entries.append({**entry, "where": where})
+    return entries
+
+
 @app.command(epilog="Example: sigma-bench doctor")
 def doctor(as_json: Json = False) -> int:
     """Check devices, precision, data, feature weights and versions: what works, what to do."""
-    from bench import doctor as examination
-
-    findings = examination.examine()
+    findings = examine()
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     else:
@@ -109,23 +124,20 @@ def doctor(as_json: Json = False) -> int:
 
 @app.command(epilog="Example: sigma-bench fetch mnist inception")
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or `inception`.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or a feature network.")],
 ) -> int:
-    """Bring data or feature weights ahead of time, checked; a second call mends a broken first."""
-    from bench import data
-    from bench.data.download import console_progress
-    from bench.evaluation.features.inception import fetch_inception
-
-    known = [*data.names(), "inception"]
+    """Download data or feature weights ahead of time, checked; a second call repairs a first."""
+    networks = {network.name: network for network in NETWORKS if network.fetchable}
+    known = [*data.names(), *networks]
     for name in names:
         if name not in known:
             raise RequestError(f"fetch {name}: unknown; {nearest(name, known)}")
     for name in names:
         with console_progress() as progress:
-            if name == "inception":
-                print(f"inception: {fetch_inception(progress)}")
+            if name in networks:
+                print(f"{name}: {networks[name].fetch(progress)}")
             else:
-                if data.describe(name) is None or name != "mnist5k":
+                if name in data.fetchable():
                     data.fetch(name, progress)
                 known_as = data.prepare(name)
                 print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")

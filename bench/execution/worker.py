@@ -19,7 +19,6 @@ from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
 from bench.evaluation.evaluate import Metrics, evaluate
-from bench.evaluation.features.base import FeatureSpec
 from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
 from bench.execution.artifacts import save
@@ -75,8 +74,7 @@ class Worker:
         if chosen is None:
             return None
         if chosen.sha256 not in self._extractors:
-            spec = FeatureSpec.of(chosen)
-            self._extractors[chosen.sha256] = build_extractor(spec, self.device)
+            self._extractors[chosen.sha256] = build_extractor(chosen, self.device)
         return self._extractors[chosen.sha256]
 
     def execute(

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.evaluation.features.loading import for_inference, loading, state_dict_of
+from bench.evaluation.features.network import Network, for_inference, loading, state_dict_of
+from bench.run import Features
 
 if TYPE_CHECKING:
     import torch
@@ -16,36 +17,66 @@ if TYPE_CHECKING:
 
     from bench.data.download import Progress
 
-INCEPTION_VARIABLE = "SIGMA_BENCH_INCEPTION"
-INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+VARIABLE = "SIGMA_BENCH_INCEPTION"
+FILE = "pt_inception-2015-12-05-6726825d.pth"
 
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """Of the weights that published FIDs were computed with, ported to torch by pytorch-fid."""
 
 
-def inception_cache() -> Path:
-    """Where torch.hub, hence pytorch-fid, keeps the Inception weights."""
+class Inception(Network):
+    """pytorch-fid's port; its distance is called `fid` with the published weights only."""
+
+    name = "inception"
+    words = ("inception", "inception:PATH")
+    metric_name = "fid"
+    dimension = 2048
+    fetchable = True
+
+    def find(self, word: str) -> Features | None:
+        if word.startswith("inception:"):
+            path = Path(word.removeprefix("inception:")).expanduser()
+            return self.of(path, "expected pytorch-fid's Inception weights")
+        if word != self.name:
+            return None
+        chosen = os.environ.get(VARIABLE)
+        if chosen:
+            return self.of(Path(chosen).expanduser(), f"{VARIABLE} names it")
+        return self.of(cached(), f"run `sigma-bench fetch inception`, or set {VARIABLE}=PATH")
+
+    def is_here(self) -> bool:
+        return bool(os.environ.get(VARIABLE)) or cached().is_file()
+
+    def metric(self, weights: Path, sha256: str) -> str:
+        return self.metric_name if sha256 == SHA256 else f"fd_{self.name}"
+
+    def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+        network = for_inference(inception_network(weights), device)
+
+        def features(images: Tensor) -> Tensor:
+            pooled: Tensor = network(images.float() / 255)[0]
+            return pooled.flatten(1)
+
+        return features
+
+    def fetch(self, progress: Progress | None = None) -> Path:
+        """Download pytorch-fid's weights (91 MiB) to torch.hub's cache, whole or not at all."""
+        from pytorch_fid.inception import FID_WEIGHTS_URL
+
+        from bench.data.download import download
+
+        return download([FID_WEIGHTS_URL], cached(), sha256=SHA256, progress=progress)
+
+
+def cached() -> Path:
+    """Where torch.hub, hence pytorch-fid, keeps the weights."""
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints" / INCEPTION_FILE
-
-
-def fetch_inception(progress: Progress | None = None) -> Path:
-    """Download pytorch-fid's Inception weights (91 MiB) to torch.hub's cache, whole or not at all.
-
-    Raises `RequestError` where they can't be brought or have the wrong sha256.
-    """
-    from pytorch_fid.inception import FID_WEIGHTS_URL
-
-    from bench.data.download import download
-
-    return download(
-        [FID_WEIGHTS_URL], inception_cache(), sha256=INCEPTION_SHA256, progress=progress
-    )
+    return Path(home).expanduser() / "hub" / "checkpoints" / FILE
 
 
 def inception_network(weights: Path) -> nn.Module:
-    """pytorch-fid's network up to its 2048 pooled features, as it makes it, with a file's weights.
+    """pytorch-fid's own network up to its 2048 pooled features, with the weights of a file.
 
     Raises `RequestError` where the file is unreadable or holds something else.
     """
@@ -55,16 +86,6 @@ def inception_network(weights: Path) -> nn.Module:
     with loading(weights, "pytorch-fid's Inception weights"), _instead_of_download(state):
         network: nn.Module = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]], resize_input=True)
     return network
-
-
-def load_inception(weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    network = for_inference(inception_network(weights), device)
-
-    def features(images: Tensor) -> Tensor:
-        pooled: Tensor = network(images.float() / 255)[0]
-        return pooled.flatten(1)
-
-    return features
 
 
 @contextlib.contextmanager
