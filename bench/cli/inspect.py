@@ -10,8 +10,8 @@ import typer
 from baselines.specs import DECODERS, MODELS
 from bench import data, plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
-from bench.devices import resolve_device
 from bench.data.download import console_progress
+from bench.devices import resolve_device
 from bench.doctor import examine
 from bench.errors import RequestError, nearest
 from bench.evaluation.features.base import NETWORKS
@@ -20,7 +20,9 @@ from bench.grid.read import bundled_grids, read_grid
 
 @app.command("list", epilog="Example: sigma-bench list decoders")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics|extractors")],
+    what: Annotated[
+        str, typer.Argument(metavar="grids|datasets|models|decoders|metrics|extractors")
+    ],
     plugin: Annotated[
         list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
     ] = [],  # noqa: B006
@@ -124,7 +126,9 @@ def doctor(as_json: Json = False) -> int:
 
 @app.command(epilog="Example: sigma-bench fetch mnist inception")
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or a feature network.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Data or a feature network.")
+    ],
 ) -> int:
     """Download data or feature weights ahead of time, checked; a second call repairs a first."""
     networks = {network.name: network for network in NETWORKS if network.fetchable}

@@ -1,6 +1,5 @@
 """From a dataset name to where its images come from."""
 
-import difflib
 import functools
 import hashlib
 import os
@@ -14,7 +13,7 @@ from bench.data import user_files
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts
 from bench.data.images import RESOLUTIONS
-from bench.errors import RequestError
+from bench.errors import RequestError, nearest
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,10 @@ def resolve(name: str) -> Source:
             functools.partial(read_own, resolution),
         )
     if stem not in PUBLISHED:
-        near = difflib.get_close_matches(stem, names(), 1)
+        known = [*names(), *(f"{kind}:PATH" for kind in user_files.KINDS)]
         raise RequestError(
-            f"unknown dataset '{name}'"
-            + (f"; did you mean '{near[0]}'?" if near else ".")
-            + f" There are {', '.join(names())}, npz:PATH and folder:PATH, each with @28, @32 or "
-            "@64 behind it for another resolution"
+            f"unknown dataset '{name}'; {nearest(stem, known)}; append @28, @32 or @64 to have "
+            "images resized"
         )
     published = PUBLISHED[stem]
     if resolution in (None, published.native):
