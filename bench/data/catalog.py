@@ -59,8 +59,8 @@ def _parts(train: Images, test: Images, resolution: int) -> Parts:
 
 def _unfit(name: str, what: str) -> RequestError:
     return RequestError(
-        f"{name}: {what}; `sigma-bench fetch {name}` downloads the raw files, or set SIGMA_BENCH_DATA "
-        "to a folder that torchvision reads"
+        f"{name}: {what}; `sigma-bench fetch {name}` downloads the raw files, or set "
+        "SIGMA_BENCH_DATA to a folder that torchvision reads"
     )
 
 

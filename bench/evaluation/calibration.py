@@ -3,14 +3,17 @@
 Both are taken on test images with z from the posterior, of all pixels and channels together.
 """
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from baselines.distributions import pit
-from bench.evaluation.likelihood import mean_and_error
-from bench.evaluation.scorer import Drawn
+from bench.evaluation.context import Evaluated, EvaluationContext, Scores, mean_and_error
+from bench.evaluation.likelihood import NO_LIKELIHOOD, has_mass
+from bench.evaluation.scorer import Measure, PosteriorSample
 
 CELLS = 200
 """Equal cells of [0, 1] that PIT values are counted in; every interval below is a union of some."""
@@ -22,7 +25,45 @@ MIN_VARIANCE = 1 / (12 * 255**2)
 """That of a value's rounding to 8 bits: no error smaller than this can be seen in the data."""
 
 
-def pit_counts(drawn: Drawn, generator: Generator) -> Tensor:
+NO_CELLS = "single values of p(x|z) have no cumulative distribution"
+
+
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """PIT values and the moments of (x-μ)/σ of each image."""
+    if not has_mass(context):
+        return {}
+    randomised = context.generator("randomised PIT")
+    return {"pit": partial(pit_counts, generator=randomised), "z": z_moments}
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """Coverage of the intervals of p(x|z), and the size of its errors.
+
+    The curves are `coverage`, `nominal` and `observed` of central intervals, and `pit`, the
+    histogram of PIT values as 20 densities.
+    """
+    if "pit" not in scores:
+        reason = NO_CELLS if context.scorer.vae.decoder.is_likelihood else NO_LIKELIHOOD
+        return Evaluated({}, {"calibration": {"absent": reason}}, {})
+    found = calibration(scores["pit"])
+    metrics = {"calibration_error": found.error, "calibration_error_se": found.standard_error}
+    metrics["z_variance"], metrics["z_variance_se"] = z_variance(scores["z"])
+    protocol = {
+        "intervals": "central, of p(x|z) with one posterior draw; randomised PIT where discrete",
+        "levels": len(found.nominal),
+        "min_sigma": math.sqrt(MIN_VARIANCE),
+        "images": len(scores["pit"]),
+        "standard_error": "over images",
+        "seed": context.run.seed,
+    }
+    curves = {
+        "coverage": {"nominal": found.nominal, "observed": found.observed},
+        "pit": found.density,
+    }
+    return Evaluated(metrics, {"calibration": protocol}, curves)
+
+
+def pit_counts(drawn: PosteriorSample, generator: Generator) -> Tensor:
     """How often an image's PIT values fall into each of `CELLS` cells, as fractions, (B, CELLS).
 
     The probability integral transform of a calibrated p(x|z) is uniform; for discrete decoders it
@@ -37,15 +78,15 @@ def pit_counts(drawn: Drawn, generator: Generator) -> Tensor:
     return counts.scatter_add_(1, cells, torch.ones_like(values)) / values.shape[1]
 
 
-def z_moments(drawn: Drawn) -> Tensor:
+def z_moments(drawn: PosteriorSample) -> Tensor:
     """The means of z = (x-μ)/σ and of z² over each image, (B, 2), σ² at least `MIN_VARIANCE`.
 
     The bound lets discrete decoders be certain of a value; no σ of a clipped Gaussian meets it.
     """
     error = drawn.images.double() - drawn.mean.double()
     squares = error.square() / drawn.variance.double().clamp_min(MIN_VARIANCE)
-    z = squares.sqrt().copysign(error)
-    return torch.stack([z.mean(dim=(1, 2, 3)), squares.mean(dim=(1, 2, 3))], dim=1)
+    z, inner = squares.sqrt().copysign(error), tuple(range(1, error.ndim))
+    return torch.stack([z.mean(dim=inner), squares.mean(dim=inner)], dim=1)
 
 
 @dataclass(frozen=True)

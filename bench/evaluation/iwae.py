@@ -7,14 +7,35 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from baselines.models import Context
+from baselines.models.base import Context
+from bench.evaluation.context import Evaluated, EvaluationContext, Metrics, Scores, means
 from bench.evaluation.out_of_memory import Chunks
-from bench.evaluation.scorer import Scorer
+from bench.evaluation.scorer import Measure, Scorer
 from bench.rng import normal
 from bench.training.step import scaled
 
 BLOCK = 128
 """Images that share one noise stream; part of what fixes the draws."""
+
+
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """Nothing: many draws of each image are a pass of their own."""
+    return {}
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """`iwae_K` with its effective sample size and the part of its error that is Monte Carlo's."""
+    draws, metrics = context.run.evaluation.iwae, Metrics()
+    if draws and context.scorer.vae.decoder.is_likelihood:
+        bound = importance_weighted(context.scorer, context.images, draws, context.run.seed)
+        name = f"iwae_{draws}"
+        metrics = means({name: bound.log_p})
+        if draws > 1:
+            metrics |= means({f"{name}_ess": bound.effective_draws})
+            noise = bound.monte_carlo_variance.sum().sqrt().item() / len(context.images)
+            metrics[f"{name}_monte_carlo_se"] = noise
+    protocol = {"iwae_draws": draws, "iwae_noise_block": BLOCK}
+    return Evaluated(metrics, {"likelihood": protocol}, {})
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,12 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from baselines.models import Context
+from baselines.models.base import Context
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined
 from bench.rng import normal
 from bench.training.step import scaled
-
-CHUNK = 512
-"""The most images decoded at once; changes no number beyond rounding."""
 
 CHUNK_VALUES = 1 << 24
 """The most raw output values at once: 64 MiB, of which measures hold a few copies in float64."""
@@ -28,11 +25,15 @@ POSTERIOR = "posterior draw"
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores."""
+    """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores.
+
+    `most` images are decoded at once, which changes no number beyond rounding.
+    """
 
     vae: Vae
     state: State
     precision: torch.dtype
+    most: int = 512
 
     def autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(
@@ -43,7 +44,7 @@ class Scorer:
     def chunk(self) -> int:
         """The most images decoded at once; fewer where each of their values has many logits."""
         values = self.vae.decoder.outputs * math.prod(self.vae.model.image_shape)
-        return max(1, min(CHUNK, CHUNK_VALUES // values))
+        return max(1, min(self.most, CHUNK_VALUES // values))
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -59,13 +60,13 @@ class Scorer:
         with self.autocast(images):
             return self.vae.model.encode(scaled(images), self.state, training=False)[0]
 
-    def posterior(self, images: Tensor, noise: Tensor) -> "Drawn":
+    def posterior(self, images: Tensor, noise: Tensor) -> "PosteriorSample":
         """One posterior draw for each of 8-bit images (B, C, H, W), `noise` (B, noise_size)."""
         context = self.encode(images)
         with self.autocast(images):
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
-        return Drawn(scaled(images), distribution, draw.rate, context)
+        return PosteriorSample(scaled(images), distribution, draw.rate, context)
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
@@ -124,7 +125,7 @@ def _generators(device: torch.device) -> list[Generator]:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PosteriorSample:
     """One draw z ~ q(z|x) for each of a chunk of images, and what p(x|z) is there.
 
     images: (B, C, H, W) in [0, 1]; rate: KL(q(z|x) || p(z)), nats, (B,).
@@ -148,7 +149,7 @@ class Drawn:
         return variance
 
 
-Measure = Callable[[Drawn], Tensor]
+Measure = Callable[[PosteriorSample], Tensor]
 """What is kept of a chunk of B images: a number each, (B,), or a row each, (B, k)."""
 
 

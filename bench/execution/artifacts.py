@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.data import Dataset
-from bench.evaluation.evaluate import Protocol, split
+from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
 from bench.files import atomic
 from bench.rng import normal

@@ -18,7 +18,8 @@ from bench import data
 from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
-from bench.evaluation.evaluate import Metrics, evaluate
+from bench.evaluation.context import Metrics
+from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
 from bench.execution.artifacts import save

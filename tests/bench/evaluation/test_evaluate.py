@@ -15,7 +15,8 @@ from baselines.state import State
 from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
-from bench.evaluation.evaluate import Evaluated, evaluate
+from bench.evaluation.context import Evaluated
+from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
 from bench.metrics import METRICS
 from bench.run import Evaluation, Features, Run, Training

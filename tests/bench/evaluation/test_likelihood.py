@@ -11,13 +11,13 @@ from torch.distributions import MultivariateNormal
 
 from baselines.specs import DECODERS, MODELS, build_decoder, build_model
 from baselines.vae import Vae
+from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (
     distortion,
     eight_bit_distortion,
     fitted_sigma,
     gaussian_distortion,
-    mean_and_error,
     mean_variance,
     rate,
     squared_error,
@@ -154,15 +154,14 @@ def test_monte_carlo_error_is_the_spread_over_repeats(
 
 
 def test_chunks_do_not_change_a_bound(
-    pca: tuple[Scorer, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+    pca: tuple[Scorer, torch.Tensor, torch.Tensor],
 ) -> None:
     scorer, images, _ = pca
     measures = {"distortion": distortion}
     whole = importance_weighted(scorer, images, 8, seed=0).log_p
     scores = score(scorer, images, 0, "draw", measures)["distortion"]
     for chunk in (128, 48):  # more and less than share one stream of noise
-        monkeypatch.setattr("bench.evaluation.scorer.CHUNK", chunk)
-        scorer = replace(scorer)
+        scorer = replace(scorer, most=chunk)
         torch.testing.assert_close(importance_weighted(scorer, images, 8, seed=0).log_p, whole)
         found = score(scorer, images, 0, "draw", measures)["distortion"]
         torch.testing.assert_close(found, scores)
