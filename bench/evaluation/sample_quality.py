@@ -9,7 +9,7 @@ from bench.evaluation.features.cache import FeatureSet, feature_set, real_featur
 from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
-from bench.evaluation.scorer import POSTERIOR, Measure, Scorer, eight_bit
+from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, Scorer, eight_bit
 from bench.rng import normal, seeded
 from bench.run import Features, Run, SampleKind
 
@@ -94,7 +94,7 @@ def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Ite
         for part, draws in zip(images[first].split(batch), noise[first].split(batch), strict=True):
             yield eight_bit(scorer.reconstruct(part, draws))
         return
-    noise = normal((run.evaluation.samples, size), run.seed, "samples", device=images.device)
+    noise = normal((run.evaluation.samples, size), run.seed, SAMPLES, device=images.device)
     for index, draws in enumerate(noise.split(batch)):
         if kind == "means":
             yield eight_bit(scorer.generate(draws))

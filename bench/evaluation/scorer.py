@@ -22,6 +22,9 @@ CHUNK_VALUES = 1 << 24
 POSTERIOR = "posterior draw"
 """The stream of the one draw of each scored image that its measures share."""
 
+SAMPLES = "samples"
+"""The stream of the draws from the prior whose images are compared with real ones."""
+
 
 @dataclass(frozen=True)
 class Scorer:

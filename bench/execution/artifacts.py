@@ -12,7 +12,7 @@ from bench.files import atomic
 from bench.rng import normal
 from bench.run import Run
 from bench.training.checkpoint import HISTORY, Trained
-from bench.training.train import save as save_weights
+from bench.training.weights import save as save_weights
 
 PICTURES = 64
 """Images in the sample grid; their latents are the same for every run of equal latent size."""

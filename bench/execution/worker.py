@@ -30,7 +30,8 @@ from bench.records.store import DIVERGED, FAILED, Record, new_record
 from bench.run import Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
-from bench.training.train import load, train
+from bench.training.train import train
+from bench.training.weights import load
 
 if TYPE_CHECKING:
     from bench.evaluation.features.base import Extractor

@@ -1,24 +1,19 @@
 """One run's optimisation, with checkpoints and a resume that continues bit-equally."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from baselines.specs import build_decoder, build_model
 from baselines.vae import Terms, Vae
 from bench.errors import Stopped
-from bench.files import write_bytes
 from bench.rng import generator, seeded
 from bench.run import Run
 from bench.training.checkpoint import (
-    HISTORY,
-    WEIGHTS,
     Checkpoint,
     Divergence,
     Epoch,
@@ -45,32 +40,6 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
             stopped=decoder.stopped_outputs,
         )
     return Vae(model, decoder)
-
-
-STATE = "state."
-"""Before the names of state entries, which share a file with the parameters."""
-
-
-def save(trained: Trained, folder: Path) -> Path:
-    """Write the parameters and the state as safetensors; returns the file."""
-    tensors = {
-        **trained.vae.state_dict(),
-        **{STATE + name: value for name, value in trained.state.items()},
-    }
-    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(contiguous))
-    return folder / WEIGHTS
-
-
-def load(run: Run, folder: Path, images: Tensor) -> Trained:
-    """What a finished training left in `folder`; `images` (N, C, H, W) decide shape and device."""
-    vae = build(run, images.shape[1], images.shape[-1])
-    tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    vae.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(STATE)})
-    vae = vae.to(device=images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = {name: tensors[STATE + name].to(images.device) for name in vae.initial_state()}
-    history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
-    return Trained(vae, state, history)
 
 
 def train(
