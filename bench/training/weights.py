@@ -91,9 +91,7 @@ def _rebuilt(
         vae.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(STATE)})
         state = {name: tensors[STATE + name].to(device) for name in initial}
     except (RuntimeError, KeyError) as error:
-        raise RequestError(
-            f"{folder / WEIGHTS}: holds other weights than the run's"
-        ) from error
+        raise RequestError(f"{folder / WEIGHTS}: holds other weights than the run's") from error
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Trained(vae, state, _history(folder / HISTORY))
 
