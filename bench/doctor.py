@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest."""
+"""Checks of this machine: what works, and how to repair what does not."""
 
 import importlib.util
 import shutil
@@ -16,7 +16,7 @@ from bench.files import cache_root
 
 
 class Finding(NamedTuple):
-    """One examined thing; `broken` is what keeps the main job from running."""
+    """The result of one check; `broken` keeps the main job from running."""
 
     verdict: Literal["ok", "note", "broken"]
     what: str
@@ -28,7 +28,7 @@ REQUIRED = ("torch", "torchvision", "optuna", "pandas", "scipy", "seaborn", "pyt
 
 
 def examine() -> list[Finding]:
-    """Every finding, the ones that others rest on first."""
+    """All checks, those that others depend on first."""
     findings = [_python(), *_versions()]
     if importlib.util.find_spec("torch") is not None:
         findings += [_torchvision(), *_devices()]
@@ -56,7 +56,7 @@ def _versions() -> list[Finding]:
 def _torchvision() -> Finding:
     try:
         import torchvision.ops  # noqa: F401
-    except Exception as error:  # a mismatched pair fails in many ways, all at import
+    except Exception as error:  # a mismatched pair fails in many ways, always at import
         remedy = "install torch and torchvision together, from the same index"
         return Finding("broken", "torch with torchvision", str(error).splitlines()[0], remedy)
     return Finding("ok", "torch with torchvision", "from one build family")
@@ -105,7 +105,7 @@ def _speed(device: str) -> str:
 def _data() -> list[Finding]:
     findings = []
     for name in data.names():
-        # The embedded set is what the main job rests on: it is read, the others looked for.
+        # The main job needs the embedded set, so it is read; the others are only looked for.
         remedy = f"sigma-bench fetch {name}, or set SIGMA_BENCH_DATA to a folder that has it"
         try:
             here = data.prepare(name) if name == "mnist5k" else data.available(name)

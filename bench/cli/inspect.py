@@ -28,7 +28,7 @@ def list_(
     ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
-    """Say what there is to choose from, with options and their defaults."""
+    """List what there is to choose from, with options and their defaults."""
     lists = {
         "grids": _list_grids,
         "datasets": _list_datasets,
@@ -164,7 +164,7 @@ def speed(
     ] = 3,
     as_json: Json = False,
 ) -> int:
-    """Measure this harness beside the usual way, pair by pair: training, features, a grid."""
+    """Time this harness against the usual way, in pairs: training, features, a grid."""
     from bench.speed import table
 
     resolved = resolve_device(device)

@@ -1,4 +1,4 @@
-"""A dataset name becomes uint8 tensors with fixed splits and a content hash."""
+"""Data sets by name: uint8 tensors with fixed splits and a content hash."""
 
 from bench.data.dataset import Dataset, Description, available, describe, load, prepare
 from bench.data.fetch import fetch, fetchable

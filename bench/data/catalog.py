@@ -125,9 +125,7 @@ def _idx_images(name: str, path: Path) -> Images:
 
 def _fetch_idx(folder: str, root: Path, progress: Progress | None) -> None:
     """Each file from the first mirror that has it, and unpacked in the same folder."""
-    from torchvision import datasets
-
-    dataset = getattr(datasets, folder)
+    dataset = getattr(_torchvision(), folder)
     for name, md5 in dataset.resources:
         target = root / folder / "raw" / name
         download([mirror + name for mirror in dataset.mirrors], target, md5=md5, progress=progress)
@@ -146,15 +144,20 @@ def _idx(name: str, folder: str, content: str) -> Published:
     )
 
 
-def _through_torchvision(name: str, read: Callable[[Any, Path], Any]) -> Any:
-    """`read(torchvision.datasets, raw root)`, where torchvision finds whole files and says so."""
+def _torchvision() -> Any:
+    # Imports torch, so it is imported by what reads or downloads files alone.
     from torchvision import datasets
 
+    return datasets
+
+
+def _through_torchvision(name: str, read: Callable[[Any, Path], Any]) -> Any:
+    """`read(torchvision.datasets, raw root)`, as `RequestError` where it finds no whole files."""
     try:
         with warnings.catch_warnings():
             # NumPy 2.4.0 to 2.4.4 warns of CIFAR's pickles, where a flag is a number.
             warnings.filterwarnings("ignore", r"dtype\(\): align should be passed as")
-            return read(datasets, raw_root())
+            return read(_torchvision(), raw_root())
     except (RuntimeError, FileNotFoundError) as error:
         raise _unfit(name, f"torchvision finds no whole raw files in {raw_root()}") from error
 
@@ -173,10 +176,8 @@ def _read_svhn(resolution: int) -> Parts:
 
 
 def _fetch_svhn(root: Path, progress: Progress | None) -> None:
-    from torchvision.datasets import SVHN
-
     for part in ("train", "test"):
-        url, name, md5 = SVHN.split_list[part]
+        url, name, md5 = _torchvision().SVHN.split_list[part]
         download([url], root / name, md5=md5, progress=progress)
 
 
@@ -194,10 +195,9 @@ def _read_cifar10(resolution: int) -> Parts:
 
 
 def _fetch_cifar10(root: Path, progress: Progress | None) -> None:
-    from torchvision.datasets import CIFAR10
-
-    archive = root / CIFAR10.filename
-    download([CIFAR10.url], archive, md5=CIFAR10.tgz_md5, progress=progress)
+    dataset = _torchvision().CIFAR10
+    archive = root / dataset.filename
+    download([dataset.url], archive, md5=dataset.tgz_md5, progress=progress)
     _unpack(archive, root)
 
 
@@ -222,10 +222,9 @@ def _read_celeba(resolution: int) -> Parts:
 
 
 def _fetch_celeba(root: Path, progress: Progress | None) -> None:
-    from torchvision.datasets import CelebA
-
-    folder = root / CelebA.base_folder
-    for identity, md5, name in CelebA.file_list:
+    dataset = _torchvision().CelebA
+    folder = root / dataset.base_folder
+    for identity, md5, name in dataset.file_list:
         download([f"gdrive:{identity}"], folder / name, md5=md5, progress=progress)
     _unpack(folder / "img_align_celeba.zip", folder)
 
@@ -235,11 +234,9 @@ def _unpack(archive: Path, into: Path) -> None:
 
     pooch's processors unpack in place: a kill would leave a folder that torchvision takes as whole.
     """
-    from torchvision.datasets.utils import extract_archive
-
     with tempfile.TemporaryDirectory(dir=into, prefix=".unpacking-") as made:
         fresh, old = Path(made, "fresh"), Path(made, "old")
-        extract_archive(archive, fresh)
+        _torchvision().utils.extract_archive(archive, fresh)
         old.mkdir()
         for folder in fresh.iterdir():
             final = into / folder.name

@@ -1,4 +1,4 @@
-"""Bring the raw files of a published dataset to where they are read."""
+"""Download the raw files of a published data set to where they are read."""
 
 import filelock
 
@@ -13,7 +13,7 @@ def fetchable() -> tuple[str, ...]:
 
 
 def fetch(name: str, progress: Progress | None = None) -> None:
-    """Download a dataset's raw files into `raw_root()`, laid out as torchvision reads them.
+    """Download the raw files of a data set into `raw_root()`, laid out as torchvision reads them.
 
     Addresses and checksums are torchvision's own. Files that are there and right are not downloaded
     again, torn ones are repaired, and nothing looks finished before it is.
@@ -21,8 +21,8 @@ def fetch(name: str, progress: Progress | None = None) -> None:
     Raises `RequestError` for a name with nothing to fetch, a folder that cannot be written, and a
     file that no address yields.
     """
-    bring = PUBLISHED[name].fetch if name in PUBLISHED else None
-    if bring is None:
+    download = PUBLISHED[name].fetch if name in PUBLISHED else None
+    if download is None:
         raise RequestError(
             f"'{name}' cannot be fetched, only {', '.join(fetchable())} can; mnist5k comes with "
             'pip install "sigma-vae-bench[embedded]"'
@@ -31,7 +31,7 @@ def fetch(name: str, progress: Progress | None = None) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".{name}.lock"):
-            bring(root, progress)
+            download(root, progress)
     except OSError as error:
         raise RequestError(
             f"{name}: the raw files cannot be written to {root} ({error}); set SIGMA_BENCH_DATA to "

@@ -1,4 +1,4 @@
-"""From a dataset name to where its images come from."""
+"""From the name of a data set to where its images come from."""
 
 import functools
 import hashlib
@@ -18,10 +18,10 @@ from bench.errors import RequestError, nearest
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that is not read yet.
+    """A data set that is not read yet.
 
-    `key` names it in the cache, `files` lists what it is read from, and `pinned` says what must
-    come out where that is known ahead.
+    `key` names it in the cache, `files` lists the files that it is read from, and `pinned` is the
+    fingerprint that it must have, where that is known.
     """
 
     name: str
@@ -44,25 +44,25 @@ class Source:
 
 
 class Registered(NamedTuple):
-    """A dataset that code makes, at a resolution or its own; `source` is the code's sha256."""
+    """A data set made by code, at a resolution or its own; `source` is the code's sha256."""
 
     read: Callable[[int | None], Parts]
     source: str
 
 
 REGISTERED: dict[str, Registered] = {}
-"""The datasets of the plugins that this process has, by name."""
+"""The data sets of the plugins loaded in this process, by name."""
 
 
 def names() -> tuple[str, ...]:
-    """The dataset names that need no path."""
+    """The names of data sets that need no path."""
     return (*PUBLISHED, *REGISTERED)
 
 
 def resolve(name: str) -> Source:
-    """The source that a dataset name stands for; `RequestError` where it stands for none.
+    """The source of a data set; raises `RequestError` for an unknown name.
 
-    `mnist@28` and `mnist` are one dataset, and its name is `mnist`.
+    `mnist@28` and `mnist` are one data set, and its name is `mnist`.
     """
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
@@ -76,7 +76,7 @@ def resolve(name: str) -> Source:
     if stem in REGISTERED:
         read_own, code = REGISTERED[stem]
         digest = hashlib.sha256(f"{stem}\0{code}".encode()).hexdigest()[:16]
-        # Its only file is the code, which the key knows by content.
+        # Its only file is the code, whose content is part of the key.
         return Source(
             name,
             _keyed("plugin", digest, resolution),
@@ -101,7 +101,7 @@ def _keyed(kind: str, digest: str, resolution: int | None) -> str:
 
 
 def parse(name: str) -> tuple[str, int | None]:
-    """Split a dataset name from the resolution that it asks for, as in `mnist@32`."""
+    """The name of a data set and the resolution behind it, as in `mnist@32`, or None."""
     match = re.search(r"@(\d+)$", name)
     if match is None:
         return name, None

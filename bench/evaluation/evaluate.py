@@ -11,7 +11,7 @@ from bench.run import Run
 from bench.training.checkpoint import Trained
 
 MODULES = (likelihood, iwae, information, calibration, sample_quality)
-"""The measuring modules; their metrics stand in a record in this order."""
+"""The measuring modules, in the order of their metrics in a record."""
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""What a Gaussian latent carries: mutual information, the marginal KL, and the units in use."""
+"""Information in a Gaussian latent: mutual information, marginal KL, and active units."""
 
 import math
 
@@ -11,7 +11,7 @@ from bench.evaluation.scorer import POSTERIOR, Measure, PosteriorSample
 from bench.rng import normal
 
 ACTIVE = 0.01
-"""An active latent's posterior mean has a larger variance over images (Burda et al. 2016)."""
+"""The variance over images above which a posterior mean counts as active (Burda et al. 2016)."""
 
 NO_LATENT = "the model has no single Gaussian latent"
 
@@ -53,7 +53,7 @@ def has_gaussian_latent(context: EvaluationContext) -> bool:
 
 
 def encoding(drawn: PosteriorSample) -> Tensor:
-    """Mean and log variance of q(z|x) side by side, (B, 2 · latent)."""
+    """The mean and the log variance of q(z|x), concatenated, (B, 2 · latent)."""
     mean, log_variance = drawn.context
     return torch.cat([mean, log_variance], dim=1)
 
@@ -78,7 +78,7 @@ def information(mean: Tensor, log_variance: Tensor, noise: Tensor, *, rows: int 
     squared, linear = (-0.5 * precision).T, (mean * precision).T
     own = torch.empty(len(draws), dtype=torch.float64, device=draws.device)
     for start, part in zip(range(0, len(draws), rows), draws.split(rows), strict=True):
-        # In place: every copy would be one number for each pair of a draw and an encoding.
+        # In place, since every copy has a number for each pair of a draw and an encoding.
         log_q = (part.square() @ squared).add_(part @ linear).sub_(0.5 * constant)
         own[start : start + rows] = log_q.diagonal(start) - log_q.logsumexp(1)
     return own + torch.tensor(float(len(draws)), dtype=own.dtype).log()

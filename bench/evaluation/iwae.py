@@ -1,4 +1,4 @@
-"""The importance-weighted bound on the likelihood, its Monte Carlo error and its sample size."""
+"""The importance-weighted bound on the likelihood, its Monte Carlo error and effective draws."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bench.rng import normal
 from bench.training.step import scaled
 
 BLOCK = 128
-"""Images that share one noise stream; part of what fixes the draws."""
+"""Images that share one noise stream; another number would give other draws."""
 
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
@@ -42,9 +42,9 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
 class Bound:
     """The importance-weighted bound on ln p(x), by image, (N,), float64, nats.
 
-    `monte_carlo_variance` is that of each image's value over repeated draws (delta method);
-    `effective_draws`, between 1 and K, is (Σ w)² / Σ w² of the weights (Kong 1992): few of K mean
-    that the bound hangs on a draw or two and is loose.
+    `monte_carlo_variance` is the variance of each value over repeated draws (delta method).
+    `effective_draws`, between 1 and K, is (Σ w)² / Σ w² of the weights (Kong 1992); where it is far
+    below K, one or two draws dominate and the bound is loose.
     """
 
     log_p: Tensor
@@ -75,7 +75,7 @@ def _encoded(scorer: Scorer, images: Tensor, size: int) -> Context:
 
 
 def _bound(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What `Bound` holds, from log weights (K, B)."""
+    """The three fields of `Bound`, from log weights (K, B)."""
     draws = len(weights)
     log_p = weights.logsumexp(0) - math.log(draws)
     relative = (weights - log_p).exp()

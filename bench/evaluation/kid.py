@@ -65,7 +65,7 @@ def _pair_mean(own: Tensor) -> Tensor:
 
 
 def _jackknife(own: Tensor, cross: Tensor) -> float:
-    """The part of the variance that one sample brings: the spread when each member is left out."""
+    """One sample's part of the variance: the spread when each of its members is left out."""
     count = len(own)
     within = (own.sum() - 2 * own) / ((count - 1) * (count - 2))
     between = (cross.sum() - cross) / (count - 1)

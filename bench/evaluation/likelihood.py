@@ -1,4 +1,4 @@
-"""The negative ELBO of one posterior draw and its parts, on the decoder's scale and on 8 bits."""
+"""The negative ELBO of one posterior draw and its parts, as a density and in bits of 8-bit data."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Improved precision and recall: how much of one set of features lies among the other's."""
+"""Improved precision and recall of generated images, by nearest neighbours in feature space."""
 
 import math
 from functools import partial
@@ -21,8 +21,9 @@ def precision_and_recall(
 ) -> tuple[float, float]:
     """Improved precision and recall of generated (m, F) by real (n, F) features, in [0, 1].
 
-    Precision is the part of generated images that lie no farther from some real one than its
-    k-th nearest real neighbour; recall swaps the sets (Kynkäänniemi et al. 2019, Eq. 1 and 2).
+    Precision is the share of generated images whose distance to some real image is at most that
+    image's distance to its k-th nearest real neighbour; recall swaps the sets (Kynkäänniemi et al.
+    2019, Eq. 1 and 2).
 
     `rows` of a distance matrix are held at once. Raises ValueError where a set has fewer than 2
     images.
@@ -34,7 +35,7 @@ def precision_and_recall(
 
 
 def binomial_error(share: float, count: int) -> float:
-    """The standard error of a share among `count` independent ones, the balls being given."""
+    """The standard error of a share of `count` independent images, given the other set's balls."""
     return math.sqrt(share * (1 - share) / count)
 
 
@@ -49,7 +50,7 @@ def _covered(points: Tensor, centres: Tensor, k: int, most: int) -> float:
         return sums.sub_(rows @ centres.T, alpha=2).clamp_min_(0)
 
     def radii(rows: Tensor, size: int) -> Tensor:
-        # The nearest of all is the centre itself, or an equal of it.
+        # The nearest is the centre itself, or an image equal to it.
         nearest = [distances(part).topk(k + 1, largest=False) for part in rows.split(size)]
         return torch.cat([found.values[:, -1] for found in nearest])
 
@@ -67,5 +68,5 @@ def _covered(points: Tensor, centres: Tensor, k: int, most: int) -> float:
 
 
 def _squared_lengths(rows: Tensor) -> Tensor:
-    # A few rows at a time: the squares of all would be a copy of the features.
+    # A few rows at a time: the squares of all rows would be a copy of the features.
     return torch.cat([part.square().sum(1) for part in rows.split(64)])

@@ -1,4 +1,4 @@
-"""How far generated images lie from real ones: every distance, on one pass over their features."""
+"""Distances between generated and real images: FID, KID, precision and recall."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ FRECHET: dict[SampleKind, str] = {
     "sampled": "_sampled",
     "reconstructions": "_reconstruction",
 }
-"""What each kind of pictures adds to the name of its Fréchet distance."""
+"""The suffix that each kind of images adds to the name of its Fréchet distance."""
 
 ARE: dict[SampleKind, str] = {
     "means": "decoder means of prior draws, rounded to 8 bits",
@@ -86,7 +86,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
 
 
 def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
-    """The 8-bit pictures of one kind, a batch at a time."""
+    """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":
         noise = normal((len(images), size), run.seed, POSTERIOR, device=images.device)
@@ -110,7 +110,7 @@ def _frechet(one: FeatureSet, other: FeatureSet) -> float:
 
 
 def _kid_precision_recall(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:
-    """Kernel distance, precision and recall, each with its error, named after the extractor."""
+    """Kernel distance, precision and recall with their standard errors, named for the extractor."""
     published = chosen.metric == "fid"
     suffix = "" if published else chosen.metric.removeprefix("fd")
     kernel = "kid" if published else f"kd{suffix}"

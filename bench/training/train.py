@@ -1,4 +1,4 @@
-"""One run's optimisation, with checkpoints and a resume that continues bit-equally."""
+"""The optimisation of one run, with checkpoints from which it resumes bit-equally."""
 
 import logging
 import time
@@ -52,11 +52,11 @@ def train(
     """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
 
     Resumes from the folder's checkpoint where there is one. Data order and noise of an epoch are
-    functions of (seed, epoch), so a resumed run repeats what an undisturbed one does. Nothing in
-    an epoch waits for the device: terms gather there and are read once, at its end.
+    functions of (seed, epoch), so a resumed run is bit-equal to an undisturbed one. Nothing in an
+    epoch waits for the device: terms are collected there and read once, at its end.
 
     Raises:
-        Stopped: `stop`, asked before every step, said so; a later call goes on at that step.
+        Stopped: `stop`, called before every step, returned True; a later call resumes there.
     """
     device = images.device
     if device.type == "cpu":
@@ -121,7 +121,7 @@ def _optimizer(run: Run, vae: Vae) -> torch.optim.Optimizer:
     return torch.optim.Adam(
         [{"params": group, "lr": run.training.lr * factor} for factor, group in groups.items()],
         fused=True,
-        # Its count of steps lies on the device, where a CUDA graph can add to it.
+        # Adam's step count is then on the device, where a CUDA graph can increment it.
         capturable=next(vae.parameters()).is_cuda,
     )
 
@@ -132,7 +132,7 @@ def _divergence(terms: Tensor, first_step: int, history: list[Epoch]) -> Diverge
     if not len(bad):
         return None
     step = int(bad[0])
-    # The loss is the sum of the others: name what made it so.
+    # The loss is the sum of the others: name the term that is not finite.
     names = [n for n, ok in zip(Terms._fields, finite[step].tolist(), strict=True) if not ok]
     what = next((name for name in names if name != "loss"), "loss")
     if step:

@@ -1,4 +1,4 @@
-"""The features of an image set, taken in one pass; those of real images are kept between runs."""
+"""The features of a set of images; those of real images are cached between runs."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ from bench.evaluation.out_of_memory import Chunks, joined
 from bench.files import cache_root, canonical_json, set_aside, write_bytes
 
 LAYOUT = 2
-"""Of the cached features; raised when an extractor's preprocessing or the file changes."""
+"""The version of cached features; raised when an extractor's preprocessing or the file changes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
 def real_features(
     images: Tensor, content_key: str, extractor: Extractor, *, batch: int
 ) -> FeatureSet:
-    """The features of real images `(N, C, H, W)`, 8 bits, kept in the cache between runs.
+    """The features of real 8-bit images `(N, C, H, W)`, cached between runs.
 
     Arguments:
         content_key: identifies the contents of `images`, by hash.
@@ -88,12 +88,12 @@ def real_features(
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One process at a time computes what `path` will hold; the others wait and read it."""
+    """Let one process at a time compute the content of `path`; the others wait and read it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path.with_suffix(".lock"))
         lock.acquire()
-    except OSError:  # a cache that cannot be written
+    except OSError:  # the cache cannot be written
         yield
         return
     try:
@@ -112,7 +112,7 @@ def _write(path: Path, key: str, value: FeatureSet) -> None:
 
 
 def _read(path: Path, key: str) -> FeatureSet | None:
-    """What `path` holds, or None where there is nothing or nothing to be believed."""
+    """The content of `path`, or None where it is missing or damaged."""
     if not path.exists():
         return None
     try:

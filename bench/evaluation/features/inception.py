@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.data.download import Progress, download
 from bench.evaluation.features.network import Network, for_inference, loading, state_dict_of
 from bench.run import Features
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from bench.data.download import Progress
 
 VARIABLE = "SIGMA_BENCH_INCEPTION"
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -62,8 +61,6 @@ class Inception(Network):
     def fetch(self, progress: Progress | None = None) -> Path:
         """Download pytorch-fid's weights (91 MiB) to torch.hub's cache, whole or not at all."""
         from pytorch_fid.inception import FID_WEIGHTS_URL
-
-        from bench.data.download import download
 
         return download([FID_WEIGHTS_URL], cached(), sha256=SHA256, progress=progress)
 

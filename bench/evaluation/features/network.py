@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bench.data.download import Progress
 from bench.devices import out_of_memory
 from bench.errors import RequestError
 from bench.files import sha256_file
@@ -19,8 +20,6 @@ from bench.run import Features
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from bench.data.download import Progress
 
 
 class Network:
