@@ -98,15 +98,16 @@ def _list_metrics() -> list[dict[str, Any]]:
 def _list_extractors() -> list[dict[str, Any]]:
     entries = []
     for network in NETWORKS:
-        entry = {"extractor": " | ".join(network.words), "metric": network.metric_name}
-        where = "your own"
+        metric, where = network.metric_name, "your own"
         if network.automatic:
             try:
-                network.find(network.name)
-                where = "here"
+                found = network.find(network.name)
             except RequestError as error:
                 where = str(error)
-        entries.append({**entry, "where": where})
+            else:
+                metric, where = found.metric if found else metric, "here"
+        words = " | ".join(network.words)
+        entries.append({"extractor": words, "metric": metric, "where": where})
     return entries
 
 

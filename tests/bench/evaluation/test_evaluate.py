@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from baselines.state import State
 from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
-from bench.evaluation.context import Evaluated
+from bench.evaluation import evaluate as evaluate_module
+from bench.evaluation.context import Evaluated, EvaluationContext, Scores
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
+from bench.evaluation.scorer import PosteriorSample
 from bench.metrics import METRICS
 from bench.run import Evaluation, Features, Run, Training
 from bench.training.checkpoint import Trained
@@ -182,6 +185,28 @@ def test_distances_tell_means_from_draws() -> None:
     found = evaluate(means_alone, trained, grey(0.1), colour()).metrics
     assert found == {k: v for k, v in metrics.items() if k not in
                      ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
+
+
+def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its measure shares the one pass; the other numbers stay."""
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    before, protocol, curves = measured(spec, grey(0.1), [0.5])
+
+    def darkest(drawn: PosteriorSample) -> Tensor:
+        return drawn.images.flatten(1).amin(1)
+
+    def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+        assert len(scores["darkest"]) == len(context.images)
+        found = {"darkest": scores["darkest"].min().item()}
+        return Evaluated(found, {"likelihood": {"darkest": "of all"}}, {})
+
+    own = SimpleNamespace(measures=lambda context: {"darkest": darkest}, summarise=summarise)
+    monkeypatch.setattr(evaluate_module, "MODULES", (*evaluate_module.MODULES, own))
+    data = grey(0.1)
+    metrics, more, same = measured(spec, data, [0.5])
+    assert metrics == {**before, "darkest": pytest.approx(data.test.min().item() / 255)}
+    assert more["likelihood"] == {**protocol["likelihood"], "darkest": "of all"}
+    assert same == curves
 
 
 def test_every_number_is_listed() -> None:

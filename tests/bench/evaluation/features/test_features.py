@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import RequestError
-from bench.evaluation.features import efficientnet, inception
+from bench.evaluation.features import base, efficientnet, inception
 from bench.evaluation.features.base import (
     NETWORKS,
     Extractor,
@@ -24,6 +24,7 @@ from bench.evaluation.features.base import (
 )
 from bench.evaluation.features.efficientnet import EfficientNetLite0
 from bench.evaluation.features.inception import Inception, inception_network
+from bench.evaluation.features.network import Network
 from bench.files import sha256_file
 from bench.run import Features
 from bench.speed.distance import random_inception
@@ -311,6 +312,50 @@ def test_the_inception_network_has_the_published_names_and_shapes(
     with pytest.raises(RequestError, match="Inception weights"):
         inception_network(path)
     assert peer.load_state_dict_from_url is download
+
+
+class Mean(Network):
+    """A network of one file: its only feature is the mean of an image."""
+
+    name = "mean"
+    words = ("mean", "mean:PATH")
+    metric_name = "fd_mean"
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+
+    def find(self, word: str) -> Features | None:
+        return self.of(self.weights, "write it") if word == "mean" else None
+
+    def is_here(self) -> bool:
+        return self.weights.exists()
+
+    def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+        return lambda images: images.float().mean((1, 2, 3))[:, None]
+
+
+def test_a_class_in_the_tuple_is_all_that_a_network_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench import doctor
+    from bench.cli import inspect
+
+    for module in (base, doctor, inspect):
+        monkeypatch.setattr(module, "NETWORKS", (Mean(tmp_path / "mean"), *NETWORKS))
+    with pytest.raises(RequestError, match=r"mean: No such file .*; write it"):
+        resolve("mean")
+    with pytest.raises(RequestError, match="did you mean 'mean'"):
+        resolve("meen")
+    put(tmp_path / "mean")
+    found = resolve("auto")
+    assert found is not None
+    assert (found.name, found.metric) == ("mean", "fd_mean")
+    images = torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)
+    assert build(found, "cpu")(images).tolist() == [[7], [7]]
+    assert "features mean" in [finding.what for finding in doctor.examine()]
+    assert inspect.list_("extractors", as_json=True) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first == {"extractor": "mean | mean:PATH", "metric": "fd_mean", "where": "here"}
 
 
 def test_a_run_of_an_unknown_network_is_refused_in_one_line() -> None:
