@@ -1,0 +1,29 @@
+"""A benchmark of VAE decoders. In Python:
+
+from bench import load, records
+
+vae = load("results/quick/runs/ID")    # a finished run: vae.sample(16), vae.reconstruct(images)
+frame = records("results/quick")       # a pandas frame, one row a run
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.evaluation.load import load_run as load
+    from bench.records.frame import records
+
+__all__ = ["load", "records"]
+
+_HOMES = {
+    "load": ("bench.evaluation.load", "load_run"),
+    "records": ("bench.records.frame", "records"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for, since the command line imports this package and starts without torch.
+    if name in _HOMES:
+        module, function = _HOMES[name]
+        return getattr(import_module(module), function)
+    raise AttributeError(f"module 'bench' has no attribute '{name}'")

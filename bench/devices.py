@@ -1,7 +1,7 @@
-"""What this machine can compute on, asked without importing torch.
+"""The devices of this machine and their precision, found without importing torch.
 
-A Run's identity holds its precision, and `auto` depends on the hardware; `--dry-run` and
-`status` must know it before torch could be imported. `doctor` compares with torch's own view.
+A run's id depends on its precision, and `auto` depends on the hardware, so `--dry-run` and `status`
+need it, too. `doctor` compares the answer with torch's.
 """
 
 import ctypes
@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.errors import RequestError
 
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
-# What torch says, in errors of no type of their own, when its CPU allocator, a standard container,
-# CUDA, one of CUDA's libraries or oneDNN gets no memory; the last has no other words for it.
+# Messages of torch's untyped errors when its CPU allocator, a standard container, CUDA, a library
+# of CUDA or oneDNN gets no memory. oneDNN has no more specific message.
 NO_MEMORY = re.compile(
     "can't allocate memory|std::bad_alloc|out of memory|_ALLOC_FAILED|could not create a primitive"
 )
@@ -87,10 +87,10 @@ def resolve_device(asked: str) -> str:
 
 
 def resolve_devices(asked: str) -> tuple[str, ...]:
-    """What runs are dealt to: every CUDA device, unless one is named or none is there.
+    """The devices that runs are distributed to: every CUDA device, unless one is named or none is.
 
-    The first is `resolve_device`'s, and all are of its compute capability, as a run's precision
-    must not depend on which of them it meets. Raises what that raises.
+    The first is that of `resolve_device`. The others have its compute capability, because the
+    precision of a run must not depend on its device. Raises what `resolve_device` raises.
     """
     first = resolve_device(asked)
     if not first.startswith("cuda") or ":" in asked:
@@ -105,25 +105,25 @@ def native_bfloat16(device: str) -> bool:
         return cuda_capabilities()[int(device.partition(":")[2] or 0)] >= 8
     try:
         flags = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux: nothing known, so nothing claimed
+    except OSError:  # not Linux: unknown, so not claimed
         return False
     return re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", flags, re.MULTILINE) is not None
 
 
 def resolve_precision(asked: str, device: str) -> str:
-    """`float32` or `bfloat16`: what is asked for, or for `auto` what `device` computes natively."""
+    """`float32` or `bfloat16`: the one asked for, or for `auto` bfloat16 where it is native."""
     if asked == "auto":
         return "bfloat16" if native_bfloat16(device) else "float32"
     return asked
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the machine's or the device's memory did not suffice."""
+    """Whether `error` says that the machine or the device ran out of memory."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # Where torch was never imported, the error is none of its.
+    # Where torch was never imported, the error is not torch's.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True

@@ -1,4 +1,4 @@
-"""What works on this machine, and what to do about the rest."""
+"""Checks of this machine: what works, and how to repair what does not."""
 
 import importlib.util
 import shutil
@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 from bench import data
 from bench.devices import cuda_capabilities, native_bfloat16
 from bench.errors import RequestError
-from bench.evaluation.features.base import resolve
+from bench.evaluation.features.base import NETWORKS
 from bench.files import cache_root
 
 
 class Finding(NamedTuple):
-    """One examined thing; `broken` is what keeps the main job from running."""
+    """The result of one check; `broken` keeps the main job from running."""
 
     verdict: Literal["ok", "note", "broken"]
     what: str
@@ -28,7 +28,7 @@ REQUIRED = ("torch", "torchvision", "optuna", "pandas", "scipy", "seaborn", "pyt
 
 
 def examine() -> list[Finding]:
-    """Every finding, the ones that others rest on first."""
+    """All checks, those that others depend on first."""
     findings = [_python(), *_versions()]
     if importlib.util.find_spec("torch") is not None:
         findings += [_torchvision(), *_devices()]
@@ -56,7 +56,7 @@ def _versions() -> list[Finding]:
 def _torchvision() -> Finding:
     try:
         import torchvision.ops  # noqa: F401
-    except Exception as error:  # a mismatched pair fails in many ways, all at import
+    except Exception as error:  # a mismatched pair fails in many ways, always at import
         remedy = "install torch and torchvision together, from the same index"
         return Finding("broken", "torch with torchvision", str(error).splitlines()[0], remedy)
     return Finding("ok", "torch with torchvision", "from one build family")
@@ -105,7 +105,7 @@ def _speed(device: str) -> str:
 def _data() -> list[Finding]:
     findings = []
     for name in data.names():
-        # The embedded set is what the main job rests on: it is read, the others looked for.
+        # The main job needs the embedded set, so it is read; the others are only looked for.
         remedy = f"sigma-bench fetch {name}, or set SIGMA_BENCH_DATA to a folder that has it"
         try:
             here = data.prepare(name) if name == "mnist5k" else data.available(name)
@@ -121,14 +121,14 @@ def _data() -> list[Finding]:
 
 def _features() -> list[Finding]:
     findings = []
-    for name in ("inception", "efficientnet_lite0"):
+    for what, network in ((f"features {one.name}", one) for one in NETWORKS if one.automatic):
         try:
-            spec = resolve(name)
+            found = network.find(network.name)
         except RequestError as error:
-            findings.append(Finding("note", f"features {name}", "not here", str(error)))
-            continue
-        assert spec is not None
-        findings.append(Finding("ok", f"features {name}", f"here: distances are {spec.metric}"))
+            findings.append(Finding("note", what, "not here", str(error)))
+        else:
+            metric = found.metric if found else "unknown"
+            findings.append(Finding("ok", what, f"here: distances are {metric}"))
     return findings
 
 

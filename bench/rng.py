@@ -1,4 +1,4 @@
-"""Random numbers by name: every consumer has its own stream, fixed by (seed, name, index)."""
+"""Named random streams: each consumer has its own, fixed by (seed, name, index)."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,7 @@ import torch
 
 
 def stream_seed(seed: int, name: str, index: int = 0) -> int:
-    """63 bits from the sha256 of (seed, name, index); a new name shifts no other stream."""
+    """63 bits of the sha256 of (seed, name, index), so that a new stream changes no other."""
     digest = hashlib.sha256(f"{seed}\0{name}\0{index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -29,10 +29,10 @@ def normal(
 
 @contextlib.contextmanager
 def seeded(seed: int, name: str, index: int = 0, *, device: torch.device | str) -> Iterator[None]:
-    """Put torch's global generators at the start of the named stream, and back afterwards.
+    """Seed torch's default generators with the named stream, and restore them afterwards.
 
-    For what takes no generator of its own, as `Distribution.sample`; those of the CPU and of
-    `device` alone are touched.
+    For functions without a generator argument, such as `Distribution.sample`. Only the generators
+    of the CPU and of `device` are touched.
     """
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

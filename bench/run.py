@@ -53,10 +53,10 @@ class Training(TrainingSettings):
 class Features(Value):
     """The network whose features the Fréchet distance compares.
 
-    `source` says where it lies on this machine, which no record tells.
+    `source` is the file of its weights on this machine, which no record keeps.
     """
 
-    name: Literal["inception", "efficientnet_lite0", "torchscript"]
+    name: str
     metric: str
     sha256: str
     source: str = Field(default="", exclude=True)

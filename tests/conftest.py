@@ -1,9 +1,14 @@
-"""What every test has: a cache of the session's own, and the real data where they lie near."""
+"""What every test has: a cache of the session's own, and the real data where they are at hand."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A shared machine may stall any example for longer than hypothesis' default of 200 ms.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 ROOT = Path(__file__).resolve().parents[1]
 

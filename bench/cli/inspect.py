@@ -8,29 +8,35 @@ from typing import Annotated, Any
 import typer
 
 from baselines.options import DECODERS, MODELS
-from bench import plugins
+from bench import data, plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
+from bench.data.download import console_progress
 from bench.devices import resolve_device
+from bench.doctor import examine
 from bench.errors import RequestError, nearest
+from bench.evaluation.features.base import NETWORKS
 from bench.grid.read import bundled_grids, read_grid
 from bench.metrics import METRICS
 
 
 @app.command("list", epilog="Example: sigma-bench list decoders")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="grids|datasets|models|decoders|metrics")],
+    what: Annotated[
+        str, typer.Argument(metavar="grids|datasets|models|decoders|metrics|extractors")
+    ],
     plugin: Annotated[
         list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
     ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
-    """Say what there is to choose from, with options and their defaults."""
+    """List what there is to choose from, with options and their defaults."""
     lists = {
         "grids": _list_grids,
         "datasets": _list_datasets,
         "models": lambda: _list_specs(MODELS),
         "decoders": lambda: _list_specs(DECODERS),
         "metrics": _list_metrics,
+        "extractors": _list_extractors,
     }
     if what not in lists:
         raise RequestError(f"list {what}: {nearest(what, list(lists))}")
@@ -51,8 +57,6 @@ def _list_grids() -> list[dict[str, Any]]:
 
 
 def _list_datasets() -> list[dict[str, Any]]:
-    from bench import data
-
     entries = []
     for name in data.names():
         known = data.describe(name)
@@ -93,12 +97,26 @@ def _list_metrics() -> list[dict[str, Any]]:
     ]
 
 
+def _list_extractors() -> list[dict[str, Any]]:
+    entries = []
+    for network in NETWORKS:
+        metric, where = network.metric_name, "your own"
+        if network.automatic:
+            try:
+                found = network.find(network.name)
+            except RequestError as error:
+                where = str(error)
+            else:
+                metric, where = found.metric if found else metric, "here"
+        words = " | ".join(network.words)
+        entries.append({"extractor": words, "metric": metric, "where": where})
+    return entries
+
+
 @app.command(epilog="Example: sigma-bench doctor")
 def doctor(as_json: Json = False) -> int:
     """Check devices, precision, data, feature weights and versions: what works, what to do."""
-    from bench import doctor as examination
-
-    findings = examination.examine()
+    findings = examine()
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=1))
     else:
@@ -111,23 +129,22 @@ def doctor(as_json: Json = False) -> int:
 
 @app.command(epilog="Example: sigma-bench fetch mnist inception")
 def fetch(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Data or `inception`.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Data or a feature network.")
+    ],
 ) -> int:
-    """Bring data or feature weights ahead of time, checked; a second call mends a broken first."""
-    from bench import data
-    from bench.data.download import console_progress
-    from bench.evaluation.features.inception import fetch_inception
-
-    known = [*data.names(), "inception"]
+    """Download data or feature weights ahead of time, checked; a second call repairs a first."""
+    networks = {network.name: network for network in NETWORKS if network.fetchable}
+    known = [*data.names(), *networks]
     for name in names:
         if name not in known:
             raise RequestError(f"fetch {name}: unknown; {nearest(name, known)}")
     for name in names:
         with console_progress() as progress:
-            if name == "inception":
-                print(f"inception: {fetch_inception(progress)}")
+            if name in networks:
+                print(f"{name}: {networks[name].fetch(progress)}")
             else:
-                if data.describe(name) is None or name != "mnist5k":
+                if name in data.fetchable():
                     data.fetch(name, progress)
                 known_as = data.prepare(name)
                 print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")
@@ -150,7 +167,7 @@ def speed(
     ] = 3,
     as_json: Json = False,
 ) -> int:
-    """Measure this harness beside the usual way, pair by pair: training, features, a grid."""
+    """Time this harness against the usual way, in pairs: training, features, a grid."""
     from bench.speed import table
 
     resolved = resolve_device(device)

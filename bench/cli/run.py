@@ -122,7 +122,7 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
         else:
             told = f"Inception's weights are not here: distances are {found.metric}, not FID"
         print(f"features: {told}", file=sys.stderr)
-    return found.choice if found else None
+    return found
 
 
 def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:

@@ -1,7 +1,7 @@
-"""A dataset name becomes uint8 tensors with fixed splits and a content hash."""
+"""Data sets by name: uint8 tensors with fixed splits and a content hash."""
 
 from bench.data.dataset import Dataset, Description, available, describe, load, prepare
-from bench.data.fetch import fetch
+from bench.data.fetch import fetch, fetchable
 from bench.data.sources import names
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "available",
     "describe",
     "fetch",
+    "fetchable",
     "load",
     "names",
     "prepare",

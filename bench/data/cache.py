@@ -1,7 +1,7 @@
-"""Prepared images on disk: checked before they are believed, built again where they fail.
+"""Prepared images on disk, verified on every load and rebuilt where verification fails.
 
-A dataset and a split seed make two files: the images in one array, in the order of the splits, and
-a sidecar, written last, with what they are and what they were read from.
+A data set and a split seed have two files: the images in one array, in the order of the splits, and
+a sidecar, written last, with their fingerprint and a signature of the files they were read from.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +21,7 @@ from bench.data.sources import Source
 from bench.data.splits import order
 from bench.devices import out_of_memory
 from bench.errors import RequestError
-from bench.files import atomic, cache_root, set_aside, write_json
+from bench.files import atomic, cache_root, exclusive, set_aside, write_json
 
 VERSION = 2
 
@@ -33,12 +32,12 @@ _log = logging.getLogger("sigma-bench")
 
 
 class _Damaged(Exception):
-    """A cached file is not what it says or was meant to be."""
+    """A cached file does not have the content that its sidecar or the catalogue states."""
 
 
-def recall(source: Source, split_seed: int = 0) -> Fingerprint | None:
-    """What the sidecar says of a dataset whose files have not changed since; reads no images."""
-    # Asked first: a path that the user named wrongly is an error, cached or not.
+def remembered(source: Source, split_seed: int = 0) -> Fingerprint | None:
+    """The fingerprint in the sidecar, if the source's files have not changed; reads no images."""
+    # First, because a wrong path of the user's is an error, cached or not.
     signature = source.signature()
     with contextlib.suppress(_Damaged):
         return _stated(_file(source, split_seed), signature)
@@ -46,20 +45,23 @@ def recall(source: Source, split_seed: int = 0) -> Fingerprint | None:
 
 
 def images(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
-    """A dataset's images (N, C, H, W) in the order of its splits, the test split last.
+    """The images of a data set (N, C, H, W) in the order of its splits, the test split last.
 
-    They are mapped from the cache, copy-on-write: all processes share one copy, and whoever
-    deletes the file takes nothing from those who have it. What is not there is built from the
-    source. The content hash is computed anew on every call; files that are torn, edited or empty
-    are set aside with a warning. Any number of processes may call at once. Raises `RequestError`
-    where the source cannot be read or the cache not be written.
+    They are mapped from the cache copy-on-write: all processes share one copy, and deleting the
+    file is safe while it is mapped. What is missing is built from the source. The content hash is
+    computed on every call; torn, edited and empty files are set aside with a warning. Any number of
+    processes may call at once.
+
+    Raises `RequestError` where the source cannot be read or the cache cannot be written.
     """
-    # Only the second look, with nobody writing, tells damage from another process's work.
+    # Another process may be writing now. Only the second check, under the lock, shows damage.
     with contextlib.suppress(_Damaged):
         if (found := _checked(source, split_seed)) is not None:
             return found
     file = _file(source, split_seed)
-    with _alone(file):
+    with contextlib.ExitStack() as held:
+        with _writing():
+            held.enter_context(exclusive(file))
         try:
             found = _checked(source, split_seed)
         except _Damaged as damage:
@@ -81,7 +83,7 @@ def _sidecar(file: Path) -> Path:
 
 
 def _stated(file: Path, signature: str | None) -> Fingerprint | None:
-    """The sidecar's facts; `None` where there are none or the source's files have changed."""
+    """The sidecar's fingerprint; None where there is none or the source's files have changed."""
     sidecar = _sidecar(file)
     try:
         said = json.loads(sidecar.read_bytes())
@@ -119,7 +121,7 @@ def _checked(source: Source, split_seed: int) -> tuple[Fingerprint, Images] | No
 
 def _build(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
     file = _file(source, split_seed)
-    # Taken before reading: files that change meanwhile are noticed the next time.
+    # Before reading, so that files which change meanwhile are noticed the next time.
     signature = source.signature()
     parts = source.read()
     facts = fingerprint_of(parts)
@@ -143,17 +145,8 @@ def _build(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
 
 
 def _in_pieces(images: Images, rows: npt.NDArray[np.intp]) -> Iterator[Images]:
-    """The images of the numbers `rows`, copied a few at a time."""
+    """The images `rows`, copied `PIECE` at a time."""
     return (images[rows[start : start + PIECE]] for start in range(0, len(rows), PIECE))
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
-        with _writing():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(filelock.FileLock(file.with_suffix(".lock")))
-        yield
 
 
 @contextlib.contextmanager

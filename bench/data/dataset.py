@@ -1,4 +1,4 @@
-"""A dataset: uint8 tensors in three disjoint splits, and the description that a record keeps."""
+"""A data set: uint8 tensors in three disjoint splits, and the description that a record keeps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Description:
-    """What identifies a dataset and its splits.
+    """The identity of a data set and its splits.
 
-    `content` is the sha256 (hex) of the images of the published parts, before they are split;
-    `train`, `validation` and `test` count images. The splits follow from it and `split_seed`.
+    `content` is the sha256 (hex) of the images of the published parts, before they are split.
+    `train`, `validation` and `test` count images; `content` and `split_seed` determine the splits.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A dataset: each split is uint8, (N, C, H, W) and contiguous.
+    """A data set: each split is uint8, (N, C, H, W) and contiguous.
 
-    As it is loaded it lies on the CPU, mapped from the cache: processes share one copy of what
-    none of them writes to, and what one of them writes stays its own.
+    A loaded one is on the CPU, mapped copy-on-write from the cache: processes share one copy, and a
+    write is seen by the writer alone.
     """
 
     description: Description
@@ -48,29 +48,29 @@ class Dataset:
 
 
 def describe(name: str, split_seed: int = 0) -> Description | None:
-    """Describe a dataset without reading its images; `None` where it has to be prepared first.
+    """Describe a data set without reading its images; None where it has to be prepared first.
 
-    Raises `RequestError` for a name that means nothing, a missing file and a folder without images.
+    Raises `RequestError` for an unknown name, a missing file and a folder without images.
     """
     source = resolve(name)
-    facts = source.pinned or cache.recall(source, split_seed)
+    facts = source.pinned or cache.remembered(source, split_seed)
     return None if facts is None else _description(source, facts, split_seed)
 
 
 def available(name: str) -> bool:
-    """Whether a dataset's images are on this machine, as raw files or in the cache.
+    """Whether the images of a data set are on this machine, as raw files or in the cache.
 
     Raises what `describe` raises.
     """
     source = resolve(name)
-    return source.signature() is not None or cache.recall(source) is not None
+    return source.signature() is not None or cache.remembered(source) is not None
 
 
 def prepare(name: str, split_seed: int = 0) -> Description:
-    """Have a dataset in the cache, whole and checked, and describe it.
+    """Put a data set into the cache, verified, and describe it.
 
-    Raises `RequestError` for a name that means nothing, for raw files that are missing or
-    unusable, for too few images and for a cache that cannot be written.
+    Raises `RequestError` for an unknown name, for raw files that are missing or unusable, for too
+    few images and for a cache that cannot be written.
     """
     source = resolve(name)
     facts, _ = cache.images(source, split_seed)
@@ -78,7 +78,7 @@ def prepare(name: str, split_seed: int = 0) -> Description:
 
 
 def load(name: str, split_seed: int = 0) -> Dataset:
-    """Load a dataset, preparing it where needed; raises what `prepare` raises."""
+    """Load a data set, preparing it where needed; raises what `prepare` raises."""
     import torch
 
     source = resolve(name)
@@ -93,7 +93,7 @@ def _description(source: Source, facts: Fingerprint, split_seed: int) -> Descrip
     if not all(sizes):
         raise RequestError(
             f"{source.name}: {facts.train} images are too few to train, validate and test on; at "
-            "least 10 are needed, or 12 beside a test part"
+            "least 10 are needed, or 12 with a test part"
         )
     train, validation, test = sizes
     return Description(

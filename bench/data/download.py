@@ -1,4 +1,4 @@
-"""Bring one file from the first of several addresses that has it, whole and checked."""
+"""Download one file, verified, from the first of several addresses that has it."""
 
 import contextlib
 import logging
@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import progress as bars
+from rich.console import Console
+
 from bench.errors import RequestError
 
 SECONDS_OF_SILENCE = 30
 CHUNK = 1 << 20
 
 Progress = Callable[[str, int, int | None], None]
-"""Told a file's name, the bytes that are here and, where known, the bytes that there will be."""
+"""Called with a file's name, the bytes received and, where known, the bytes in total."""
 
 
 def download(
@@ -26,12 +29,13 @@ def download(
     sha256: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Bring `target` from the first of `urls` that yields it with the right checksum.
+    """Download `target` from the first of `urls` that yields it with the right checksum.
 
     An address starts with http, https, file, or gdrive: (a Google Drive id follows). The bytes go
-    to a temporary neighbour that becomes `target` when they are whole and right, so a cut
-    connection, wrong bytes or a kill leave `target` as it was. A file that is there already and
-    has the checksum is not brought again; without a checksum, any file there is taken as good.
+    to a temporary file in the same folder, renamed to `target` once verified, so a cut connection,
+    wrong bytes or a kill leave `target` as it was. A file that is there with the right checksum is
+    not downloaded again; without a checksum, any file there is accepted.
+
     Raises `RequestError` that names every address tried and why it failed.
     """
     import pooch
@@ -52,7 +56,8 @@ def download(
         else:
             return target
     raise RequestError(
-        f"cannot bring {target} ({'; '.join(failures)}); try again, or put the file there yourself"
+        f"cannot download {target} ({'; '.join(failures)}); try again, or put the file "
+        "there yourself"
     )
 
 
@@ -66,7 +71,7 @@ def _transfer(url: str, output: Path, label: str, progress: Progress | None) -> 
         import pooch
 
         bar = _Bar(label, progress) if progress else False
-        # Unasked-for compression would be undone on the way and spoil the checksum of a .gz.
+        # Otherwise a server may compress, requests undoes that, and a .gz fails its checksum.
         headers = {"Accept-Encoding": "identity"}
         pooch.HTTPDownloader(bar, CHUNK, timeout=SECONDS_OF_SILENCE, headers=headers)(
             url, str(output), None
@@ -77,15 +82,15 @@ def _from_google_drive(identity: str, output: Path, *, quiet: bool) -> None:
     try:
         import gdown
     except ModuleNotFoundError as error:
-        raise RequestError("these files lie on Google Drive: pip install gdown") from error
+        raise RequestError("these files are on Google Drive: pip install gdown") from error
     try:
         gdown.download(id=identity, output=str(output), quiet=quiet)
-    except Exception as error:  # gdown has errors of its own, of no common kind
+    except Exception as error:  # gdown's own errors have no common class
         raise OSError(error) from error
 
 
 class _Bar:
-    """The progress bar that pooch expects, told on as a `Progress`."""
+    """The progress bar that pooch expects, passed on to a `Progress`."""
 
     def __init__(self, label: str, progress: Progress) -> None:
         self.label = label
@@ -102,28 +107,25 @@ class _Bar:
         self.done = 0
 
     def close(self) -> None:
-        """Nothing to close: whoever made the `Progress` ends it."""
+        """Nothing to do: the caller that made the `Progress` ends it."""
 
 
 @contextlib.contextmanager
 def console_progress() -> Iterator[Progress]:
-    """A bar for each file on standard error; where that is no terminal, its last state only."""
-    from rich import progress
-    from rich.console import Console
-
+    """A bar for each file on standard error; only its last state where that is no terminal."""
     columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, progress.TaskID] = {}
+    with bars.Progress(*columns, console=Console(stderr=True)) as shown:
+        tasks: dict[str, bars.TaskID] = {}
 
         def show(label: str, done: int, total: int | None) -> None:
             if label not in tasks:
-                tasks[label] = bars.add_task(label, total=total)
-            bars.update(tasks[label], completed=done, total=total)
+                tasks[label] = shown.add_task(label, total=total)
+            shown.update(tasks[label], completed=done, total=total)
 
         yield show

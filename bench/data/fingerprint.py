@@ -1,4 +1,4 @@
-"""A dataset as it was published: its two parts, and what there is to say about them."""
+"""A data set as published: its two parts, and their fingerprint."""
 
 import hashlib
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Two parts in five words: sha256 (hex), channels, height and width, images in each part."""
+    """A data set's content hash (sha256, hex), channels, resolution, and images in each part."""
 
     content: str
     channels: int
@@ -30,16 +30,16 @@ class Fingerprint:
 
 
 def fingerprint_of(parts: Parts) -> Fingerprint:
-    """Hash and count; the hash covers a header (version, type, shapes) and all bytes, no labels."""
+    """The fingerprint of two parts; it hashes a header (version, type, shapes) and all pixels."""
     return fingerprint_in_pieces(parts.train, len(parts.train), len(parts.test), parts)
 
 
 def fingerprint_in_pieces(
     like: Images, train: int, test: int, pieces: Iterable[Images]
 ) -> Fingerprint:
-    """The facts of `train` and then `test` images that come in pieces, in the published order.
+    """The fingerprint of `train` and then `test` images in pieces, in the published order.
 
-    All are of the type and the size of those in `like`.
+    All have the type and the size of the images in `like`.
     """
     _, channels, resolution, width = like.shape
     shapes = {

@@ -55,7 +55,7 @@ def decode(paths: Sequence[Path], channels: int, resolution: int, crop: int | No
             with Image.open(path) as image:
                 square = centre_crop(image.convert(MODES[channels]), crop or min(image.size))
                 return np.asarray(shrink(square, resolution)).reshape(shape)
-        # Pillow's decoders raise SyntaxError and ValueError too on a damaged file.
+        # On a damaged file Pillow's decoders raise SyntaxError and ValueError too.
         except (OSError, SyntaxError, ValueError) as error:
             raise RequestError(f"{path} cannot be read as an image: {error}") from error
 
@@ -72,8 +72,8 @@ def channels_first(images: Images) -> Images:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def survey(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
-    """The channels (1 where every file is grey, else 3), and the first file of each size.
+def channels_and_sizes(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
+    """The number of channels (1 where every file is grey, else 3), and the first file of each size.
 
     Sizes are (width, height); only headers are read. Raises `RequestError` for a file that is no
     image or deeper than 8 bits.

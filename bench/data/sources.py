@@ -1,6 +1,5 @@
-"""From a dataset name to where its images come from."""
+"""From the name of a data set to where its images come from."""
 
-import difflib
 import functools
 import hashlib
 import os
@@ -14,15 +13,15 @@ from bench.data import user_files
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts
 from bench.data.images import RESOLUTIONS
-from bench.errors import RequestError
+from bench.errors import RequestError, nearest
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that is not read yet.
+    """A data set that is not read yet.
 
-    `key` names it in the cache, `files` lists what it is read from, and `pinned` says what must
-    come out where that is known ahead.
+    `key` names it in the cache, `files` lists the files that it is read from, and `pinned` is the
+    fingerprint that it must have, where that is known.
     """
 
     name: str
@@ -45,25 +44,25 @@ class Source:
 
 
 class Registered(NamedTuple):
-    """A dataset that code makes, at a resolution or its own; `source` is the code's sha256."""
+    """A data set made by code, at a resolution or its own; `source` is the code's sha256."""
 
     read: Callable[[int | None], Parts]
     source: str
 
 
 REGISTERED: dict[str, Registered] = {}
-"""The datasets of the plugins that this process has, by name."""
+"""The data sets of the plugins loaded in this process, by name."""
 
 
 def names() -> tuple[str, ...]:
-    """The dataset names that need no path."""
+    """The names of data sets that need no path."""
     return (*PUBLISHED, *REGISTERED)
 
 
 def resolve(name: str) -> Source:
-    """The source that a dataset name stands for; `RequestError` where it stands for none.
+    """The source of a data set; raises `RequestError` for an unknown name.
 
-    `mnist@28` and `mnist` are one dataset, and its name is `mnist`.
+    `mnist@28` and `mnist` are one data set, and its name is `mnist`.
     """
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
@@ -77,7 +76,7 @@ def resolve(name: str) -> Source:
     if stem in REGISTERED:
         read_own, code = REGISTERED[stem]
         digest = hashlib.sha256(f"{stem}\0{code}".encode()).hexdigest()[:16]
-        # Its only file is the code, which the key knows by content.
+        # Its only file is the code, whose content is part of the key.
         return Source(
             name,
             _keyed("plugin", digest, resolution),
@@ -85,12 +84,10 @@ def resolve(name: str) -> Source:
             functools.partial(read_own, resolution),
         )
     if stem not in PUBLISHED:
-        near = difflib.get_close_matches(stem, names(), 1)
+        known = [*names(), *(f"{kind}:PATH" for kind in user_files.KINDS)]
         raise RequestError(
-            f"unknown dataset '{name}'"
-            + (f"; did you mean '{near[0]}'?" if near else ".")
-            + f" There are {', '.join(names())}, npz:PATH and folder:PATH, each with @28, @32 or "
-            "@64 behind it for another resolution"
+            f"unknown dataset '{name}'; {nearest(stem, known)}; append @28, @32 or @64 to have "
+            "images resized"
         )
     published = PUBLISHED[stem]
     if resolution in (None, published.native):
@@ -104,7 +101,7 @@ def _keyed(kind: str, digest: str, resolution: int | None) -> str:
 
 
 def parse(name: str) -> tuple[str, int | None]:
-    """Split a dataset name from the resolution that it asks for, as in `mnist@32`."""
+    """The name of a data set and the resolution behind it, as in `mnist@32`, or None."""
     match = re.search(r"@(\d+)$", name)
     if match is None:
         return name, None

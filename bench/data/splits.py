@@ -1,4 +1,4 @@
-"""Train, validation and test: disjoint, and fixed by the content hash and a split seed."""
+"""Disjoint train, validation and test splits, fixed by the content hash and a split seed."""
 
 import hashlib
 
@@ -9,10 +9,10 @@ from bench.data.fingerprint import Fingerprint
 
 
 def split_sizes(train: int, test: int) -> tuple[int, int, int]:
-    """How many images become train, validation and test, given those of the two parts.
+    """The sizes of train, validation and test, given the sizes of the two published parts.
 
-    An official test part is the test split; without one it is a fifth of all (10,000 at most).
-    Any of the three is 0 where the images do not suffice.
+    An official test part is the test split; without one, a fifth of all images is (10,000 at most).
+    Any of the three is 0 where there are too few images.
     """
     if test:
         validation = min(5000, train // 12)
@@ -38,6 +38,6 @@ def order(facts: Fingerprint, seed: int) -> npt.NDArray[np.intp]:
 def permutation(n: int, content: str, seed: int) -> npt.NDArray[np.intp]:
     """The permutation of `range(n)` that a content hash and a split seed determine."""
     entropy = hashlib.sha256(f"{content} {seed}".encode()).digest()
-    # NumPy keeps a bit generator's raw stream for ever, but not what `permutation` makes of it.
+    # NumPy guarantees a bit generator's raw stream across versions, but not `permutation`.
     stream = np.random.PCG64(int.from_bytes(entropy, "big"))
     return np.argsort(stream.random_raw(n), kind="stable")

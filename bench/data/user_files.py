@@ -1,4 +1,4 @@
-"""The user's own images: an npz file, a folder, or arrays that come from code."""
+"""The user's own images: an npz file, a folder, or arrays made by code."""
 
 import os
 import zipfile
@@ -13,10 +13,10 @@ from bench.data.images import (
     MODES,
     RESOLUTIONS,
     Images,
+    channels_and_sizes,
     channels_first,
     decode,
     resize,
-    survey,
 )
 from bench.errors import RequestError
 
@@ -24,13 +24,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def npz_files(path: Path) -> list[Path]:
+    """The file itself; raises `RequestError` where it is missing."""
     if not path.is_file():
         raise RequestError(f"npz:{path}: there is no such file")
     return [path]
 
 
 def read_npz(path: Path, resolution: int | None) -> Parts:
-    """Read `images` and, where it is there, `test_images`: uint8 (N, H, H, C) or (N, H, H).
+    """Read `images` and, if present, `test_images`: uint8 (N, H, H, C) or (N, H, H).
 
     C is 1 or 3; the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises
     `RequestError` that says what was found and what is expected.
@@ -57,7 +58,7 @@ def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -
 def _npz_arrays(path: Path) -> dict[str, Images]:
     wanted = "expected is a numpy.savez of 'images' (uint8, (N, H, W, C)), perhaps 'test_images'"
     try:
-        # Opened here because NumPy leaves a file that is no zip open.
+        # Opened here because NumPy does not close a file that is no zip.
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -92,7 +93,10 @@ def _allowed(where: str, asked: int | None, native: int) -> int:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """The image files below a folder by relative path, hidden ones left out."""
+    """The image files below a folder by relative path, without hidden ones.
+
+    Raises `RequestError` where the folder or images in it are missing.
+    """
     if not folder.is_dir():
         raise RequestError(f"folder:{folder}: there is no such folder")
     found = [
@@ -103,7 +107,7 @@ def folder_files(folder: Path) -> list[Path]:
     ]
     if not found:
         raise RequestError(f"folder:{folder}: no {', '.join(SUFFIXES)} files in it or below it")
-    # Strings sort and split faster than paths: `describe` waits for this.
+    # Strings sort and split faster than paths, and `describe` waits for this.
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
 
 
@@ -115,7 +119,7 @@ def read_folder(folder: Path, resolution: int | None) -> Parts:
     `RequestError` that names the file which does not fit.
     """
     paths = folder_files(folder)
-    channels, sizes = survey(paths)
+    channels, sizes = channels_and_sizes(paths)
     if resolution is None:
         (width, height), path = next(iter(sizes.items()))
         if len(sizes) > 1 or width != height:

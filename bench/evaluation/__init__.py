@@ -1,4 +1,1 @@
-"""What a trained run is worth: every measure that its protocol asks for, and that protocol.
-
-Nothing is imported here; `evaluate.py` measures, `features.py` answers without torch.
-"""
+"""Measures of a trained run, and the protocol that each was taken under."""

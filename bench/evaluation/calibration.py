@@ -1,33 +1,74 @@
-"""Whether p(x|z) is as wide as its errors: coverage of its intervals, and the size of (x-μ)/σ.
+"""Calibration of p(x|z): coverage of its central intervals, and the variance of (x-μ)/σ.
 
-Both are taken on test images with z from the posterior, of all pixels and channels together.
+Both are taken over all pixels and channels of the scored images, with z from the posterior.
 """
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
-from baselines.distributions import pit
-from bench.evaluation.likelihood import mean_and_error
-from bench.evaluation.scorer import Drawn
+from baselines.probabilities import pit
+from bench.evaluation.context import Evaluated, EvaluationContext, Scores, mean_and_error
+from bench.evaluation.likelihood import NO_LIKELIHOOD, has_mass
+from bench.evaluation.scorer import Measure, PosteriorSample
 
 CELLS = 200
-"""Equal cells of [0, 1] that PIT values are counted in; every interval below is a union of some."""
+"""Equal cells of [0, 1] in which PIT values are counted; each interval below is a union of some."""
 
 BINS = 20
-"""Of the reported PIT histogram."""
+"""Bins of the reported PIT histogram."""
 
 MIN_VARIANCE = 1 / (12 * 255**2)
-"""That of a value's rounding to 8 bits: no error smaller than this can be seen in the data."""
+"""The variance of rounding to 8 bits; smaller errors cannot be seen in the data."""
 
 
-def pit_counts(drawn: Drawn, generator: Generator) -> Tensor:
-    """How often an image's PIT values fall into each of `CELLS` cells, as fractions, (B, CELLS).
+NO_CELLS = "single values of p(x|z) have no cumulative distribution"
 
-    The probability integral transform of a calibrated p(x|z) is uniform; for discrete decoders it
-    is randomised (Czado et al. 2009), with numbers from `generator`, which is the CPU's: it gives
-    them one after another, so that the size of a chunk changes nothing.
+
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """PIT values and the moments of (x-μ)/σ of each image."""
+    if not has_mass(context):
+        return {}
+    randomised = context.generator("randomised PIT")
+    return {"pit": partial(pit_counts, generator=randomised), "z": z_moments}
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """Coverage of the intervals of p(x|z), and the size of its errors.
+
+    The curves are `coverage`, `nominal` and `observed` of central intervals, and `pit`, the
+    histogram of PIT values as 20 densities.
+    """
+    if "pit" not in scores:
+        reason = NO_CELLS if context.scorer.vae.decoder.is_likelihood else NO_LIKELIHOOD
+        return Evaluated({}, {"calibration": {"absent": reason}}, {})
+    found = calibration(scores["pit"])
+    metrics = {"calibration_error": found.error, "calibration_error_se": found.standard_error}
+    metrics["z_variance"], metrics["z_variance_se"] = z_variance(scores["z"])
+    protocol = {
+        "intervals": "central, of p(x|z) with one posterior draw; randomised PIT where discrete",
+        "levels": len(found.nominal),
+        "min_sigma": math.sqrt(MIN_VARIANCE),
+        "images": len(scores["pit"]),
+        "standard_error": "over images",
+        "seed": context.run.seed,
+    }
+    curves = {
+        "coverage": {"nominal": found.nominal, "observed": found.observed},
+        "pit": found.density,
+    }
+    return Evaluated(metrics, {"calibration": protocol}, curves)
+
+
+def pit_counts(drawn: PosteriorSample, generator: Generator) -> Tensor:
+    """The fractions of an image's PIT values in each of `CELLS` cells, (B, CELLS), float64.
+
+    The probability integral transform of a calibrated p(x|z) is uniform. For discrete decoders it
+    is randomised (Czado et al. 2009). `generator` is on the CPU, whose numbers follow one another,
+    so the size of a chunk changes none of them.
     """
     images = drawn.images
     uniform = torch.rand(images.shape, generator=generator, dtype=torch.float64)
@@ -37,24 +78,25 @@ def pit_counts(drawn: Drawn, generator: Generator) -> Tensor:
     return counts.scatter_add_(1, cells, torch.ones_like(values)) / values.shape[1]
 
 
-def z_moments(drawn: Drawn) -> Tensor:
+def z_moments(drawn: PosteriorSample) -> Tensor:
     """The means of z = (x-μ)/σ and of z² over each image, (B, 2), σ² at least `MIN_VARIANCE`.
 
-    The bound lets discrete decoders be certain of a value; no σ of a clipped Gaussian meets it.
+    A discrete decoder may be certain of a value, with σ = 0; a clipped Gaussian never reaches the
+    bound.
     """
     error = drawn.images.double() - drawn.mean.double()
     squares = error.square() / drawn.variance.double().clamp_min(MIN_VARIANCE)
-    z = squares.sqrt().copysign(error)
-    return torch.stack([z.mean(dim=(1, 2, 3)), squares.mean(dim=(1, 2, 3))], dim=1)
+    z, inner = squares.sqrt().copysign(error), tuple(range(1, error.ndim))
+    return torch.stack([z.mean(dim=inner), squares.mean(dim=inner)], dim=1)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Coverage of the central intervals of p(x|z).
 
-    `error` is the mean of |observed - nominal| over the levels, above 0 by sampling noise alone;
-    `standard_error` is over images, whose values depend on each other, for the signs of the gaps
-    as they are. `density` is the PIT histogram's, 1 everywhere for a calibrated decoder.
+    `error` is the mean of |observed - nominal| over the levels; sampling noise alone makes it
+    positive. `standard_error` is over images, since the values of one image are dependent, with the
+    signs of the gaps held fixed. `density` is the PIT histogram, 1 everywhere if calibrated.
     """
 
     error: float

@@ -9,10 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean `(F,)` and scatter `(F, F)` about that mean, in float64; sums join two samples.
+    """Count, mean (F,) and scatter (F, F) about that mean, in float64; a sum joins two samples.
 
-    Joining follows Chan, Golub & LeVeque (1983), which loses nothing to cancellation where
-    E[xxᵀ] - μμᵀ does.
+    Joining follows Chan, Golub & LeVeque (1983), which has no cancellation, unlike E[xxᵀ] - μμᵀ.
     """
 
     count: int
@@ -71,8 +70,8 @@ def frechet_distance(
 def _root(covariance: np.ndarray) -> np.ndarray:
     """L `(F, rank)` with L Lᵀ = `covariance`: its Cholesky factor, pivoted, so it may be singular.
 
-    Directions whose variance is below rounding are left out. A tenth of the time of the symmetric
-    root from eigenvectors at 2048 features, and the distance is the same to 15 digits.
+    Directions whose variance is below rounding are left out. At 2048 features it takes a tenth of
+    the time of the symmetric root from eigenvectors; the distance is the same to 15 digits.
     """
     packed, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance, lower=1)
     root = np.empty((len(covariance), rank))

@@ -1,4 +1,4 @@
-"""The importance-weighted bound on the likelihood, its Monte Carlo error and its sample size."""
+"""The importance-weighted bound on the likelihood, its Monte Carlo error and effective draws."""
 
 import math
 from dataclasses import dataclass
@@ -8,22 +8,43 @@ import torch
 from torch import Tensor
 
 from baselines.models.base import Context
+from bench.evaluation.context import Evaluated, EvaluationContext, Metrics, Scores, means
 from bench.evaluation.out_of_memory import Chunks
-from bench.evaluation.scorer import Scorer
+from bench.evaluation.scorer import Measure, Scorer
 from bench.rng import normal
 from bench.training.step import scaled
 
 BLOCK = 128
-"""Images that share one noise stream; part of what fixes the draws."""
+"""Images that share one noise stream; another number would give other draws."""
+
+
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """Nothing: many draws of each image are a pass of their own."""
+    return {}
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """`iwae_K` with its effective sample size and the part of its error that is Monte Carlo's."""
+    draws, metrics = context.run.evaluation.iwae, Metrics()
+    if draws and context.scorer.vae.decoder.is_likelihood:
+        bound = importance_weighted(context.scorer, context.images, draws, context.run.seed)
+        name = f"iwae_{draws}"
+        metrics = means({name: bound.log_p})
+        if draws > 1:
+            metrics |= means({f"{name}_ess": bound.effective_draws})
+            noise = bound.monte_carlo_variance.sum().sqrt().item() / len(context.images)
+            metrics[f"{name}_monte_carlo_se"] = noise
+    protocol = {"iwae_draws": draws, "iwae_noise_block": BLOCK}
+    return Evaluated(metrics, {"likelihood": protocol}, {})
 
 
 @dataclass(frozen=True)
 class Bound:
     """The importance-weighted bound on ln p(x), by image, (N,), float64, nats.
 
-    `monte_carlo_variance` is that of each image's value over repeated draws (delta method);
-    `effective_draws`, between 1 and K, is (Σ w)² / Σ w² of the weights (Kong 1992): few of K mean
-    that the bound hangs on a draw or two and is loose.
+    `monte_carlo_variance` is the variance of each value over repeated draws (delta method).
+    `effective_draws`, between 1 and K, is (Σ w)² / Σ w² of the weights (Kong 1992); where it is far
+    below K, one or two draws dominate and the bound is loose.
     """
 
     log_p: Tensor
@@ -54,7 +75,7 @@ def _encoded(scorer: Scorer, images: Tensor, size: int) -> Context:
 
 
 def _bound(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What `Bound` holds, from log weights (K, B)."""
+    """The three fields of `Bound`, from log weights (K, B)."""
     draws = len(weights)
     log_p = weights.logsumexp(0) - math.log(draws)
     relative = (weights - log_p).exp()

@@ -8,23 +8,21 @@ from torch import Tensor
 
 from bench.evaluation.out_of_memory import Chunks
 
-ROWS = 1024
-"""The most rows of a kernel matrix held at once."""
 
-
-def kernel_distance(one: Tensor, other: Tensor) -> tuple[float, float]:
+def kernel_distance(one: Tensor, other: Tensor, *, rows: int = 1024) -> tuple[float, float]:
     """The unbiased squared MMD of features (m, F) and (n, F), and its jackknife standard error.
 
     The kernel is (x·y / F + 1)³ (Bińkowski et al. 2018). All pairs are used, which has the
     expectation of the usual mean over subsets and less variance; it may be below 0. The error is
     the jackknife for two samples (Arvesen 1969), which for such statistics tends to be too large.
 
-    Raises ValueError for fewer than 3 features on a side.
+    `rows` of a kernel matrix are held at once. Raises ValueError for fewer than 3 features on a
+    side.
     """
     if min(len(one), len(other)) < 3:
         raise ValueError(f"a kernel distance needs 3 images a side, not {len(one)}, {len(other)}")
-    own1, own2 = (_sums(rows, rows)[0] - _diagonal(rows) for rows in (one, other))
-    cross1, cross2 = _sums(one, other)
+    own1, own2 = (_sums(side, side, rows)[0] - _diagonal(side) for side in (one, other))
+    cross1, cross2 = _sums(one, other, rows)
     within1, within2 = _pair_mean(own1), _pair_mean(own2)
     between = cross1.mean() / len(other)
     distance = within1 + within2 - 2 * between
@@ -37,11 +35,11 @@ def _kernel(product: Tensor, dimension: int) -> Tensor:
     return product.div_(dimension).add_(1).pow_(3)
 
 
-def _sums(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def _sums(one: Tensor, other: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The kernel matrix (m, n) summed over its columns, (m,), and over its rows, (n,), float64."""
-    columns, chunks = other.double().T, Chunks(ROWS)
+    columns, chunks = other.double().T, Chunks(size)
     by_row, by_column = [], columns.new_zeros(len(other))
-    for rows in one.split(ROWS):
+    for rows in one.split(size):
         sums = chunks.attempt(len(rows), partial(_sums_of_rows, rows, columns))
         by_row.append(sums[0])
         by_column += sums[1]
@@ -67,7 +65,7 @@ def _pair_mean(own: Tensor) -> Tensor:
 
 
 def _jackknife(own: Tensor, cross: Tensor) -> float:
-    """The part of the variance that one sample brings: the spread when each member is left out."""
+    """One sample's part of the variance: the spread when each of its members is left out."""
     count = len(own)
     within = (own.sum() - 2 * own) / ((count - 1) * (count - 2))
     between = (cross.sum() - cross) / (count - 1)

@@ -1,43 +1,131 @@
-"""The negative ELBO of one posterior draw and its parts, on the decoder's scale and on 8 bits."""
+"""The negative ELBO of one posterior draw and its parts, as a density and in bits of 8-bit data."""
 
 import math
 
+import torch
 from torch import Tensor
 
-from baselines.distributions import log_mass
-from bench.evaluation.scorer import Drawn
+from baselines.probabilities import log_mass
+from bench.evaluation.context import Evaluated, EvaluationContext, Protocol, Scores, means
+from bench.evaluation.scorer import Measure, PosteriorSample, score
+
+NO_LIKELIHOOD = "its training loss is no likelihood of the data"
 
 
-def distortion(drawn: Drawn) -> Tensor:
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """The parts of the negative ELBO and of the refitted Gaussian's, of each image."""
+    kept: dict[str, Measure] = {
+        "rate": rate,
+        "squared_error": squared_error,
+        "variance": mean_variance,
+    }
+    if context.scorer.vae.decoder.is_likelihood:
+        kept["distortion"] = distortion
+    if has_mass(context):
+        kept["eight_bit_distortion"] = eight_bit_distortion
+    return kept
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """`neg_log_p` and its parts, bits per dimension, the refitted σ, and the σ of scoring."""
+    run, scorer, images = context.run, context.scorer, context.images
+    decoder, dimensions = scorer.vae.decoder, images[0].numel()
+    training = score(
+        scorer,
+        context.dataset.train,
+        run.seed,
+        "posterior draw for training data",
+        {"squared_error": squared_error},
+    )
+    refitted = fitted_sigma(training["squared_error"], dimensions)
+    variance = scores["variance"].mean().item()
+    gaussian = gaussian_distortion(scores["squared_error"], dimensions, refitted)
+    averaged = {
+        "rate": scores["rate"],
+        "mse": scores["squared_error"] / dimensions,
+        "neg_log_p_fitted_sigma": gaussian + scores["rate"],
+    }
+    if "distortion" in scores:
+        averaged["distortion"] = scores["distortion"]
+        averaged["neg_log_p"] = scores["distortion"] + scores["rate"]
+    if "eight_bit_distortion" in scores:
+        bound = scores["eight_bit_distortion"] + scores["rate"]
+        averaged["bits_per_dim"] = bound / (dimensions * math.log(2))
+    metrics = means(averaged)
+    metrics["sigma"] = math.sqrt(variance)
+    metrics["beta_effective"] = 2 * variance
+    metrics["sigma_fitted"] = refitted
+    protocol: Protocol = {
+        "split": run.evaluation.split,
+        "images": len(images),
+        "dimensions": dimensions,
+        "of": "probability" if decoder.is_discrete else "density",
+        "units": "nats per image: "
+        + (
+            "-ln of a probability of the 8-bit image"
+            if decoder.is_discrete
+            else "-ln of a density on data in [0, 1]"
+        ),
+        "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
+        "draws": 1,
+        "sigma": "frozen from the training split",
+        "beta_convention": "sigma^2 = beta / 2, all terms summed over dimensions",
+        "fitted_sigma_images": len(context.dataset.train),
+        "precision": run.evaluation.precision,
+        "standard_error": "over images",
+        "seed": run.seed,
+    }
+    if not decoder.is_likelihood:
+        protocol["absent"] = NO_LIKELIHOOD
+    if "bits_per_dim" in metrics:
+        protocol["bits"] = "probability of the 8-bit value's bin, end bins open"
+    return Evaluated(metrics, {"likelihood": protocol}, {})
+
+
+@torch.inference_mode()
+def has_mass(context: EvaluationContext) -> bool:
+    """Whether p(x|z) gives single 8-bit values a probability; a user's own may not."""
+    scorer, image = context.scorer, context.images[:1]
+    if not scorer.vae.decoder.is_likelihood:
+        return False
+    noise = torch.zeros(1, scorer.vae.model.noise_size, device=image.device)
+    try:
+        eight_bit_distortion(scorer.posterior(image, noise))
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def _sum(values: Tensor) -> Tensor:
+    # Over all dimensions but the batch. Flattening would copy channels-last images, and sum them
+    # in another order.
+    return values.sum(dim=tuple(range(1, values.ndim)))
+
+
+def distortion(drawn: PosteriorSample) -> Tensor:
     """-ln p(x|z), nats, (B,)."""
     log_p: Tensor = drawn.distribution.log_prob(drawn.images)
     return -log_p
 
 
-def eight_bit_distortion(drawn: Drawn) -> Tensor:
+def eight_bit_distortion(drawn: PosteriorSample) -> Tensor:
     """-ln P(x|z) of the 8-bit image, nats, (B,): p integrated over each value's bin."""
-    return -log_mass(drawn.distribution, drawn.images).sum(dim=(1, 2, 3))
+    return -_sum(log_mass(drawn.distribution, drawn.images))
 
 
-def rate(drawn: Drawn) -> Tensor:
+def rate(drawn: PosteriorSample) -> Tensor:
     """KL(q(z|x) || p(z)), nats, (B,)."""
     return drawn.rate
 
 
-def squared_error(drawn: Drawn) -> Tensor:
+def squared_error(drawn: PosteriorSample) -> Tensor:
     """||x - μ(z)||², (B,)."""
-    return (drawn.images - drawn.mean).square().sum(dim=(1, 2, 3))
+    return _sum((drawn.images - drawn.mean).square())
 
 
-def mean_variance(drawn: Drawn) -> Tensor:
+def mean_variance(drawn: PosteriorSample) -> Tensor:
     """The variance of p(x|z), averaged over the image, (B,)."""
-    return drawn.variance.mean(dim=(1, 2, 3))
-
-
-def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """The mean of independent values (N,) and its standard error, infinite for a single one."""
-    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return values.mean().item(), error
+    return drawn.variance.mean(dim=tuple(range(1, drawn.variance.ndim)))
 
 
 def fitted_sigma(training: Tensor, dimensions: int) -> float:

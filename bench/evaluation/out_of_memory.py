@@ -1,4 +1,4 @@
-"""How much is worked on at once: as much as memory allows, found by running out of it."""
+"""Retry with half the batch when memory runs out, so that evaluation survives any memory."""
 
 import logging
 import sys
@@ -21,10 +21,10 @@ class Chunks:
         self.size = size
 
     def attempt(self, count: int, work: Callable[[int], T], *generators: Generator) -> T:
-        """What `work` returns, given how many of its `count` items it may hold at once.
+        """The result of `work(size)`, where `size` of its `count` items may be held at once.
 
-        Where memory runs out it starts again with half as many, and `generators` at the numbers
-        that they had given it; where one item is too many, that error goes up.
+        When memory runs out it is called again with half the size and with `generators` rewound.
+        Raises the error of memory where a single item is too many.
         """
         first = size = max(1, min(self.size, count))
         states = [generator.get_state() for generator in generators]
@@ -35,7 +35,7 @@ class Chunks:
             except (MemoryError, RuntimeError) as error:
                 if size == 1 or not out_of_memory(error):
                     raise
-            # Only out here have the error and the tensors of its traceback been let go.
+            # Only outside the handler are the error and the tensors of its traceback freed.
             size //= 2
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
@@ -48,10 +48,10 @@ class Chunks:
 
 
 def joined(of: Callable[..., Tensor], inputs: Sequence[Tensor], size: int) -> Tensor:
-    """`of` inputs (B, ...), `size` at a time."""
+    """`of` applied to inputs (B, ...), `size` items at a time."""
     return cat([of(*part) for part in zip(*(value.split(size) for value in inputs), strict=True)])
 
 
 def cat(parts: Sequence[Tensor]) -> Tensor:
-    """The parts as one; a single part as it is, which spares a copy."""
+    """The concatenated parts; a single part is returned as it is, without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))

@@ -1,16 +1,15 @@
-"""How far generated images lie from real ones: every distance, on one pass over their features."""
+"""Distances between generated and real images: FID, KID, precision and recall."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch import Tensor
 
-from bench.evaluation.features.base import Extractor
+from bench.evaluation.context import Evaluated, EvaluationContext, Metrics, Protocol, Scores
 from bench.evaluation.features.cache import FeatureSet, feature_set, real_features
 from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
-from bench.evaluation.scorer import POSTERIOR, Scorer, eight_bit
+from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, Scorer, eight_bit
 from bench.rng import normal, seeded
 from bench.run import Features, Run, SampleKind
 
@@ -19,7 +18,7 @@ FRECHET: dict[SampleKind, str] = {
     "sampled": "_sampled",
     "reconstructions": "_reconstruction",
 }
-"""What each kind of pictures adds to the name of its Fréchet distance."""
+"""The suffix that each kind of images adds to the name of its Fréchet distance."""
 
 ARE: dict[SampleKind, str] = {
     "means": "decoder means of prior draws, rounded to 8 bits",
@@ -29,17 +28,27 @@ ARE: dict[SampleKind, str] = {
 }
 
 
-def distances(
-    run: Run, scorer: Scorer, images: Tensor, extractor: Extractor
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """The distances between the run's pictures and real 8-bit images (N, C, H, W), and how taken.
+def measures(context: EvaluationContext) -> dict[str, Measure]:
+    """Nothing: sets of images are compared, not single ones."""
+    return {}
+
+
+def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+    """The distances between the run's images and the real ones of its split.
 
     Decoder means are compared by the Fréchet and the kernel distance and by precision and recall,
-    draws from p(x|z) and reconstructions by the Fréchet distance alone. A decoder that is no
-    likelihood has no draws that anyone means.
+    draws from p(x|z) and reconstructions by the Fréchet distance alone. Draws are left out where
+    the decoder is no likelihood.
     """
+    run, scorer, images, extractor = (
+        context.run,
+        context.scorer,
+        context.images,
+        context.extractor,
+    )
+    if extractor is None or run.evaluation.features is None:
+        return Evaluated({}, {}, {})
     chosen, batch = run.evaluation.features, run.evaluation.batch
-    assert chosen is not None
     content = f"{run.content}:{run.split_seed}:{run.evaluation.split}"
     real = real_features(images, content, extractor, batch=batch)
     compared = [
@@ -47,8 +56,8 @@ def distances(
         for kind in run.evaluation.distances
         if kind != "sampled" or scorer.vae.decoder.is_likelihood
     ]
-    metrics: dict[str, float] = {}
-    protocol: dict[str, Any] = {
+    metrics: Metrics = {}
+    protocol: Protocol = {
         "metric": chosen.metric,
         "extractor": chosen.name,
         "weights_sha256": chosen.sha256,
@@ -66,18 +75,18 @@ def distances(
         metrics[chosen.metric + FRECHET[kind]] = _frechet(made, real)
         protocol[f"{'samples' if kind == 'means' else kind}_are"] = ARE[kind]
         if kind == "means":
-            metrics |= _shape(chosen, made.features, real.features)
+            metrics |= _kid_precision_recall(chosen, made.features, real.features)
             protocol |= {
                 "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
                 "kernel_standard_error": "jackknife over both sets",
                 "neighbours": neighbours(made.features, real.features),
                 "precision_standard_error": "binomial, the other set's balls being given",
             }
-    return metrics, {"distance": protocol}
+    return Evaluated(metrics, {"distance": protocol}, {})
 
 
 def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
-    """The 8-bit pictures of one kind, a batch at a time."""
+    """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":
         noise = normal((len(images), size), run.seed, POSTERIOR, device=images.device)
@@ -85,7 +94,7 @@ def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Ite
         for part, draws in zip(images[first].split(batch), noise[first].split(batch), strict=True):
             yield eight_bit(scorer.reconstruct(part, draws))
         return
-    noise = normal((run.evaluation.samples, size), run.seed, "samples", device=images.device)
+    noise = normal((run.evaluation.samples, size), run.seed, SAMPLES, device=images.device)
     for index, draws in enumerate(noise.split(batch)):
         if kind == "means":
             yield eight_bit(scorer.generate(draws))
@@ -100,8 +109,8 @@ def _frechet(one: FeatureSet, other: FeatureSet) -> float:
     return frechet_distance(mean1, one.moments.covariance, mean2, other.moments.covariance)
 
 
-def _shape(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:
-    """Kernel distance, precision and recall, each with its error, named after the extractor."""
+def _kid_precision_recall(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:
+    """Kernel distance, precision and recall with their standard errors, named for the extractor."""
     published = chosen.metric == "fid"
     suffix = "" if published else chosen.metric.removeprefix("fd")
     kernel = "kid" if published else f"kd{suffix}"

@@ -1,4 +1,4 @@
-"""A trained VAE frozen for scoring, and the one pass over images that all its measures share."""
+"""A trained VAE frozen for scoring, and the one pass over images that all measures share."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,23 +16,27 @@ from bench.evaluation.out_of_memory import Chunks, cat, joined
 from bench.rng import normal
 from bench.training.step import scaled
 
-CHUNK = 512
-"""The most images decoded at once; changes no number beyond rounding."""
-
 CHUNK_VALUES = 1 << 24
-"""The most raw output values at once: 64 MiB, of which measures hold a few copies in float64."""
+"""The most raw output values at once: 64 MiB in float32; measures hold a few copies in float64."""
 
 POSTERIOR = "posterior draw"
 """The stream of the one draw of each scored image that its measures share."""
 
+SAMPLES = "samples"
+"""The stream of the draws from the prior whose images are compared with real ones."""
+
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores."""
+    """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores.
+
+    `most` images are decoded at once, which changes no number beyond rounding.
+    """
 
     vae: Vae
     state: State
     precision: torch.dtype
+    most: int = 512
 
     def autocast(self, images: Tensor) -> torch.autocast:
         return torch.autocast(
@@ -43,11 +47,11 @@ class Scorer:
     def chunk(self) -> int:
         """The most images decoded at once; fewer where each of their values has many logits."""
         values = self.vae.decoder.outputs * math.prod(self.vae.model.image_shape)
-        return max(1, min(CHUNK, CHUNK_VALUES // values))
+        return max(1, min(self.most, CHUNK_VALUES // values))
 
     @cached_property
     def chunks(self) -> Chunks:
-        """How many images are decoded at once: a chunk, or less once memory has run out."""
+        """How many images are decoded at once: a chunk, or fewer once memory has run out."""
         return Chunks(self.chunk)
 
     @cached_property
@@ -59,13 +63,13 @@ class Scorer:
         with self.autocast(images):
             return self.vae.model.encode(scaled(images), self.state, training=False)[0]
 
-    def posterior(self, images: Tensor, noise: Tensor) -> "Drawn":
+    def posterior(self, images: Tensor, noise: Tensor) -> "PosteriorSample":
         """One posterior draw for each of 8-bit images (B, C, H, W), `noise` (B, noise_size)."""
         context = self.encode(images)
         with self.autocast(images):
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
-        return Drawn(scaled(images), distribution, draw.rate, context)
+        return PosteriorSample(scaled(images), distribution, draw.rate, context)
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
@@ -85,9 +89,9 @@ class Scorer:
     def sample(self, noise: Tensor) -> Tensor:
         """Draws from p(x|z), (B, C, H, W), for draws from the prior, by torch's own generators.
 
-        They follow the images that are drawn together. Hence the network may work on fewer at
-        once for want of memory, while p(x|z) is drawn from a chunk at a time; where memory lacks
-        for that too, the draws of a family that rejects some, and those on CUDA, are others.
+        The draws depend on which images are drawn together. So the network may run on fewer images
+        when memory runs out, while p(x|z) is still drawn from a whole chunk at a time. If sampling
+        itself is split, rejection samplers and CUDA give other draws.
         """
 
         def draw(output: Tensor) -> Tensor:
@@ -107,7 +111,7 @@ class Scorer:
         return self._in_chunks(lambda *part: self.posterior(*part).mean, images, noise)
 
     def _in_chunks(self, of: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """`of` inputs (B, ...), worked out for a chunk at a time, and joined."""
+        """`of` applied to inputs (B, ...) a chunk at a time, and joined."""
         chunks = zip(*(value.split(self.chunk) for value in inputs), strict=True)
         return cat(
             [self.chunks.attempt(len(chunk[0]), partial(joined, of, chunk)) for chunk in chunks]
@@ -115,7 +119,7 @@ class Scorer:
 
 
 def _generators(device: torch.device) -> list[Generator]:
-    """Those that torch draws from by itself, on the CPU and on `device`."""
+    """torch's default generators, of the CPU and of `device`."""
     found = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
@@ -124,10 +128,13 @@ def _generators(device: torch.device) -> list[Generator]:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One draw z ~ q(z|x) for each of a chunk of images, and what p(x|z) is there.
+class PosteriorSample:
+    """One draw z ~ q(z|x) for each image of a chunk, and p(x|z) at that draw.
 
-    images: (B, C, H, W) in [0, 1]; rate: KL(q(z|x) || p(z)), nats, (B,).
+    Attributes:
+        images: (B, C, H, W) in [0, 1].
+        distribution: p(x|z), one for each image.
+        rate: KL(q(z|x) || p(z)), nats, (B,).
     """
 
     images: Tensor
@@ -137,19 +144,19 @@ class Drawn:
 
     @cached_property
     def mean(self) -> Tensor:
-        """Of p(x|z), (B, C, H, W)."""
+        """The mean of p(x|z), (B, C, H, W)."""
         mean: Tensor = self.distribution.mean
         return mean
 
     @cached_property
     def variance(self) -> Tensor:
-        """Of p(x|z), (B, C, H, W)."""
+        """The variance of p(x|z), (B, C, H, W)."""
         variance: Tensor = self.distribution.variance
         return variance
 
 
-Measure = Callable[[Drawn], Tensor]
-"""What is kept of a chunk of B images: a number each, (B,), or a row each, (B, k)."""
+Measure = Callable[[PosteriorSample], Tensor]
+"""What is kept of B images: one number each, (B,), or one row each, (B, k)."""
 
 
 @torch.inference_mode()
@@ -163,9 +170,13 @@ def score(
 ) -> dict[str, Tensor]:
     """Measure 8-bit images (N, C, H, W) in one pass with one draw each.
 
-    The draws are the stream `name` of `seed`. Each measure sees the chunks in the images' order;
-    what it makes of them comes back joined, (N,) or (N, k), float64, on the CPU. `generators` are
-    those that measures draw from.
+    Arguments:
+        name: the stream of `seed` that the draws come from.
+        measures: each sees the chunks in the order of the images.
+        generators: those that measures draw from.
+
+    Returns:
+        By measure, its values of all images, (N,) or (N, k), float64, on the CPU.
     """
     noise = normal((len(images), scorer.vae.model.noise_size), seed, name, device=images.device)
     kept: dict[str, Tensor] = {}
@@ -174,8 +185,8 @@ def score(
         measured = partial(_measured, scorer, images[chunk], noise[chunk], measures)
         found = scorer.chunks.attempt(len(images[chunk]), measured, *generators)
         for measure, rows in found.items():
-            # Room for all at once: small results between large temporaries keep an allocator
-            # from using the space of these again.
+            # All rows are allocated at once: small results between large temporaries would keep
+            # the allocator from reusing the space of these.
             if measure not in kept:
                 kept[measure] = rows.new_empty(len(images), *rows.shape[1:])
             kept[measure][chunk] = rows
@@ -194,5 +205,5 @@ def _measured(
 
 
 def eight_bit(images: Tensor) -> Tensor:
-    """Images in [0, 1] as the 8-bit values that a PNG would hold; what is outside is clipped."""
+    """Images in [0, 1] as 8-bit values, rounded as for a PNG; values outside are clipped."""
     return images.clamp(0, 1).mul(255).round().to(torch.uint8)

@@ -8,13 +8,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from bench.data import Dataset
-from bench.evaluation.evaluate import Protocol, split
+from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
 from bench.files import atomic
 from bench.rng import normal
 from bench.run import Run
 from bench.training.checkpoint import HISTORY, Trained
-from bench.training.train import save as save_weights
+from bench.training.weights import save as save_weights
 
 PICTURES = 64
 """Images in the sample grid; their latents are the same for every run of equal latent size."""

@@ -18,8 +18,9 @@ from bench import data
 from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
-from bench.evaluation.evaluate import Metrics, evaluate
-from bench.evaluation.features.base import Extractor, FeatureSpec
+from bench.evaluation.context import Metrics
+from bench.evaluation.evaluate import evaluate
+from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
 from bench.execution.artifacts import save
@@ -31,7 +32,8 @@ from bench.records.store import DIVERGED, FAILED, Record, Store, done, new_recor
 from bench.run import Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
-from bench.training.train import load, train
+from bench.training.train import train
+from bench.training.weights import load
 
 logger = logging.getLogger("sigma-bench")
 
@@ -75,8 +77,7 @@ class Worker:
         if chosen is None:
             return None
         if chosen.sha256 not in self._extractors:
-            spec = FeatureSpec.of(chosen)
-            self._extractors[chosen.sha256] = build_extractor(spec, self.device)
+            self._extractors[chosen.sha256] = build_extractor(chosen, self.device)
         return self._extractors[chosen.sha256]
 
     def attempt(self, task: Task, store: Store, tell: Callable[[Message], None]) -> Message:

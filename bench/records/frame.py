@@ -60,6 +60,19 @@ def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
     return columns
 
 
+def records(folder: str | Path) -> pd.DataFrame:
+    """The runs of a grid's folder, `results/<grid>`, as a frame: one row a run, trials included.
+
+    Columns are `frame`'s, and `folder`, the run's own.
+
+    Raises:
+        RequestError: the folder does not exist.
+    """
+    if not Path(folder).is_dir():
+        raise RequestError(f"{folder}: there is no such folder of results")
+    return load([Path(folder)])[0]
+
+
 def load(
     store_folders: Sequence[Path], known: Mapping[str, Record] | None = None
 ) -> tuple[pd.DataFrame, list[Record]]:

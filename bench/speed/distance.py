@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torchvision.models import inception_v3
 
 from bench.errors import RequestError
-from bench.evaluation.features.base import FeatureSpec, build, resolve
-from bench.evaluation.features.efficientnet import EFFICIENTNET_SIZE, efficientnet_network
-from bench.evaluation.features.inception import inception_network
+from bench.evaluation.features.base import build, network_named, resolve
+from bench.evaluation.features.networks.efficientnet import SIZE, efficientnet_network
+from bench.evaluation.features.networks.inception import inception_network
 from bench.evaluation.fid import Moments, frechet_distance
-from bench.files import sha256_file
 from bench.rng import generator, seeded
+from bench.run import Features
 from bench.speed.pairs import Finding, alternate
 from bench.speed.setting import Setting
 
@@ -106,8 +106,9 @@ class Resized(nn.Module):
         self.network: Any = network
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
-        resized = nn.functional.interpolate(images * 255, size, mode="bilinear", antialias=True)
+        resized = nn.functional.interpolate(
+            images * 255, (SIZE, SIZE), mode="bilinear", antialias=True
+        )
         maps: Tensor = self.network.extract_features((resized - 127) / 128)
         return [maps]
 
@@ -120,9 +121,7 @@ def features(setting: Setting) -> Iterator[Finding]:
             yield _extraction(setting, *found)
 
 
-def _network(
-    name: str, folder: Path
-) -> tuple[FeatureSpec, str, Callable[[Path], nn.Module]] | None:
+def _network(name: str, folder: Path) -> tuple[Features, str, Callable[[Path], nn.Module]] | None:
     try:
         spec = resolve(name)
         said = "its weights"
@@ -130,7 +129,7 @@ def _network(
         if name != "inception":
             return None
         weights = random_inception(folder / "inception.pth")
-        spec, said = FeatureSpec("inception", weights, sha256_file(weights)), "random weights"
+        spec, said = network_named(name).of(weights), "random weights"
     assert spec is not None
     if name == "inception":
         return spec, said, inception_network
@@ -149,7 +148,7 @@ def random_inception(path: Path) -> Path:
 
 
 def _extraction(
-    setting: Setting, spec: FeatureSpec, said: str, load: Callable[[Path], nn.Module]
+    setting: Setting, spec: Features, said: str, load: Callable[[Path], nn.Module]
 ) -> Finding:
     count = setting.size.pictures
     real, generated = pictures(setting, count)
@@ -157,8 +156,8 @@ def _extraction(
         write(part, setting.folder / f"{spec.name}-{i}") for i, part in enumerate((real, generated))
     ]
     extractor = build(spec, setting.device)
-    network = load(spec.weights).to(setting.device).eval()
-    dimension = spec.dimension
+    network = load(Path(spec.source)).to(setting.device).eval()
+    dimension = network_named(spec.name).dimension
 
     def theirs(paths: list[Path]) -> np.ndarray:
         batch = min(THEIR_BATCH, len(paths))

@@ -160,7 +160,7 @@ def two_jobs(setting: Setting) -> Iterator[Finding]:
     measured = Evaluation(
         samples=samples,
         iwae=16,
-        features=network.choice if network and samples else None,
+        features=network if samples else None,
         distances=("means",),
     )
     small = template.model.model_copy(update={"width": max(1, size.width // 2)})

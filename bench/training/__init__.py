@@ -1,1 +1,1 @@
-"""One run's optimisation."""
+"""The optimisation of one run."""

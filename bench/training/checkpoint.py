@@ -23,7 +23,7 @@ logger = logging.getLogger("sigma-bench")
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a loss stopped being a number: a result, not a crash.
+    """Where a loss became NaN or infinite; a result of the run, not a crash.
 
     `step` counts from 0 over the whole run; `what` is the first term that was not finite; `last`
     holds the terms of the step before.
@@ -36,7 +36,7 @@ class Divergence:
 
 @dataclass
 class Trained:
-    """What training leaves: the VAE, its state, the history, and why it ended early if it did."""
+    """A trained VAE, its state, its history, and why training ended early if it did."""
 
     vae: Vae
     state: State
@@ -55,7 +55,7 @@ def write_history(history: list[Epoch], folder: Path) -> None:
 
 @dataclass(frozen=True)
 class PartialEpoch:
-    """What a stop leaves of an epoch: the terms of its steps so far, and the seconds they took.
+    """An epoch that was stopped: the terms of its steps so far, and the seconds they took.
 
     `terms` is (steps, len(Terms)), on the CPU.
     """
@@ -93,21 +93,23 @@ class Checkpoint:
         write_history(trained.history, self.path.parent)
 
     def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> PartialEpoch:
-        """Load the checkpoint into `trained` and `optimizer`, where there is one.
+        """Load the checkpoint, where there is one, into `trained` and `optimizer`.
 
-        One that is torn, changed or of another run is set aside.
+        A checkpoint that is torn, changed or of another run is set aside.
         """
         if not self.path.exists():
             return PartialEpoch()
         content = self.read()
         if content is None:
             moved = set_aside(self.path)
-            logger.warning("%s is torn: set aside as %s, training anew", self.path, moved.name)
+            logger.warning(
+                "%s is torn: set aside as %s, training from the start", self.path, moved.name
+            )
             return PartialEpoch()
         trained.vae.load_state_dict(content["parameters"])
         for name, value in content["state"].items():
             trained.state[name].copy_(value)
-        # The groups are this process's own: on another device they have other options.
+        # The groups stay this process's: on another device their options differ.
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": content["optimizer"], "param_groups": groups})
         trained.history = content["history"]

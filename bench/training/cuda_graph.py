@@ -22,42 +22,25 @@ def maybe_graphed(step: Callable[[], None], device: torch.device) -> Callable[[]
     """
     if device.type != "cuda" or os.environ.get("SIGMA_BENCH_GRAPH") == "0":
         return step
-    stream = torch.cuda.Stream(device)
-    return functools.partial(
-        next,
-        graphed_steps(
-            step,
-            on_side_stream=functools.partial(on_side_stream, stream),
-            waits=find_host_sync,
-            capture=functools.partial(capture, stream=stream),
-        ),
-    )
+    return functools.partial(next, graphed_steps(step, torch.cuda.Stream(device)))
 
 
-def graphed_steps(
-    step: Callable[[], None],
-    on_side_stream: Callable[[], contextlib.AbstractContextManager[None]],
-    waits: Callable[[Callable[[], None]], str | None],
-    capture: Callable[[Callable[[], None]], Callable[[], None]],
-) -> Iterator[None]:
-    """One `step` for every item: eagerly at first, then whatever `capture` made of it.
+def graphed_steps(step: Callable[[], None], stream: torch.cuda.Stream) -> Iterator[None]:
+    """One `step` for every item: eager ones on `stream`, then replays of what was captured there.
 
-    Arguments:
-        on_side_stream: the context of an eager step that a capture shall follow.
-        waits: takes the last of those steps, and says where it waited for the device.
-        capture: the step as a function that repeats it; it executes nothing, raises or not.
+    Where the step waits for the device or the capture fails, all steps are eager.
     """
     for _ in range(WARM_UP - 1):
-        with on_side_stream():
+        with on_side_stream(stream):
             step()
         yield
-    with on_side_stream():
-        reason = waits(step)
+    with on_side_stream(stream):
+        reason = find_host_sync(step)
     yield
     again = step
     if reason is None:
         try:
-            again = capture(step)
+            again = capture(step, stream)
         except Exception as error:
             reason = _first_cause(error)
     if reason is not None:
@@ -68,7 +51,7 @@ def graphed_steps(
 
 
 def _first_cause(error: BaseException) -> str:
-    # What ends a capture complains of "a previous error", which is the one to tell.
+    # The error that ends a capture only says "a previous error": that one is the reason.
     while error.__context__ is not None:
         error = error.__context__
     lines = str(error).splitlines()
@@ -77,7 +60,7 @@ def _first_cause(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def on_side_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Work on `stream`, after what was asked for before and before what comes later."""
+    """Work on `stream`, after what the current stream has queued and before what follows."""
     current = torch.cuda.current_stream(stream.device)
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
@@ -88,8 +71,8 @@ def on_side_stream(stream: torch.cuda.Stream) -> Iterator[None]:
 def find_host_sync(step: Callable[[], None]) -> str | None:
     """Call `step` once; returns where it waited for the device, which no graph can, or None.
 
-    A capture would find that out too, but one that fails leaves torch's allocator and random
-    numbers in a state that is hard to mend.
+    A capture would find that out too, but a failed capture leaves torch's allocator and random
+    numbers in a state that is hard to repair.
     """
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
@@ -109,21 +92,21 @@ _failed: list[torch.cuda.CUDAGraph] = []
 
 
 def capture(step: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
-    """`step` as one CUDA graph, which was warmed up on `stream`; nothing is executed.
+    """`step`, warmed up on `stream`, as a function that replays it; nothing is executed here.
 
     Raises:
         Exception: what `step` or the capture raised; all is then as it was before.
     """
     graph = torch.cuda.CUDAGraph()
-    # The outer context brings the stream back where an older torch forgets it after a failure.
+    # The outer context restores the stream: an older torch does not after a failed capture.
     with torch.cuda.stream(stream):
         try:
             with torch.cuda.graph(graph, stream=stream):
                 step()
         except BaseException:
-            # The allocator goes on asking a graph whose capture failed: it must not be freed.
+            # The allocator still refers to a graph whose capture failed: it must not be freed.
             _failed.append(graph)
-            # The default generator goes on believing in the capture: it gets a new inside.
+            # Reset the CUDA generator; it still thinks that a capture is in progress.
             generator = torch.cuda.default_generators[stream.device.index]
             generator.graphsafe_set_state(torch.Generator(stream.device))
             raise

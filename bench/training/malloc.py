@@ -1,4 +1,4 @@
-"""What the C library does with memory that a step frees and the next one asks for again."""
+"""glibc's malloc: keep the memory that a training step frees, since the next step needs it."""
 
 import ctypes
 import sys
@@ -9,21 +9,21 @@ WITHOUT_LIMIT, LARGEST_IN_OLD_GLIBC = 1 << 30, 1 << 25
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees; False where the C library is not glibc.
+    """Keep freed memory in this process; returns False where the C library is not glibc.
 
-    By default glibc returns a step's large tensors to the system, which zeroes their pages anew
-    at the next one. The process then stays as large as it has been at its largest.
+    By default glibc returns a step's large tensors to the system, which zeroes their pages again
+    at the next step. With this call the process never shrinks.
     """
-    # The thresholds belong together: one that is set stops glibc from raising the other.
+    # Both, since setting one stops glibc from raising the other.
     return any(
         _mallopt(M_MMAP_THRESHOLD, size) for size in (WITHOUT_LIMIT, LARGEST_IN_OLD_GLIBC)
     ) and _mallopt(M_TRIM_THRESHOLD, WITHOUT_LIMIT)
 
 
 def return_freed_memory() -> None:
-    """Give back what `keep_freed_memory` kept, and keep no more than glibc does by itself.
+    """Return what `keep_freed_memory` kept to the system, and restore glibc's own thresholds.
 
-    After training, other sizes are asked for: holding on to a step's would only add to them.
+    Evaluation needs other sizes, so the memory of a training step would only add to them.
     """
     if _mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_IN_OLD_GLIBC):
         _mallopt(M_MMAP_THRESHOLD, LARGEST_IN_OLD_GLIBC)

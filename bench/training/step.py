@@ -1,4 +1,4 @@
-"""One training step on tensors that stay where they are, so that CUDA can replay it as a graph."""
+"""One training step on tensors of fixed address, so that CUDA can replay it as a graph."""
 
 import torch
 from torch import Tensor
@@ -15,13 +15,13 @@ def scaled(images: Tensor) -> Tensor:
 class Step:
     """A training step that reads and writes the same tensors at every call.
 
-    Parameters, the optimiser's moments and the tensors of `state` are changed in place; a call
-    waits for the device nowhere.
+    Parameters, the optimiser's moments and the tensors of `state` are changed in place. No call
+    waits for the device.
 
     Attributes:
-        chosen: (B,) int64, where the batch lies in the 8-bit images (N, C, H, W).
+        chosen: (B,) int64, the indices of the batch in the 8-bit images (N, C, H, W).
         noise: (B, noise_size), standard normal. Both are filled before a call.
-        terms: (len(Terms),), what the last call measured.
+        terms: (len(Terms),), the terms of the last call.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Step:
             terms.loss.backward()
             self._optimizer.step()
         finally:
-            # Backward writes where there is no gradient and adds where there is one: nothing may
-            # be left, of a step that raised or a capture that failed least of all.
+            # Backward adds to a gradient that exists, so none may be left, least of all by a step
+            # that raised or by a capture that failed.
             self._optimizer.zero_grad()
         for name, value in state.items():
             self._state[name].copy_(value.detach())

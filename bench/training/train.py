@@ -1,24 +1,19 @@
-"""One run's optimisation, with checkpoints and a resume that continues bit-equally."""
+"""The optimisation of one run, with checkpoints from which it resumes bit-equally."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from baselines.build import build_decoder, build_model
 from baselines.vae import Terms, Vae
 from bench.errors import Stopped
-from bench.files import write_bytes
 from bench.rng import generator, seeded
 from bench.run import Run
 from bench.training.checkpoint import (
-    HISTORY,
-    WEIGHTS,
     Checkpoint,
     Divergence,
     Epoch,
@@ -47,32 +42,6 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
     return Vae(model, decoder)
 
 
-STATE = "state."
-"""Before the names of state entries, which share a file with the parameters."""
-
-
-def save(trained: Trained, folder: Path) -> Path:
-    """Write the parameters and the state as safetensors; returns the file."""
-    tensors = {
-        **trained.vae.state_dict(),
-        **{STATE + name: value for name, value in trained.state.items()},
-    }
-    contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(folder / WEIGHTS, safetensors.torch.save(contiguous))
-    return folder / WEIGHTS
-
-
-def load(run: Run, folder: Path, images: Tensor) -> Trained:
-    """What a finished training left in `folder`; `images` (N, C, H, W) decide shape and device."""
-    vae = build(run, images.shape[1], images.shape[-1])
-    tensors = safetensors.torch.load_file(folder / WEIGHTS)
-    vae.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(STATE)})
-    vae = vae.to(device=images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = {name: tensors[STATE + name].to(images.device) for name in vae.initial_state()}
-    history = [json.loads(line) for line in (folder / HISTORY).read_text().splitlines()]
-    return Trained(vae, state, history)
-
-
 def train(
     run: Run,
     images: Tensor,
@@ -83,11 +52,11 @@ def train(
     """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
 
     Resumes from the folder's checkpoint where there is one. Data order and noise of an epoch are
-    functions of (seed, epoch), so a resumed run repeats what an undisturbed one does. Nothing in
-    an epoch waits for the device: terms gather there and are read once, at its end.
+    functions of (seed, epoch), so a resumed run is bit-equal to an undisturbed one. Nothing in an
+    epoch waits for the device: terms are collected there and read once, at its end.
 
     Raises:
-        Stopped: `stop`, asked before every step, said so; a later call goes on at that step.
+        Stopped: `stop`, called before every step, returned True; a later call resumes there.
     """
     device = images.device
     if device.type == "cpu":
@@ -153,7 +122,7 @@ def _optimizer(run: Run, vae: Vae) -> torch.optim.Optimizer:
     return torch.optim.Adam(
         [{"params": group, "lr": run.training.lr * factor} for factor, group in groups.items()],
         fused=True,
-        # Its count of steps lies on the device, where a CUDA graph can add to it.
+        # Adam's step count is then on the device, where a CUDA graph can increment it.
         capturable=next(vae.parameters()).is_cuda,
     )
 
@@ -164,7 +133,7 @@ def _divergence(terms: Tensor, first_step: int, history: list[Epoch]) -> Diverge
     if not len(bad):
         return None
     step = int(bad[0])
-    # The loss is the sum of the others: name what made it so.
+    # The loss is the sum of the others: name the term that is not finite.
     names = [n for n, ok in zip(Terms._fields, finite[step].tolist(), strict=True) if not ok]
     what = next((name for name in names if name != "loss"), "loss")
     if step:

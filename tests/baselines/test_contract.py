@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from baselines.build import build_decoder, build_model
-from baselines.distributions import EightBit, log_mass, pit
+from baselines.distributions import EightBit
 from baselines.options import DECODERS, MODELS
+from baselines.probabilities import log_mass, pit
 from baselines.vae import Vae, step_terms
 
 BATCH = 6

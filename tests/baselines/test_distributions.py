@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, StudentT
 
 from baselines.build import build_decoder
-from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture, log_mass, pit
+from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture
 from baselines.options import DECODERS
+from baselines.probabilities import log_mass, pit
 
 FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
 LEVELS = torch.arange(256).view(256, 1, 1, 1) / 255

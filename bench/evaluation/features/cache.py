@@ -1,15 +1,14 @@
-"""The features of an image set, taken in one pass; those of real images are kept between runs."""
+"""The features of a set of images; those of real images are cached between runs."""
 
 import contextlib
 import hashlib
 import logging
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
 
-import filelock
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -18,10 +17,10 @@ from torch import Tensor
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.fid import Moments
 from bench.evaluation.out_of_memory import Chunks, joined
-from bench.files import cache_root, canonical_json, set_aside, write_bytes
+from bench.files import cache_root, canonical_json, exclusive, set_aside, write_bytes
 
 LAYOUT = 2
-"""Of the cached features; raised when an extractor's preprocessing or the file changes."""
+"""The version of cached features; raised when an extractor's preprocessing or the file changes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
 def real_features(
     images: Tensor, content_key: str, extractor: Extractor, *, batch: int
 ) -> FeatureSet:
-    """The features of real images `(N, C, H, W)`, 8 bits, kept in the cache between runs.
+    """The features of real 8-bit images `(N, C, H, W)`, cached between runs.
 
     Arguments:
         content_key: identifies the contents of `images`, by hash.
@@ -66,8 +65,8 @@ def real_features(
             "layout": LAYOUT,
             "content": content_key,
             "images": list(images.shape),
-            "extractor": extractor.spec.name,
-            "weights": extractor.spec.sha256,
+            "extractor": extractor.features.name,
+            "weights": extractor.features.sha256,
             "precision": extractor.precision,
             "device": extractor.device.type,
             "batch": batch,
@@ -75,7 +74,9 @@ def real_features(
     )
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     path = cache_root() / "features" / f"{name}.safetensors"
-    with _alone(path):
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # without the lock two processes may compute the same
+            held.enter_context(exclusive(path))
         cached = _read(path, key)
         if cached is not None:
             return cached.to(extractor.device)
@@ -84,22 +85,6 @@ def real_features(
         with contextlib.suppress(OSError):
             _write(path, key, computed)
         return computed
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time computes what `path` will hold; the others wait and read it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_suffix(".lock"))
-        lock.acquire()
-    except OSError:  # a cache that cannot be written
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _write(path: Path, key: str, value: FeatureSet) -> None:
@@ -112,7 +97,7 @@ def _write(path: Path, key: str, value: FeatureSet) -> None:
 
 
 def _read(path: Path, key: str) -> FeatureSet | None:
-    """What `path` holds, or None where there is nothing or nothing to be believed."""
+    """The content of `path`, or None where it is missing or damaged."""
     if not path.exists():
         return None
     try:

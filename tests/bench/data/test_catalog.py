@@ -138,7 +138,7 @@ def test_prepared_images_outlive_their_raw_files(tiny: Tiny, raw: Path, cache: P
 
 
 def test_missing_and_torn_raw_files_say_how_to_get_them(tiny: Tiny, raw: Path, cache: Path) -> None:
-    message = f"`sigma-bench fetch {tiny.name}` brings the raw files, or set SIGMA_BENCH_DATA"
+    message = f"`sigma-bench fetch {tiny.name}` downloads the raw files, or set SIGMA_BENCH_DATA"
     assert describe(tiny.name) is None
     with pytest.raises(RequestError, match=message):
         load(tiny.name)

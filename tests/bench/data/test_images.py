@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from bench.data.images import centre_crop, channels_first, decode, resize, survey
+from bench.data.images import centre_crop, channels_and_sizes, channels_first, decode, resize
 from bench.errors import RequestError
 
 NOISE = np.random.default_rng(0)
@@ -55,22 +55,22 @@ def test_decoding_keeps_the_order_of_the_files(tmp_path: Path) -> None:
     assert (images == np.arange(0, 250, 5)[:, None, None, None]).all()
 
 
-def test_a_survey_says_grey_only_where_all_are(tmp_path: Path) -> None:
+def test_channels_are_one_only_where_all_files_are_grey(tmp_path: Path) -> None:
     for mode, suffix in (("L", "png"), ("1", "bmp"), ("P", "png"), ("RGBA", "webp")):
         Image.new(mode, (28, 32)).save(tmp_path / f"{mode}.{suffix}")
     grey = [tmp_path / "L.png", tmp_path / "1.bmp"]
-    assert survey(grey) == (1, {(28, 32): grey[0]})
-    assert survey([*grey, tmp_path / "P.png"])[0] == 3
-    assert survey([*grey, tmp_path / "RGBA.webp"])[0] == 3
+    assert channels_and_sizes(grey) == (1, {(28, 32): grey[0]})
+    assert channels_and_sizes([*grey, tmp_path / "P.png"])[0] == 3
+    assert channels_and_sizes([*grey, tmp_path / "RGBA.webp"])[0] == 3
 
 
 def test_deep_and_damaged_images_are_named(tmp_path: Path) -> None:
     Image.new("I;16", (28, 28)).save(tmp_path / "deep.png")
     with pytest.raises(RequestError, match=r"deep\.png has more than 8 bits"):
-        survey([tmp_path / "deep.png"])
+        channels_and_sizes([tmp_path / "deep.png"])
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(RequestError, match=r"text\.png cannot be read as an image"):
-        survey([tmp_path / "text.png"])
+        channels_and_sizes([tmp_path / "text.png"])
     Image.fromarray(NOISE.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "torn.png")
     torn = (tmp_path / "torn.png").read_bytes()
     (tmp_path / "torn.png").write_bytes(torn[: len(torn) // 2])

@@ -18,18 +18,18 @@ from bench.evaluation.calibration import (
     z_moments,
     z_variance,
 )
-from bench.evaluation.scorer import Drawn
+from bench.evaluation.scorer import PosteriorSample
 from bench.rng import generator
 
 SHAPE = (3, 16, 16)
 COUNT = 400
 
 
-def drawn(images: Tensor, distribution: Distribution) -> Drawn:
-    return Drawn(images, distribution, torch.zeros(len(images)), ())
+def drawn(images: Tensor, distribution: Distribution) -> PosteriorSample:
+    return PosteriorSample(images, distribution, torch.zeros(len(images)), ())
 
 
-def gaussian(seed: int, *, said: float = 1.0, shift: float = 0.0) -> Drawn:
+def gaussian(seed: int, *, said: float = 1.0, shift: float = 0.0) -> PosteriorSample:
     """Images from N(m, 0.1²) scored as N(m + shift·0.1, (said·0.1)²)."""
     rng = torch.Generator().manual_seed(seed)
     mean = torch.rand(COUNT, *SHAPE, generator=rng)
@@ -37,7 +37,7 @@ def gaussian(seed: int, *, said: float = 1.0, shift: float = 0.0) -> Drawn:
     return drawn(images, Independent(Normal(mean + 0.1 * shift, torch.tensor(0.1 * said)), 3))
 
 
-def counts(of: Drawn) -> Tensor:
+def counts(of: PosteriorSample) -> Tensor:
     return pit_counts(of, generator(0, "test"))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,13 +17,17 @@ from baselines.state import State
 from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
-from bench.evaluation.evaluate import Evaluated, evaluate
-from bench.evaluation.features.base import Extractor, FeatureSpec
+from bench.evaluation import evaluate as evaluate_module
+from bench.evaluation.context import Evaluated, EvaluationContext, Scores
+from bench.evaluation.evaluate import evaluate
+from bench.evaluation.features.base import Extractor
+from bench.evaluation.scorer import PosteriorSample
 from bench.metrics import METRICS
 from bench.run import Evaluation, Features, Run, Training
 from bench.training.checkpoint import Trained
 
 SIDE, LATENT = 12, 3
+FEATURES = Features(name="torchscript", metric="fd_colour", sha256="0" * 64)
 
 
 def dataset(images: Tensor) -> Dataset:
@@ -54,15 +58,14 @@ def flat(spec: DecoderSpec, *, outputs: list[float]) -> Trained:
     return Trained(vae, vae.initial_state())
 
 
-def colour(tmp_path: Path) -> Extractor:
+def colour() -> Extractor:
     """Three features of an image: its mean, its spread and its brightest value."""
 
     def network(images: Tensor) -> Tensor:
         values = images.float().flatten(1)
         return torch.stack([values.mean(1), values.std(1), values.amax(1)], 1) / 255
 
-    spec = FeatureSpec("torchscript", tmp_path / "colour.pt", "0" * 64)
-    return Extractor(spec, network, torch.device("cpu"))
+    return Extractor(FEATURES, network, torch.device("cpu"))
 
 
 def run_of(spec: DecoderSpec, **evaluation: object) -> Run:
@@ -80,9 +83,6 @@ def run_of(spec: DecoderSpec, **evaluation: object) -> Run:
 
 def measured(spec: DecoderSpec, data: Dataset, outputs: list[float]) -> Evaluated:
     return evaluate(run_of(spec), flat(spec, outputs=outputs), data, None)
-
-
-FEATURES = Features(name="torchscript", metric="fd_colour", sha256="0" * 64)
 
 
 def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
@@ -170,32 +170,54 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
     assert "latent" in protocol["information"]["absent"]
 
 
-def test_distances_tell_means_from_draws(tmp_path: Path) -> None:
+def test_distances_tell_means_from_draws() -> None:
     """Means of a flat model are one colour; its draws are the data, with their noise."""
     spec = DECODERS["beta"](link="identity", beta=0.02)
     run, trained = run_of(spec, features=FEATURES), flat(spec, outputs=[0.5])
-    metrics, protocol, _ = evaluate(run, trained, grey(0.1), colour(tmp_path))
+    metrics, protocol, _ = evaluate(run, trained, grey(0.1), colour())
     means, drawn = metrics["fd_colour"], metrics["fd_colour_sampled"]
     assert means == pytest.approx(metrics["fd_colour_reconstruction"], rel=1e-6)
     assert drawn < 0.001 < 0.05 < means
     assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
     assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
-    again = evaluate(run, trained, grey(0.1), colour(tmp_path)).metrics
+    again = evaluate(run, trained, grey(0.1), colour()).metrics
     assert again == metrics  # the same evaluation on the same machine: equal bits
     assert protocol["distance"]["neighbours"] == 3
     means_alone = run_of(spec, features=FEATURES, distances=("means",))
-    found = evaluate(means_alone, trained, grey(0.1), colour(tmp_path)).metrics
+    found = evaluate(means_alone, trained, grey(0.1), colour()).metrics
     assert found == {k: v for k, v in metrics.items() if k not in
                      ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
 
 
-def test_every_number_is_listed(tmp_path: Path) -> None:
+def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its measure shares the one pass; the other numbers stay."""
+    spec = DECODERS["beta"](link="identity", beta=0.02)
+    before, protocol, curves = measured(spec, grey(0.1), [0.5])
+
+    def darkest(drawn: PosteriorSample) -> Tensor:
+        return drawn.images.flatten(1).amin(1)
+
+    def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
+        assert len(scores["darkest"]) == len(context.images)
+        found = {"darkest": scores["darkest"].min().item()}
+        return Evaluated(found, {"likelihood": {"darkest": "of all"}}, {})
+
+    own = SimpleNamespace(measures=lambda context: {"darkest": darkest}, summarise=summarise)
+    monkeypatch.setattr(evaluate_module, "MODULES", (*evaluate_module.MODULES, own))
+    data = grey(0.1)
+    metrics, more, same = measured(spec, data, [0.5])
+    assert metrics == {**before, "darkest": pytest.approx(data.test.min().item() / 255)}
+    assert more["likelihood"] == {**protocol["likelihood"], "darkest": "of all"}
+    assert same == curves
+
+
+def test_every_number_is_listed() -> None:
     spec = DECODERS["beta"](link="identity", beta=0.02)
     published = FEATURES.model_copy(update={"metric": "fid"})
     listed = {re.sub(r"<extractor>", "colour", metric.name) for metric in METRICS}
     found: set[str] = set()
     for chosen in (FEATURES, published):
         run = run_of(spec, features=chosen)
-        metrics = evaluate(run, flat(spec, outputs=[0.5]), grey(0.1), colour(tmp_path)).metrics
+        metrics = evaluate(run, flat(spec, outputs=[0.5]), grey(0.1), colour()).metrics
         found |= {name.removesuffix("_se").replace("iwae_4", "iwae_K") for name in metrics}
     assert found - {"iwae_K_monte_carlo"} <= listed

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from bench.evaluation import features
-from bench.evaluation.features.base import FeatureSpec, build
+from bench.evaluation.features.base import build
 from bench.evaluation.features.cache import feature_set
+from bench.evaluation.features.networks.inception import FILE, Inception
 from bench.evaluation.fid import Moments, frechet_distance
-from bench.files import sha256_file
 
 SCIPY = tuple(int(part) for part in importlib.metadata.version("scipy").split(".")[:2])
 peer_runs = pytest.mark.skipif(
@@ -197,7 +196,7 @@ def png_folder(images: Tensor, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(sets: tuple[Tensor, Tensor], weights: Path) -> list[Moments]:
-    extractor = build(FeatureSpec("inception", weights, sha256_file(weights)), "cpu")
+    extractor = build(Inception().of(weights), "cpu")
     return [feature_set(torch.split(images, BATCH), extractor).moments for images in sets]
 
 
@@ -256,7 +255,7 @@ def test_our_path_equals_pytorch_fids_command(
     sets: tuple[Tensor, Tensor], ours: list[Moments], weights: Path, tmp_path: Path
 ) -> None:
     environment = os.environ | {"TORCH_HOME": str(tmp_path / "torch")}
-    cached = tmp_path / "torch" / "hub" / "checkpoints" / features.INCEPTION_FILE
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / FILE
     cached.parent.mkdir(parents=True)
     cached.symlink_to(weights)
     folders = [

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from bench.evaluation.context import mean_and_error
 from bench.evaluation.information import active_units, information
-from bench.evaluation.likelihood import mean_and_error
 
 
 def encodings(count: int, spread: list[float], sigma: float) -> tuple[torch.Tensor, ...]:
@@ -33,9 +33,7 @@ def test_both_parts_of_the_rate_are_the_closed_forms(spread: list[float]) -> Non
     assert len(spread) < 3 or mutual > 0.8
 
 
-def test_information_is_a_sum_over_the_mixture_whatever_the_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_information_is_a_sum_over_the_mixture_whatever_the_rows() -> None:
     mean, log_variance, noise = encodings(70, [1.0, 2.0], 0.7)
     log_variance = log_variance + mean.abs()  # each image its own width
     scale = (0.5 * log_variance.double()).exp()
@@ -46,8 +44,7 @@ def test_information_is_a_sum_over_the_mixture_whatever_the_rows(
         for n, z in enumerate(draws)
     ]
     for rows in (512, 70, 32, 1):
-        monkeypatch.setattr("bench.evaluation.information.ROWS", rows)
-        found = information(mean, log_variance, noise)
+        found = information(mean, log_variance, noise, rows=rows)
         torch.testing.assert_close(found, torch.stack(expected))
 
 

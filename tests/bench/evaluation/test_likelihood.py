@@ -12,13 +12,13 @@ from torch.distributions import MultivariateNormal
 from baselines.build import build_decoder, build_model
 from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
+from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (
     distortion,
     eight_bit_distortion,
     fitted_sigma,
     gaussian_distortion,
-    mean_and_error,
     mean_variance,
     rate,
     squared_error,
@@ -155,7 +155,7 @@ def test_monte_carlo_error_is_the_spread_over_repeats(
 
 
 def test_chunks_do_not_change_a_bound(
-    pca: tuple[Scorer, torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+    pca: tuple[Scorer, torch.Tensor, torch.Tensor],
 ) -> None:
     scorer, images, _ = pca
     measures = {"distortion": distortion}
@@ -164,8 +164,7 @@ def test_chunks_do_not_change_a_bound(
     # How many rows a matrix product has decides on some CPUs how it rounds. What is compared is a
     # float32 sum of 784 values, whose rounding is 1e-7 · √784 = 3e-6; other noise moves it by 1e-3.
     for chunk in (128, 48):  # more and less than share one stream of noise
-        monkeypatch.setattr("bench.evaluation.scorer.CHUNK", chunk)
-        scorer = replace(scorer)
+        scorer = replace(scorer, most=chunk)
         bound = importance_weighted(scorer, images, 8, seed=0).log_p
         torch.testing.assert_close(bound, whole, rtol=1e-5, atol=0)
         found = score(scorer, images, 0, "draw", measures)["distortion"]

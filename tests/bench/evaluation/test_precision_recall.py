@@ -29,9 +29,7 @@ def test_they_are_the_plain_loops(m: int, n: int, dimension: int, rows: int) -> 
     generated, real = sample(m, dimension, m), 1.5 * sample(n, dimension, 100 + n)
     k = neighbours(generated, real)
     assert k == min(3, m - 1, n - 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.evaluation.precision_recall.ROWS", rows)
-        found = precision_and_recall(generated, real)
+    found = precision_and_recall(generated, real, rows=rows)
     assert found == (loops(generated, real, k), loops(real, generated, k))
 
 

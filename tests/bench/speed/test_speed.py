@@ -133,11 +133,11 @@ def test_operators_are_parts_of_a_step_by_their_names(name: str, group: str) -> 
 
 
 def test_random_inception_weights_give_features_that_differ(tmp_path: Path) -> None:
-    from bench.evaluation.features.base import FeatureSpec, build
-    from bench.files import sha256_file
+    from bench.evaluation.features.base import build
+    from bench.evaluation.features.networks.inception import Inception
 
     weights = distance.random_inception(tmp_path / "inception.pth")
-    extractor = build(FeatureSpec("inception", weights, sha256_file(weights)), "cpu")
+    extractor = build(Inception().of(weights), "cpu")
     features = extractor(strokes(2))
     assert features.shape == (2, 2048)
     assert features.isfinite().all()

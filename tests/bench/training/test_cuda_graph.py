@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from baselines.decoders.gaussian import OptimalGaussian
 from baselines.models.linear_vae import LinearVae
 from baselines.vae import Vae, step_terms
+from bench.training import cuda_graph
 from bench.training.cuda_graph import WARM_UP, graphed_steps, maybe_graphed
 from bench.training.step import Step, scaled
 
@@ -103,6 +105,10 @@ def broken(*arguments: object) -> None:
     raise RuntimeError("a decoder's own")
 
 
+STREAM: Any = None
+"""No stream: what would use it is replaced."""
+
+
 class Recorder:
     """A capture without a device: it notes what ran, and in what context."""
 
@@ -114,7 +120,7 @@ class Recorder:
         self.ran.append(self._where)
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self, stream: object) -> Iterator[None]:
         self._where = "aside"
         yield
         self._where = "eager"
@@ -123,15 +129,19 @@ class Recorder:
         step()
         return self._waits
 
-    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, step: Callable[[], None], stream: object) -> Callable[[], None]:
         if self._error is not None:
             raise self._error
         return lambda: self.ran.append("replay")
 
     def run(self, count: int) -> list[str]:
-        steps = graphed_steps(self.step, self.aside, self.waits, self.capture)
-        for _ in range(count):
-            next(steps)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuda_graph, "on_side_stream", self.aside)
+            patch.setattr(cuda_graph, "find_host_sync", self.waits)
+            patch.setattr(cuda_graph, "capture", self.capture)
+            steps = graphed_steps(self.step, STREAM)
+            for _ in range(count):
+                next(steps)
         return self.ran
 
 
@@ -161,11 +171,13 @@ def test_the_reason_told_is_the_first_one(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
-def test_a_step_goes_on_after_a_capture_that_failed_inside_it() -> None:
+def test_a_step_goes_on_after_a_capture_that_failed_inside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What the capture did to Python's side (gradients) is undone; the numbers stay."""
     training, undisturbed = Training(), Training()
 
-    def capture(step: Callable[[], None]) -> Callable[[], None]:
+    def capture(step: Callable[[], None], stream: object) -> Callable[[], None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training.optimizer, "step", broken)
             step()
@@ -174,7 +186,10 @@ def test_a_step_goes_on_after_a_capture_that_failed_inside_it() -> None:
     def waits(step: Callable[[], None]) -> None:
         step()
 
-    steps = graphed_steps(training.step, contextlib.nullcontext, waits, capture)
+    monkeypatch.setattr(cuda_graph, "on_side_stream", contextlib.nullcontext)
+    monkeypatch.setattr(cuda_graph, "find_host_sync", waits)
+    monkeypatch.setattr(cuda_graph, "capture", capture)
+    steps = graphed_steps(training.step, STREAM)
     for number in range(6):
         training.fill(number)
         next(steps)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.evaluation import features
-from bench.evaluation.features.base import Extractor, FeatureSpec
+from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.cache import FeatureSet, feature_set, real_features
 from bench.evaluation.fid import Moments
+from bench.run import Features, Precision
 
 
 class Counting:
@@ -24,9 +24,9 @@ class Counting:
         return torch.stack([images.float().mean((1, 2, 3)), images.float().amax((1, 2, 3))], 1)
 
 
-def mean_colour(precision: features.Precision = "float32", sha256: str = "0" * 64) -> Extractor:
-    spec = FeatureSpec("torchscript", Path("colour.pt"), sha256)
-    return Extractor(spec, Counting(), torch.device("cpu"), precision)
+def mean_colour(precision: Precision = "float32", sha256: str = "0" * 64) -> Extractor:
+    chosen = Features(name="torchscript", metric="fd_colour", sha256=sha256)
+    return Extractor(chosen, Counting(), torch.device("cpu"), precision)
 
 
 def calls(extractor: Extractor) -> int:

@@ -1,6 +1,5 @@
 """Which feature network is found, that its weights load, and what it makes of images."""
 
-import contextlib
 import hashlib
 import json
 import subprocess
@@ -15,18 +14,28 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import RequestError
-from bench.evaluation import features
-from bench.evaluation.features.base import Extractor, FeatureSpec, build, resolve
-from bench.evaluation.features.inception import fetch_inception
+from bench.evaluation.features import base, efficientnet, inception
+from bench.evaluation.features.base import (
+    NETWORKS,
+    Extractor,
+    build,
+    network_named,
+    resolve,
+)
+from bench.evaluation.features.network import Network
+from bench.evaluation.features.networks.efficientnet import EfficientNetLite0
+from bench.evaluation.features.networks.inception import Inception, inception_network
 from bench.files import sha256_file
+from bench.run import Features
+from bench.speed.distance import random_inception
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty torch.hub cache; returns where the Inception weights would be in it."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(features.INCEPTION_VARIABLE, raising=False)
-    return features.inception_cache()
+    monkeypatch.delenv(inception.VARIABLE, raising=False)
+    return inception.cached()
 
 
 def put(path: Path, content: bytes = b"weights") -> Path:
@@ -55,14 +64,14 @@ def test_inception_lies_where_torch_hub_keeps_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-    assert features.inception_cache() == checkpoints / features.INCEPTION_FILE
+    assert inception.cached() == checkpoints / inception.FILE
 
 
 def test_the_file_and_the_hash_are_those_of_the_address() -> None:
     from pytorch_fid.inception import FID_WEIGHTS_URL
 
-    assert FID_WEIGHTS_URL.endswith("/" + features.INCEPTION_FILE)
-    assert features.INCEPTION_FILE.endswith(f"-{features.INCEPTION_SHA256[:8]}.pth")
+    assert FID_WEIGHTS_URL.endswith("/" + inception.FILE)
+    assert inception.FILE.endswith(f"-{inception.SHA256[:8]}.pth")
 
 
 def test_none_is_none() -> None:
@@ -72,20 +81,16 @@ def test_none_is_none() -> None:
 def test_auto_prefers_inception_then_the_embedded_network_then_none(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    pytest.importorskip(efficientnet.PACKAGE)
     found = resolve("auto")
     assert found is not None
-    assert (found.name, found.metric, found.dimension) == (
-        "efficientnet_lite0",
-        "fd_efficientnet_lite0",
-        1280,
-    )
+    assert (found.name, found.metric) == ("efficientnet_lite0", "fd_efficientnet_lite0")
     put(home)
     found = resolve("auto")
     assert found is not None
-    assert (found.name, found.weights) == ("inception", home)
+    assert (found.name, found.source) == ("inception", str(home))
     home.unlink()
-    monkeypatch.setattr(features, "EFFICIENTNET_CODE", "no_such_package")
+    monkeypatch.setattr(efficientnet, "CODE", "no_such_package")
     assert resolve("auto") is None
 
 
@@ -94,31 +99,33 @@ def test_the_variable_goes_before_the_cache_and_a_wrong_one_is_no_silent_fallbac
 ) -> None:
     put(home)
     own = put(tmp_path / "own.pth", b"own")
-    monkeypatch.setenv(features.INCEPTION_VARIABLE, str(own))
+    monkeypatch.setenv(inception.VARIABLE, str(own))
     for word in ("inception", "auto"):
         found = resolve(word)
         assert found is not None
-        assert found.weights == own
-    monkeypatch.setenv(features.INCEPTION_VARIABLE, str(tmp_path / "absent.pth"))
-    with pytest.raises(RequestError, match=features.INCEPTION_VARIABLE):
+        assert found.source == str(own)
+    monkeypatch.setenv(inception.VARIABLE, str(tmp_path / "absent.pth"))
+    with pytest.raises(RequestError, match=inception.VARIABLE):
         resolve("auto")
 
 
 def test_a_path_in_the_grid_names_the_weights(tmp_path: Path) -> None:
     own = put(tmp_path / "own.pth", b"own")
-    assert resolve(f"inception:{own}") == FeatureSpec(
-        "inception", own, hashlib.sha256(b"own").hexdigest()
+    assert resolve(f"inception:{own}") == Features(
+        name="inception",
+        metric="fd_inception",
+        sha256=hashlib.sha256(b"own").hexdigest(),
+        source=str(own),
     )
     script = put(tmp_path / "dino.v2.pt", b"script")
     found = resolve(str(script))
     assert found is not None
-    assert (found.name, found.metric, found.dimension) == ("torchscript", "fd_dino.v2", None)
+    assert (found.name, found.metric) == ("torchscript", "fd_dino.v2")
 
 
 def test_only_the_published_weights_give_a_fid() -> None:
-    published = FeatureSpec("inception", Path("any.pth"), features.INCEPTION_SHA256)
-    assert published.metric == "fid"
-    assert FeatureSpec("inception", Path("any.pth"), "0" * 64).metric == "fd_inception"
+    assert Inception().metric(Path("any.pth"), inception.SHA256) == "fid"
+    assert Inception().metric(Path("any.pth"), "0" * 64) == "fd_inception"
 
 
 @pytest.mark.usefixtures("home")
@@ -126,7 +133,7 @@ def test_only_the_published_weights_give_a_fid() -> None:
     ("asked", "says"),
     [
         ("incepton", "did you mean 'inception'"),
-        ("clip", "Possible: auto, none, inception"),
+        ("clip", "possible: auto, none, inception, inception:PATH, eff"),
         ("inception", "sigma-bench fetch inception"),
         ("inception:/no/where.pth", "/no/where.pth: No such file"),
         ("/no/where.pt", "expected a TorchScript file"),
@@ -142,7 +149,7 @@ def test_what_cannot_be_found_is_said_in_one_line(asked: str, says: str) -> None
 def test_without_its_package_the_embedded_network_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(features, "EFFICIENTNET_PACKAGE", "no_such_package")
+    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
     with pytest.raises(RequestError, match=r"pip install .*embedded"):
         resolve("efficientnet_lite0")
 
@@ -150,7 +157,7 @@ def test_without_its_package_the_embedded_network_says_what_to_install(
 def test_finding_it_imports_no_torch() -> None:
     program = (
         "import sys\n"
-        "from bench.evaluation.features import resolve\n"
+        "from bench.evaluation.features.base import resolve\n"
         "resolve('auto')\n"
         "assert not {'torch', 'torchvision', 'pytorch_fid', 'pandas'} & set(sys.modules)"
     )
@@ -165,8 +172,8 @@ def test_a_good_download_arrives(
 ) -> None:
     source = put(tmp_path / "served", b"x" * 100_000)
     monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
-    monkeypatch.setattr(features, "INCEPTION_SHA256", sha256_file(source))
-    assert fetch_inception() == home
+    monkeypatch.setattr(inception, "SHA256", sha256_file(source))
+    assert Inception().fetch() == home
     assert home.read_bytes() == source.read_bytes()
 
 
@@ -176,9 +183,9 @@ def test_a_bad_download_leaves_nothing(
 ) -> None:
     source = put(tmp_path / "served", served)
     monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
-    monkeypatch.setattr(features, "INCEPTION_SHA256", hashlib.sha256(b"x" * 100_000).hexdigest())
+    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"x" * 100_000).hexdigest())
     with pytest.raises(RequestError, match=str(home)):
-        fetch_inception()
+        Inception().fetch()
     assert [path for path in home.parent.iterdir() if path.is_file()] == []
 
 
@@ -187,7 +194,7 @@ def test_a_bad_download_leaves_nothing(
 
 @pytest.fixture(scope="module")
 def lite0() -> Extractor:
-    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    pytest.importorskip(efficientnet.PACKAGE)
     spec = resolve("efficientnet_lite0")
     assert spec is not None
     return build(spec, "cpu")
@@ -201,18 +208,18 @@ def photographs(shared_data: Path) -> Tensor:
 
 
 def test_the_embedded_weights_are_the_published_file() -> None:
-    pytest.importorskip(features.EFFICIENTNET_PACKAGE)
+    pytest.importorskip(efficientnet.PACKAGE)
     spec = resolve("efficientnet_lite0")
     assert spec is not None
     # As torch.hub has it, the file's name ends in the first digits of its sha256.
-    assert spec.weights.stem.endswith(spec.sha256[:8])
+    assert Path(spec.source).stem.endswith(spec.sha256[:8])
 
 
 def test_our_embedded_features_are_the_packages_own(lite0: Extractor, photographs: Tensor) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
     plain = EfficientNet.from_name("efficientnet-lite0")
-    state = torch.load(lite0.spec.weights, weights_only=True)
+    state = torch.load(lite0.features.source, weights_only=True)
     assert plain.load_state_dict(state) == ([], [])
     pixels = nn.functional.interpolate(photographs.float(), (224, 224), mode="bilinear")
     with torch.inference_mode():
@@ -237,7 +244,7 @@ def test_features_do_not_depend_on_the_company_of_other_images(
 
 def test_bfloat16_is_float32_but_for_rounding(lite0: Extractor, photographs: Tensor) -> None:
     exact = lite0(photographs)
-    rounded = build(lite0.spec, "cpu", "bfloat16")(photographs)
+    rounded = build(lite0.features, "cpu", "bfloat16")(photographs)
     assert rounded.dtype == torch.float32
     assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.1
 
@@ -251,7 +258,7 @@ def test_wrong_images_are_refused(lite0: Extractor) -> None:
 
 def test_building_leaves_the_callers_random_numbers_alone(lite0: Extractor) -> None:
     before = torch.random.get_rng_state()
-    build(lite0.spec, "cpu")
+    build(lite0.features, "cpu")
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -262,7 +269,7 @@ def save(value: object) -> Callable[[Path], None]:
     return lambda path: torch.save(value, path)
 
 
-@pytest.mark.parametrize("name", ["inception", "efficientnet_lite0", "torchscript"])
+@pytest.mark.parametrize("name", [network.name for network in NETWORKS])
 @pytest.mark.parametrize(
     "write",
     [
@@ -276,36 +283,98 @@ def save(value: object) -> Callable[[Path], None]:
     ids=["empty", "torn", "text", "other keys", "no dict", "forbidden type"],
 )
 def test_unreadable_weights_are_named_in_one_line(
-    name: features.Name, write: Callable[[Path], None], tmp_path: Path
+    name: str, write: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.pt"
     write(path)
     with pytest.raises(RequestError, match=r"weights\.pt: expected ") as caught:
-        build(FeatureSpec(name, path, sha256_file(path)), "cpu")
+        build(network_named(name).of(path), "cpu")
     assert "\n" not in str(caught.value)
 
 
-def test_pytorch_fid_gets_its_download_back() -> None:
-    from pytorch_fid import inception
+def test_the_inception_network_has_the_published_names_and_shapes(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """And pytorch-fid's own download is what it was, whether the weights were right or wrong."""
+    from pytorch_fid import inception as peer
 
-    before = inception.load_state_dict_from_url
-    with contextlib.suppress(KeyError), features._instead_of_download({"a": 1}):
-        assert inception.load_state_dict_from_url("https://no.where") == {"a": 1}
-        raise KeyError
-    assert inception.load_state_dict_from_url is before
-
-
-def test_the_inception_network_has_the_published_names_and_shapes(shared_data: Path) -> None:
-    from pytorch_fid import inception
-
+    download = peer.load_state_dict_from_url
     published = json.loads((shared_data / "fid_inception_state_dict_shapes.json").read_text())
     state = {
-        name: torch.zeros(shape, dtype=torch.long if shape == [] else torch.float)
+        name: torch.zeros((), dtype=torch.long if shape == [] else torch.float).expand(shape)
         for name, shape in published.items()
     }
-    with features._instead_of_download(state):
-        network = inception.fid_inception_v3()
-    assert {name: list(value.shape) for name, value in network.state_dict().items()} == published
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    count = len(list(inception_network(path).parameters()))
+    assert 0 < count < len(published)
+    torch.save(dict(list(state.items())[1:]), path)
+    with pytest.raises(RequestError, match="Inception weights"):
+        inception_network(path)
+    assert peer.load_state_dict_from_url is download
+
+
+class Mean(Network):
+    """A network of one file: its only feature is the mean of an image."""
+
+    name = "mean"
+    words = ("mean", "mean:PATH")
+    metric_name = "fd_mean"
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+
+    def find(self, word: str) -> Features | None:
+        return self.of(self.weights, "write it") if word == "mean" else None
+
+    def is_here(self) -> bool:
+        return self.weights.exists()
+
+    def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+        return lambda images: images.float().mean((1, 2, 3))[:, None]
+
+
+def test_a_class_in_the_tuple_is_all_that_a_network_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench import doctor
+    from bench.cli import inspect
+
+    for module in (base, doctor, inspect):
+        monkeypatch.setattr(module, "NETWORKS", (Mean(tmp_path / "mean"), *NETWORKS))
+    with pytest.raises(RequestError, match=r"mean: No such file .*; write it"):
+        resolve("mean")
+    with pytest.raises(RequestError, match="did you mean 'mean'"):
+        resolve("meen")
+    put(tmp_path / "mean")
+    found = resolve("auto")
+    assert found is not None
+    assert (found.name, found.metric) == ("mean", "fd_mean")
+    images = torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)
+    assert build(found, "cpu")(images).tolist() == [[7], [7]]
+    assert "features mean" in [finding.what for finding in doctor.examine()]
+    assert inspect.list_("extractors", as_json=True) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first == {"extractor": "mean | mean:PATH", "metric": "fd_mean", "where": "here"}
+
+
+def test_a_run_of_an_unknown_network_is_refused_in_one_line() -> None:
+    unknown = Features(name="incepton", metric="fd_x", sha256="0" * 64)
+    with pytest.raises(RequestError, match="'incepton'; did you mean 'inception'"):
+        build(unknown, "cpu")
+
+
+@pytest.mark.parametrize("network", [Inception(), EfficientNetLite0()])
+def test_a_network_has_as_many_features_as_it_says(
+    network: Inception | EfficientNetLite0, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    if isinstance(network, Inception):
+        weights = random_inception(tmp_path / "weights.pth")
+    else:
+        weights = Path(getattr(resolve(network.name), "source", ""))
+    features = network.load(weights, torch.device("cpu"))(torch.zeros(1, 3, 9, 9).byte())
+    assert features.shape == (1, network.dimension)
 
 
 class Pooled(nn.Module):
@@ -323,7 +392,7 @@ class Narrow(nn.Module):
         return images.reshape(-1, 12).sum(1, keepdim=True) @ images.reshape(5, -1)
 
 
-def scripted(module: nn.Module, path: Path) -> FeatureSpec:
+def scripted(module: nn.Module, path: Path) -> Features:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*torch\.jit\.script")
         torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]

@@ -1,0 +1,79 @@
+"""What a measuring module is given, and what it gives back.
+
+Each measuring module has two functions. `measures(context)` names what the one pass over the scored
+images keeps of each image; `summarise(context, scores)` turns that into an `Evaluated`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Generator, Tensor
+
+from bench.data import Dataset
+from bench.evaluation.features.base import Extractor
+from bench.evaluation.scorer import Scorer
+from bench.rng import generator
+from bench.run import Run
+
+Metrics = dict[str, float]
+Protocol = dict[str, Any]
+Curves = dict[str, Any]
+
+Scores = Mapping[str, Tensor]
+"""By measure, what the pass kept of each image: (N,) or (N, k), float64, on the CPU."""
+
+
+class Evaluated(NamedTuple):
+    """A run's measures: flat numbers, how each was taken by section, and curves behind some."""
+
+    metrics: Metrics
+    protocol: dict[str, Protocol]
+    curves: Curves
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """A trained run and what it is measured on.
+
+    Attributes:
+        dataset: 8-bit images on the device of the model.
+        extractor: the feature network of the run's protocol, or None where it has none.
+        generators: those that measures draw from, by the name of their stream.
+    """
+
+    run: Run
+    scorer: Scorer
+    dataset: Dataset
+    extractor: Extractor | None
+    generators: dict[str, Generator] = field(default_factory=dict)
+
+    @property
+    def images(self) -> Tensor:
+        """The images of the run's split, (N, C, H, W), 8 bits."""
+        return split(self.dataset, self.run)
+
+    def generator(self, name: str) -> Generator:
+        """The CPU generator of a stream that a measure draws from, rewound if a chunk is redone."""
+        return self.generators.setdefault(name, generator(self.run.seed, name))
+
+
+def split(dataset: Dataset, run: Run) -> Tensor:
+    """The images that `run` is scored on, (N, C, H, W), 8 bits."""
+    images: Tensor = getattr(dataset, run.evaluation.split)
+    return images
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of independent values (N,) and its standard error, infinite for a single one."""
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return values.mean().item(), error
+
+
+def means(values: Mapping[str, Tensor]) -> Metrics:
+    """The mean of each measure (N,) over images and, as `<name>_se`, its standard error."""
+    metrics: Metrics = {}
+    for name, by_image in values.items():
+        metrics[name], metrics[f"{name}_se"] = mean_and_error(by_image)
+    return metrics
