@@ -264,6 +264,7 @@ class PreciseStudentT(StudentT):
     would make every training step wait for the device.
 
     >>> many = PreciseStudentT(torch.tensor(1e8), torch.tensor(0.0), torch.tensor(1.0))
+    >>> from torch.distributions import Normal
     >>> many.log_prob(torch.tensor(1.0)), Normal(0.0, 1.0).log_prob(torch.tensor(1.0))
     (tensor(-1.4189), tensor(-1.4189))
     """

@@ -19,7 +19,6 @@ LAYERS = (
         "bench.rng",
         "bench.metrics",
         "bench.significance",
-        "bench.beta",
     ),
     ("bench.run",),
     ("bench.data",),

@@ -1,12 +1,22 @@
 """The command `beta`."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bench.beta import LOSSES, REDUCTIONS, WEIGHTED, as_dict, collapse_beta, lines, rows, translate
+from baselines.beta import (
+    LOSSES,
+    REDUCTIONS,
+    WEIGHTED,
+    as_dict,
+    collapse_beta,
+    lines,
+    rows,
+    translate,
+)
 from bench.cli.options import DONE, Json, app, print_columns
+from bench.errors import RequestError
 
 
 @app.command(
@@ -51,25 +61,31 @@ def beta(
     as_json: Json = False,
 ) -> int:
     """Translate a VAE loss, error + weight · KL, into β, σ and nats."""
-    collapse = None
-    if dataset is not None:
-        from bench import data  # loading the images imports torch
-
-        collapse = collapse_beta(data.load(dataset).train.numpy())
-    found = translate(
-        loss,
-        weight,
-        shape,
-        kl=kl,
-        weight_on=weight_on,
-        data_range=data_range,
-        batch=batch,
-        latent=latent,
-        collapse=collapse,
-    )
+    try:
+        collapse = collapse_beta(_images(dataset)) if dataset is not None else None
+        found = translate(
+            loss,
+            weight,
+            shape,
+            kl=kl,
+            weight_on=weight_on,
+            data_range=data_range,
+            batch=batch,
+            latent=latent,
+            collapse=collapse,
+        )
+    except ValueError as error:
+        raise RequestError(str(error)) from None
     if as_json:
         print(json.dumps(as_dict(found), indent=1))
         return DONE
     print_columns(("what", "value"), rows(found))
     print("\n".join(lines(found)))
     return DONE
+
+
+def _images(dataset: str) -> Any:
+    """The training images of a data set, (N, C, H, W), uint8."""
+    from bench import data  # loading them imports torch
+
+    return data.load(dataset).train.numpy()

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import RequestError
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -64,6 +62,10 @@ class Translation:
     in [0, 1] call for a σ (b for a Laplace) outside `calibrated`, from the error of rounding to 8
     bits to that of a constant ½. A perfect reconstruction has -log p of `nats_constant`, in nats
     per image, as a density, and `bits_per_dim` as a probability of 8-bit values off the ends.
+
+    >>> found = translate("half-mse-sum", 1, "1x28x28")  # the usual "MSE + KL"
+    >>> found.likelihood, found.beta, found.sigma
+    ('Gaussian', 2.0, 1.0)
     """
 
     loss: str
@@ -105,7 +107,7 @@ def translate(
         collapse: what `collapse_beta` found for the data.
 
     Raises:
-        RequestError: an unknown name, a number that is not positive, one that is missing.
+        ValueError: an unknown name, a number that is not positive, one that is missing.
 
     >>> pytorch_vae = translate("mse-mean", 0.00025, "3x64x64")
     >>> round(pytorch_vae.beta, 3), round(pytorch_vae.sigma, 3)
@@ -114,22 +116,22 @@ def translate(
     names = {"loss": (loss, LOSSES), "kl": (kl, REDUCTIONS), "weight-on": (weight_on, WEIGHTED)}
     for option, (name, possible) in names.items():
         if name not in possible:
-            raise RequestError(f"--{option} {name}: unknown; possible: {', '.join(possible)}")
+            raise ValueError(f"--{option} {name}: unknown; possible: {', '.join(possible)}")
     given = {"weight": weight, "range": data_range, "batch": batch, "latent": latent}
     for option, value in given.items():
         if value is not None and not 1e-30 <= value <= 1e30:  # no power of these overflows
-            raise RequestError(f"--{option} {value}: give a positive number, 1e-30 to 1e30")
+            raise ValueError(f"--{option} {value}: give a positive number, 1e-30 to 1e30")
     if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){2}", shape, re.ASCII):
-        raise RequestError(f"--shape {shape}: give channels, height and width as 3x64x64")
+        raise ValueError(f"--shape {shape}: give channels, height and width as 3x64x64")
     dimensions = math.prod(map(int, shape.split("x")))
     error, reduction = next((e, r) for e in ERRORS for r in REDUCTIONS if loss == f"{e}-{r}")
     _, likelihood, factor, power = ERRORS[error]
     if not power and data_range != 1:
-        raise RequestError(f"--range {data_range:g}: {loss} needs x in [0, 1]; leave --range out")
+        raise ValueError(f"--range {data_range:g}: {loss} needs x in [0, 1]; leave --range out")
     if (reduction == "sum-batch") != (kl == "sum-batch") and batch is None:
-        raise RequestError(f"--batch is missing: {loss} and --kl {kl} treat the batch differently")
+        raise ValueError(f"--batch is missing: {loss} and --kl {kl} treat the batch differently")
     if kl == "mean" and latent is None:
-        raise RequestError("--latent is missing: --kl mean averages over the latent dimensions")
+        raise ValueError("--latent is missing: --kl mean averages over the latent dimensions")
 
     # Each term as a multiple of its sum over an image's dimensions, averaged over the batch.
     multiples = {"sum": 1.0, "sum-batch": float(batch or 1)}
@@ -152,7 +154,11 @@ def translate(
 
 
 def rows(found: Translation) -> list[tuple[str, str]]:
-    """Name and value of each number that the loss's likelihood has, to be printed."""
+    """Name and value of each number that the loss's likelihood has, to be printed.
+
+    >>> rows(translate("l1-sum", 0.1, "1x28x28"))[2]
+    ("b, the Laplace's scale", '0.1')
+    """
     numbers = {
         "KL's weight beside the summed error": None if found.sigma else found.kl_weight,
         "β, the KL's weight beside ‖x-μ‖²": found.beta,
@@ -168,7 +174,11 @@ def rows(found: Translation) -> list[tuple[str, str]]:
 
 
 def lines(found: Translation) -> list[str]:
-    """What the numbers mean and whether they can be calibrated, one thought a line."""
+    """What the numbers mean and whether they can be calibrated, one thought a line.
+
+    >>> lines(translate("half-mse-sum", 1, "1x28x28"))[1]
+    'No images in [0, 1] call for a σ above 0.5, the error of a constant ½: the KL weighs too much.'
+    """
     sentences = [MEANINGS[found.likelihood]]
     if found.calibrated is not None and found.sigma is not None:
         sentences += _calibration(found, found.sigma, *found.calibrated)
@@ -186,7 +196,11 @@ def lines(found: Translation) -> list[str]:
 
 
 def as_dict(found: Translation) -> dict[str, Any]:
-    """The translation and its sentences as plain values, for JSON."""
+    """The translation and its sentences as plain values, for JSON.
+
+    >>> as_dict(translate("mse-sum", 0.5, "1x28x28"))["sigma"]
+    0.5
+    """
     return asdict(found) | {"sentences": lines(found)}
 
 
@@ -201,18 +215,24 @@ def collapse_beta(images: "npt.ArrayLike") -> float:
         images: (N, C, H, W), uint8 or floats in [0, 1].
 
     Raises:
-        RequestError: fewer than two images that differ, values outside [0, 1].
+        ValueError: fewer than two images that differ, values outside [0, 1].
+
+    >>> import numpy as np
+    >>> halves = np.zeros((2, 1, 2, 2))
+    >>> halves[0] = 1  # two opposite images: the one eigenvalue is their squared half distance, 1
+    >>> round(collapse_beta(halves), 6)
+    2.0
     """
     import numpy as np
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     table = np.asarray(images)
     if table.ndim < 2 or not len(table) or table[0].size < 2 or (table == table[0]).all():
-        raise RequestError(f"images, {table.shape}: give at least two that differ, (N, C, H, W)")
+        raise ValueError(f"images, {table.shape}: give at least two that differ, (N, C, H, W)")
     table = table.reshape(len(table), -1)
     scale = 255 if table.dtype == np.uint8 else 1
     if not (table.min() >= 0 and table.max() <= scale):
-        raise RequestError("images outside [0, 1]: scale them, or give uint8")
+        raise ValueError("images outside [0, 1]: scale them, or give uint8")
     (count, dimensions), mean = table.shape, table.mean(axis=0, dtype=np.float64)
     blocks = np.array_split(table, 1 + table.size // 2**22)  # so few values are float64 at a time
 
