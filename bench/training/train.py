@@ -13,13 +13,7 @@ from baselines.vae import Terms, Vae
 from bench.errors import Stopped
 from bench.rng import generator, seeded
 from bench.run import Run
-from bench.training.checkpoint import (
-    Checkpoint,
-    Divergence,
-    Epoch,
-    PartialEpoch,
-    Trained,
-)
+from bench.training.checkpoint import Checkpoint, Divergence, Epoch, PartialEpoch, Trained
 from bench.training.cuda_graph import maybe_graphed
 from bench.training.malloc import keep_freed_memory
 from bench.training.step import Step

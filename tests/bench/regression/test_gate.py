@@ -21,22 +21,10 @@ from bench.grid.expand import expand
 from bench.grid.read import read_grid
 from bench.records.lease import Claim
 from bench.records.store import DIVERGED, FAILED, Record
-from bench.regression.gate import (
-    ALPHA,
-    COMPLETED_SEEDS,
-    EVERY_METRIC,
-    compare,
-    parse_threshold,
-)
+from bench.regression.gate import ALPHA, COMPLETED_SEEDS, EVERY_METRIC, compare, parse_threshold
 from bench.regression.results import ResultRow, ResultSet, read_results
 from tests.bench.conftest import Call
-from tests.bench.regression.conftest import (
-    DECODERS,
-    Plant,
-    Write,
-    moved,
-    verdicts,
-)
+from tests.bench.regression.conftest import DECODERS, Plant, Write, moved, verdicts
 
 # -- what must be seen -------------------------------------------------------------------------
 

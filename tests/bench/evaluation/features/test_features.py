@@ -15,13 +15,7 @@ from torch import Tensor, nn
 
 from bench.errors import RequestError
 from bench.evaluation.features import base, efficientnet, inception
-from bench.evaluation.features.base import (
-    NETWORKS,
-    Extractor,
-    build,
-    network_named,
-    resolve,
-)
+from bench.evaluation.features.base import NETWORKS, Extractor, build, network_named, resolve
 from bench.evaluation.features.network import Network
 from bench.evaluation.features.networks.efficientnet import EfficientNetLite0
 from bench.evaluation.features.networks.inception import Inception, inception_network

@@ -14,9 +14,7 @@ from scipy import stats
 
 from bench.files import write_checked
 from bench.records.store import Store
-from bench.report.figures import (
-    style,
-)
+from bench.report.figures import style
 from bench.report.figures.subset import Subset, subsets
 from bench.report.tables import Table
 from tests.bench.report.conftest import Results

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.report import figures
-from bench.report.figures import (
-    learning,
-    style,
-)
+from bench.report.figures import learning, style
 from tests.bench.report.figures.conftest import Laboratory, add_beta
 
 
