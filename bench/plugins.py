@@ -72,7 +72,7 @@ def dataset(name: str) -> Callable[[F], F]:
 
 
 def load(path: Path) -> None:
-    """Have what a file registers, beside what there is.
+    """Register what a file declares, in addition to what is registered already.
 
     A file that changed since it was last loaded is a new plugin.
 
@@ -84,7 +84,7 @@ def load(path: Path) -> None:
 
 
 def discover() -> None:
-    """Have what the installed packages register, beside what there is.
+    """Register what installed packages declare, in addition to what is registered already.
 
     Raises:
         RequestError: one of them cannot be imported, or registers nothing, or a taken name.

@@ -83,9 +83,9 @@ class Source:
         self.overridden[path] = override
 
     def error(self, path: Path_, message: str) -> RequestError:
-        """`quick.yaml:7: decoders.4: message`, or the `--set` that brought the value."""
+        """`quick.yaml:7: decoders.4: message`, or the `--set` that set the value."""
         for changed, override in self.overridden.items():
-            # Inside what was set, or a key that only the setting brought in.
+            # Inside what was set, or a key that exists only because of the setting.
             if changed == path[: len(changed)] or (
                 changed[: len(path)] == path and path not in self.lines
             ):
