@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.options import DECODERS, MODELS, Spec
+from bench.evaluation.features.base import NETWORKS
 from bench.files import read_checked
 from bench.grid.schema import Grid
 from bench.metrics import heading
@@ -213,7 +214,8 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
         features = options["features"]
         name = features["name"] if features else "none"
         # No record holds the path of a user's own network.
-        options["features"] = "FILE" if name == "torchscript" else name
+        known = {"none", *(word for network in NETWORKS for word in network.words)}
+        options["features"] = name if name in known else "FILE"
         if not features:
             options.pop("distances", None)
     return options

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench import data
 from bench.devices import resolve_precision
+from bench.evaluation.features.base import NETWORKS
 from bench.rng import generator
 from bench.run import Precision
 from bench.speed.pairs import Arm
@@ -29,7 +30,7 @@ class Size:
     features: int = 2048
     rows: int = 3000
     pictures: int = 64
-    networks: tuple[str, ...] = ("inception", "efficientnet_lite0")
+    networks: tuple[str, ...] = tuple(network.name for network in NETWORKS if network.automatic)
     runs: int = 8
     run_images: int = 5000
     shared_runs: int = 4
