@@ -166,7 +166,8 @@ def test_bfloat16_networks_give_float32_likelihoods(
 ) -> None:
     vae = make(decoder, model, channels)
     images, noise = batch(vae, channels)
-    parameters, state = dict(vae.named_parameters()), vae.initial_state()
+    parameters: dict[str, torch.Tensor] = dict(vae.named_parameters())
+    state = vae.initial_state()
     exact, _ = step_terms(vae, parameters, state, images, noise)
     rounded, _ = step_terms(vae, parameters, state, images, noise, torch.bfloat16)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in rounded)

@@ -34,7 +34,7 @@ def random(family: type[EightBit], *shape: int) -> EightBit:
     return family(parameters)
 
 
-def one_value(base: type[Distribution], *parameters: float) -> Independent:
+def one_value(base: Callable[..., Distribution], *parameters: float) -> Independent[Distribution]:
     tensors = [torch.tensor(value, dtype=torch.float64).view(1, 1, 1, 1) for value in parameters]
     return Independent(base(*tensors), 3)
 

@@ -82,7 +82,7 @@ def test_the_loss_is_what_the_benchmark_trains(name: str) -> None:
     )  # fmt: skip
     vae, head = Vae(model, decoder), Head(decoder, model.image_shape)
     images, noise = torch.rand(5, *SHAPE), torch.randn(5, 2)
-    parameters = dict(vae.named_parameters())
+    parameters: dict[str, Tensor] = dict(vae.named_parameters())
     terms, after = step_terms(vae, parameters, vae.initial_state(), images, noise)
     draw = model.draw(model.encode(images, {}, training=True)[0], noise, {}, training=True)
     loss = head.loss(draw.output, images, draw.rate)

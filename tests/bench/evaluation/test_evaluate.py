@@ -3,6 +3,7 @@
 import math
 import re
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ class OffGrid(Decoder):
             log_prob = staticmethod(Independent(Unknown(output, 0.1), 3).log_prob)
             mean, variance = output, torch.full_like(output, 0.01)
 
-        return Whole((len(output),), output.shape[1:], validate_args=False)
+        return Whole(output.shape[:1], output.shape[1:], validate_args=False)
 
 
 def test_a_distribution_without_single_values_keeps_its_other_measures() -> None:
@@ -158,7 +159,7 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
     spec = DECODERS["beta"](link="identity", beta=0.02)
     trained = flat(spec, outputs=[0.5])
     other = type("Other", (nn.Module,), dict(vars(GaussianLatentModel)))
-    inner = trained.vae.model
+    inner = cast(GaussianLatentModel, trained.vae.model)
 
     class Wrapped(other):  # type: ignore[misc, valid-type]
         image_shape, noise_size = inner.image_shape, inner.noise_size

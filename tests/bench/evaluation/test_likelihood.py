@@ -107,11 +107,14 @@ def pca() -> tuple[Scorer, torch.Tensor, torch.Tensor]:
     moment = weight.T @ weight + 0.01 * torch.eye(3)
     with torch.no_grad():
         projection = torch.linalg.solve(moment, weight.T)
-        model.output.weight.copy_(weight)
-        model.output.bias.copy_(bias)
-        model.head.weight.copy_(projection)
-        model.head.bias.copy_(-projection @ bias + 0.05)
-        model.log_variance.copy_((0.01 * torch.linalg.inv(moment)).diagonal().log() + 0.5)
+        for name, value in {
+            "output.weight": weight,
+            "output.bias": bias,
+            "head.weight": projection,
+            "head.bias": -projection @ bias + 0.05,
+            "log_variance": (0.01 * torch.linalg.inv(moment)).diagonal().log() + 0.5,
+        }.items():
+            model.get_parameter(name).copy_(value)
     marginal = MultivariateNormal(
         bias.double(), (weight @ weight.T).double() + 0.01 * torch.eye(784).double()
     )
@@ -176,9 +179,10 @@ def test_the_effective_sample_is_that_of_two_gaussians(
 ) -> None:
     """Of K draws K / E_q[(p/q)²] count, p the exact posterior; for Gaussians that is closed."""
     scorer, images, _ = pca
-    weight, draws = scorer.vae.model.output.weight.detach().double(), 4096
+    model, draws = scorer.vae.model, 4096
+    weight = model.get_parameter("output.weight").detach().double()
     exact = weight.T @ weight / 0.01 + torch.eye(3)
-    ours = (-scorer.vae.model.log_variance.detach().double()).exp().diag()
+    ours = (-model.get_parameter("log_variance").detach().double()).exp().diag()
     rest, offset = 2 * exact - ours, torch.full((3,), 0.05).double()
     mean_square = exact.det() / (ours.det() * rest.det()).sqrt()
     mean_square *= (0.5 * offset @ (ours + ours @ rest.inverse() @ ours) @ offset).exp()
