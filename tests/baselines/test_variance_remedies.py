@@ -14,8 +14,9 @@ from baselines.decoders.variance_remedies import (
     BetaSigmaGaussian,
     FaithfulGaussian,
 )
-from baselines.options import DECODERS, MODELS
+from baselines.options import MODELS
 from baselines.vae import Vae, step_terms
+from tests.specs import decoder_spec, model_spec
 
 SHAPE = (1, 6, 6)
 
@@ -80,7 +81,7 @@ def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: str) -> No
 def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
     """Encoder and features have the gradients of a VAE with unit variance, whatever σ is."""
     size = {} if model == "linear_vae" else {"width": 4}
-    spec = MODELS[model](latent=3, **size)
+    spec = model_spec(model, latent=3, **size)
     body = build_model(spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
     vae = Vae(body, FaithfulGaussian(link="sigmoid", min_log_sigma=None))
     parameters: dict[str, Tensor] = dict(vae.named_parameters())
@@ -107,10 +108,10 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
 
 def test_detached_outputs_come_last_and_change_no_other_layer() -> None:
     torch.manual_seed(0)
-    plain = build_model(MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2)
+    plain = build_model(model_spec("conv_vae", width=4), channels=3, resolution=28, outputs=2)
     torch.manual_seed(0)
     split = build_model(
-        MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2, detached_outputs=1
+        model_spec("conv_vae", width=4), channels=3, resolution=28, outputs=2, detached_outputs=1
     )
     names = [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in split.named_parameters()][: len(names)] == names
@@ -159,9 +160,9 @@ def test_the_reported_loss_is_the_negative_elbo(decoder: str) -> None:
     """Also where the gradient is another's: the values of all decoders compare."""
     torch.manual_seed(0)
     options = {"beta": 0.05} if decoder == "beta_sigma" else {}
-    head = build_decoder(DECODERS[decoder](**options))
+    head = build_decoder(decoder_spec(decoder, **options))
     body = build_model(
-        MODELS["linear_vae"](latent=3),
+        model_spec("linear_vae", latent=3),
         channels=1,
         resolution=28,
         outputs=head.outputs,

@@ -10,7 +10,6 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from baselines.build import build_decoder, build_model
-from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
@@ -27,6 +26,7 @@ from bench.evaluation.scorer import Scorer, score
 from bench.run import Evaluation, Run, Training
 from bench.training.step import scaled
 from bench.training.train import train
+from tests.specs import decoder_spec, model_spec
 
 SIDE = 12
 
@@ -36,8 +36,8 @@ def make_run(decoder: str, epochs: int, **options: object) -> Run:
         dataset="made",
         content="0" * 64,
         split_seed=0,
-        model=MODELS["linear_vae"](latent=3),
-        decoder=DECODERS[decoder](link="identity", **options),
+        model=model_spec("linear_vae", latent=3),
+        decoder=decoder_spec(decoder, link="identity", **options),
         training=Training(epochs=epochs, batch=256, lr=5e-3),
         evaluation=Evaluation(),
         seed=0,
@@ -95,8 +95,8 @@ def pca() -> tuple[Scorer, torch.Tensor, torch.Tensor]:
     """A linear VAE with known weights, images drawn from it, and their exact ln p(x)."""
     torch.manual_seed(0)
     beta = 2 * 0.1**2
-    decoder = build_decoder(DECODERS["beta"](link="identity", beta=beta))
-    model = build_model(MODELS["linear_vae"](latent=3), channels=1, resolution=28, outputs=1)
+    decoder = build_decoder(decoder_spec("beta", link="identity", beta=beta))
+    model = build_model(model_spec("linear_vae", latent=3), channels=1, resolution=28, outputs=1)
     weight = 0.03 * torch.randn(784, 3)
     bias = torch.full((784,), 0.5)
     latent = torch.randn(256, 3)
@@ -216,7 +216,7 @@ def test_the_fitted_sigma_is_the_best_one() -> None:
 
 
 def test_gaussian_distortion_is_the_decoders() -> None:
-    decoder = build_decoder(DECODERS["beta"](link="identity", beta=0.02))
+    decoder = build_decoder(decoder_spec("beta", link="identity", beta=0.02))
     mean, image = torch.rand(5, 1, 28, 28), torch.rand(5, 1, 28, 28)
     ours = gaussian_distortion((mean - image).square().sum(dim=(1, 2, 3)), 784, 0.1)
     # Two float32 sums of 784 values, whose terms round differently.
