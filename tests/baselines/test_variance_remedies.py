@@ -14,7 +14,7 @@ from baselines.decoders.variance_remedies import (
     BetaSigmaGaussian,
     FaithfulGaussian,
 )
-from baselines.options import MODELS
+from baselines.options import MODELS, Link
 from baselines.vae import Vae, step_terms
 from tests.specs import decoder_spec, model_spec
 
@@ -61,12 +61,10 @@ def test_beta_nll_without_exponent_is_the_likelihood(output: Tensor, images: Ten
 
 
 @pytest.mark.parametrize("link", ["identity", "sigmoid"])
-def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: str) -> None:
+def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: Link) -> None:
     """The mean has the squared error's gradient, σ the likelihood's around a mean that stays."""
     found_mean, found_sigma = surrogate_gradient(
-        FaithfulGaussian(link=link, min_log_sigma=None),  # type: ignore[arg-type]
-        output,
-        images,
+        FaithfulGaussian(link=link, min_log_sigma=None), output, images
     ).chunk(2, dim=1)
     raw, log_sigma = output.detach().chunk(2, dim=1)
     raw = raw.requires_grad_()

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,11 +206,11 @@ def test_a_planted_nan_is_reported_at_its_step(
     calls: list[None] = []
     original = FixedGaussian.forward
 
-    def forward(self: FixedGaussian, output: torch.Tensor, *rest: object) -> object:
+    def forward(self: FixedGaussian, output: torch.Tensor, *rest: Any) -> object:
         calls.append(None)
         if len(calls) == step + 1:
             output = output * torch.nan
-        return original(self, output, *rest)  # type: ignore[arg-type]
+        return original(self, output, *rest)
 
     monkeypatch.setattr(FixedGaussian, "forward", forward)
     for stop in stops:
