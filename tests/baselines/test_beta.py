@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Independent, Laplace, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Laplace, Normal, kl_divergence
 from torch.nn import functional
 
 from baselines import beta
@@ -173,10 +173,12 @@ def test_the_constant_is_the_density_of_a_perfect_reconstruction() -> None:
 
 def test_bits_are_of_the_probability_of_an_8_bit_value() -> None:
     middle, half = torch.tensor(128 / 255, dtype=torch.float64), 0.5 / 255
-    for found, peer in (
-        (translate("half-mse-sum", 0.01, "1x1x2"), Normal(middle, 0.1)),
-        (translate("l1-sum", 0.05, "1x1x2"), Laplace(middle, 0.05)),
-    ):
+    pairs: list[tuple[str, float, Distribution]] = [
+        ("half-mse-sum", 0.01, Normal(middle, 0.1)),
+        ("l1-sum", 0.05, Laplace(middle, 0.05)),
+    ]
+    for loss, weight, peer in pairs:
+        found = translate(loss, weight, "1x1x2")
         probability = peer.cdf(middle + half) - peer.cdf(middle - half)
         assert found.bits_per_dim == pytest.approx(-float(probability.log2()))
     assert translate("l1-sum", 1e-6, "3x9x9").bits_per_dim == 0

@@ -10,6 +10,7 @@ from baselines.distributions import EightBit
 from baselines.options import DECODERS, MODELS
 from baselines.probabilities import log_mass, pit
 from baselines.vae import Vae, step_terms
+from tests.specs import decoder_spec, model_spec
 
 BATCH = 6
 REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
@@ -22,8 +23,8 @@ pairs = pytest.mark.parametrize(
 
 def make(decoder: str, model: str, channels: int, resolution: int = 28) -> Vae:
     torch.manual_seed(0)
-    head = build_decoder(DECODERS[decoder](**REQUIRED.get(decoder, {})))
-    spec = MODELS[model](latent=5, **SMALL[model])
+    head = build_decoder(decoder_spec(decoder, **REQUIRED.get(decoder, {})))
+    spec = model_spec(model, latent=5, **SMALL[model])
     body = build_model(
         spec,
         channels=channels,
@@ -166,7 +167,8 @@ def test_bfloat16_networks_give_float32_likelihoods(
 ) -> None:
     vae = make(decoder, model, channels)
     images, noise = batch(vae, channels)
-    parameters, state = dict(vae.named_parameters()), vae.initial_state()
+    parameters: dict[str, torch.Tensor] = dict(vae.named_parameters())
+    state = vae.initial_state()
     exact, _ = step_terms(vae, parameters, state, images, noise)
     rounded, _ = step_terms(vae, parameters, state, images, noise, torch.bfloat16)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in rounded)
@@ -200,8 +202,8 @@ def test_weights_and_state_survive_saving(
 def test_a_running_variance_has_the_axes_that_images_share(
     over: str, shape: tuple[int, ...]
 ) -> None:
-    head = build_decoder(DECODERS["optimal"](over=over))
-    body = build_model(MODELS["linear_vae"](latent=5), channels=3, resolution=28, outputs=1)
+    head = build_decoder(decoder_spec("optimal", over=over))
+    body = build_model(model_spec("linear_vae", latent=5), channels=3, resolution=28, outputs=1)
     vae = Vae(body, head)
     images, noise = batch(vae, 3)
     state = vae.initial_state()
@@ -220,7 +222,7 @@ def test_every_resolution(model: str, resolution: int) -> None:
 
 def test_the_release_network_has_its_published_shapes() -> None:
     """Width 32, latent 20, 28x28: 6,272 features, 4f·7·7, between convolutions and heads."""
-    model = build_model(MODELS["conv_vae"](), channels=3, resolution=28, outputs=1)
+    model = build_model(model_spec("conv_vae"), channels=3, resolution=28, outputs=1)
     shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
     assert shapes["encoder.0.weight"] == (32, 3, 3, 3)
     assert shapes["encoder.2.weight"] == (64, 32, 4, 4)

@@ -15,8 +15,8 @@ from torch.distributions import Bernoulli, Distribution, Independent, Laplace, N
 
 from baselines.build import build_decoder
 from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture
-from baselines.options import DECODERS
 from baselines.probabilities import log_mass, pit
+from tests.specs import decoder_spec
 
 FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
 LEVELS = torch.arange(256).view(256, 1, 1, 1) / 255
@@ -34,7 +34,7 @@ def random(family: type[EightBit], *shape: int) -> EightBit:
     return family(parameters)
 
 
-def one_value(base: type[Distribution], *parameters: float) -> Independent:
+def one_value(base: Callable[..., Distribution], *parameters: float) -> Independent[Distribution]:
     tensors = [torch.tensor(value, dtype=torch.float64).view(1, 1, 1, 1) for value in parameters]
     return Independent(base(*tensors), 3)
 
@@ -197,7 +197,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
 
 def test_a_mixture_of_logistics_begins_nearly_uniform_and_can_leave_the_range() -> None:
     """Raw zeros cost little more than 8 bits; a component beyond an end is that level alone."""
-    decoder = build_decoder(DECODERS["logistic_mixture"]())
+    decoder = build_decoder(decoder_spec("logistic_mixture"))
     raw = torch.zeros(256, decoder.outputs, 1, 1)
     assert 8 < -log_mass(decoder(raw, {}), LEVELS).mean() / math.log(2) < 8.2
     raw[:, 5:10] = -3  # the locations, output-major

@@ -15,6 +15,7 @@ from baselines.head import Head
 from baselines.models.linear_vae import LinearVae
 from baselines.options import DECODERS
 from baselines.vae import Vae, step_terms
+from tests.specs import decoder_spec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 SHAPE = (3, 4, 4)
@@ -24,7 +25,7 @@ every = pytest.mark.parametrize("name", list(DECODERS))
 
 
 def make(name: str) -> Head:
-    return Head(build_decoder(DECODERS[name](**REQUIRED.get(name, {}))), image_shape=SHAPE)
+    return Head(build_decoder(decoder_spec(name, **REQUIRED.get(name, {}))), image_shape=SHAPE)
 
 
 def batch(head: Head, *leading: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,14 +76,14 @@ def test_one_image_is_a_batch_of_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["optimal", "shared", "beta_sigma", "faithful", "mse"])
 def test_the_loss_is_what_the_benchmark_trains(name: str) -> None:
     torch.manual_seed(0)
-    decoder = build_decoder(DECODERS[name](**REQUIRED.get(name, {})))
+    decoder = build_decoder(decoder_spec(name, **REQUIRED.get(name, {})))
     model = LinearVae(
         channels=3, resolution=4, latent=2, outputs=decoder.outputs,
         detached_outputs=decoder.detached_outputs,
     )  # fmt: skip
     vae, head = Vae(model, decoder), Head(decoder, model.image_shape)
     images, noise = torch.rand(5, *SHAPE), torch.randn(5, 2)
-    parameters = dict(vae.named_parameters())
+    parameters: dict[str, Tensor] = dict(vae.named_parameters())
     terms, after = step_terms(vae, parameters, vae.initial_state(), images, noise)
     draw = model.draw(model.encode(images, {}, training=True)[0], noise, {}, training=True)
     loss = head.loss(draw.output, images, draw.rate)

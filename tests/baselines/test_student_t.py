@@ -7,15 +7,16 @@ from torch.distributions import StudentT
 from baselines.decoders.gaussian import PerPixelGaussian
 from baselines.decoders.student_t import StudentTDecoder
 from baselines.distributions import PreciseStudentT
+from baselines.options import Link
 
 
 @pytest.mark.parametrize("link", ["sigmoid", "identity"])
-def test_many_degrees_of_freedom_are_the_per_pixel_gaussian(link: str) -> None:
+def test_many_degrees_of_freedom_are_the_per_pixel_gaussian(link: Link) -> None:
     torch.manual_seed(0)
     output, images = torch.randn(4, 6, 5, 5), torch.rand(4, 3, 5, 5)
     freedom = torch.full((4, 3, 5, 5), 1e8)
-    student = StudentTDecoder(link=link, min_log_scale=None)  # type: ignore[arg-type]
-    gaussian = PerPixelGaussian(link=link, min_log_sigma=None)  # type: ignore[arg-type]
+    student = StudentTDecoder(link=link, min_log_scale=None)
+    gaussian = PerPixelGaussian(link=link, min_log_sigma=None)
     one = student(torch.cat([output, freedom], dim=1), {})
     other = gaussian(output, {})
     # Two formulas, each a float32 sum of 75 values: 1e-7 · 75 at worst.

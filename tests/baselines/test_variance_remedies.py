@@ -14,8 +14,9 @@ from baselines.decoders.variance_remedies import (
     BetaSigmaGaussian,
     FaithfulGaussian,
 )
-from baselines.options import DECODERS, MODELS
+from baselines.options import MODELS, Link
 from baselines.vae import Vae, step_terms
+from tests.specs import decoder_spec, model_spec
 
 SHAPE = (1, 6, 6)
 
@@ -60,12 +61,10 @@ def test_beta_nll_without_exponent_is_the_likelihood(output: Tensor, images: Ten
 
 
 @pytest.mark.parametrize("link", ["identity", "sigmoid"])
-def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: str) -> None:
+def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: Link) -> None:
     """The mean has the squared error's gradient, σ the likelihood's around a mean that stays."""
     found_mean, found_sigma = surrogate_gradient(
-        FaithfulGaussian(link=link, min_log_sigma=None),  # type: ignore[arg-type]
-        output,
-        images,
+        FaithfulGaussian(link=link, min_log_sigma=None), output, images
     ).chunk(2, dim=1)
     raw, log_sigma = output.detach().chunk(2, dim=1)
     raw = raw.requires_grad_()
@@ -80,10 +79,10 @@ def test_faithful_is_its_papers(output: Tensor, images: Tensor, link: str) -> No
 def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
     """Encoder and features have the gradients of a VAE with unit variance, whatever σ is."""
     size = {} if model == "linear_vae" else {"width": 4}
-    spec = MODELS[model](latent=3, **size)
+    spec = model_spec(model, latent=3, **size)
     body = build_model(spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
     vae = Vae(body, FaithfulGaussian(link="sigmoid", min_log_sigma=None))
-    parameters = dict(vae.named_parameters())
+    parameters: dict[str, Tensor] = dict(vae.named_parameters())
     images, noise = torch.rand(6, 1, 28, 28), torch.randn(6, 3)
     state = vae.initial_state()
 
@@ -107,14 +106,15 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
 
 def test_detached_outputs_come_last_and_change_no_other_layer() -> None:
     torch.manual_seed(0)
-    plain = build_model(MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2)
+    plain = build_model(model_spec("conv_vae", width=4), channels=3, resolution=28, outputs=2)
     torch.manual_seed(0)
     split = build_model(
-        MODELS["conv_vae"](width=4), channels=3, resolution=28, outputs=2, detached_outputs=1
+        model_spec("conv_vae", width=4), channels=3, resolution=28, outputs=2, detached_outputs=1
     )
     names = [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in split.named_parameters()][: len(names)] == names
-    assert torch.equal(plain.encoder[0].weight, split.encoder[0].weight)
+    first = "encoder.0.weight"
+    assert torch.equal(plain.get_parameter(first), split.get_parameter(first))
     assert split.generate(torch.randn(2, 20), {}).shape == (2, 6, 28, 28)
 
 
@@ -158,9 +158,9 @@ def test_the_reported_loss_is_the_negative_elbo(decoder: str) -> None:
     """Also where the gradient is another's: the values of all decoders compare."""
     torch.manual_seed(0)
     options = {"beta": 0.05} if decoder == "beta_sigma" else {}
-    head = build_decoder(DECODERS[decoder](**options))
+    head = build_decoder(decoder_spec(decoder, **options))
     body = build_model(
-        MODELS["linear_vae"](latent=3),
+        model_spec("linear_vae", latent=3),
         channels=1,
         resolution=28,
         outputs=head.outputs,

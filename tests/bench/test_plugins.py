@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 
 from baselines.build import build_decoder, build_model
-from baselines.options import DECODERS, MODELS
+from baselines.options import MODELS
 from baselines.vae import Vae, step_terms
 from bench import data, plugins
 from bench.cli.app import main
@@ -33,6 +33,7 @@ from bench.records.frame import frame
 from bench.records.rows import rows as table_rows
 from bench.records.store import Store, new_record
 from bench.run import Run
+from tests.specs import decoder_spec, model_spec
 
 Write = Callable[..., Path]
 Expand = Callable[..., list[Row]]
@@ -154,8 +155,8 @@ def test_a_decoder_works_with_every_model(
 ) -> None:
     plugins.load(plugin())
     torch.manual_seed(0)
-    decoder = build_decoder(DECODERS["laplace"](initial_log_scale=-2))
-    spec = MODELS[name](latent=5)
+    decoder = build_decoder(decoder_spec("laplace", initial_log_scale=-2))
+    spec = model_spec(name, latent=5)
     vae = Vae(build_model(spec, channels=channels, resolution=28, outputs=decoder.outputs), decoder)
     images, noise = torch.rand(6, channels, 28, 28), torch.randn(6, vae.model.noise_size)
     state = vae.initial_state()

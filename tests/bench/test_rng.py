@@ -38,7 +38,8 @@ def test_generators_do_not_touch_the_global_one() -> None:
 def test_a_distribution_draws_from_its_own_stream_and_leaves_the_global_one() -> None:
     def draw(name: str) -> torch.Tensor:
         with seeded(0, name, device="cpu"):
-            return torch.distributions.Normal(0.0, 1.0).sample((5,))
+            drawn: torch.Tensor = torch.distributions.Normal(0.0, 1.0).sample((5,))
+            return drawn
 
     before = torch.random.get_rng_state()
     assert torch.equal(draw("one"), draw("one"))

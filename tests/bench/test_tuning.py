@@ -102,7 +102,7 @@ def test_a_search_resumes_from_records_alone(row: Callable[..., Row]) -> None:
     choice, runs = drive(searched, bowl)
     for known in range(len(runs) + 1):
         there = {run.id: bowl(run) for run in runs[:known]}
-        computed = []
+        computed: list[str] = []
 
         def look(
             run: Run, there: dict[str, Record] = there, computed: list[str] = computed

@@ -3,6 +3,7 @@
 import math
 import re
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.distributions import Distribution, Independent, Normal
 from baselines.build import build_decoder, build_model
 from baselines.decoders.base import Decoder
 from baselines.models.base import GaussianLatentModel
-from baselines.options import DECODERS, MODELS, DecoderSpec
+from baselines.options import DecoderSpec
 from baselines.state import State
 from baselines.vae import Vae
 from bench.data import Dataset
@@ -25,6 +26,7 @@ from bench.evaluation.scorer import PosteriorSample
 from bench.metrics import METRICS
 from bench.run import Evaluation, Features, Run, Training
 from bench.training.checkpoint import Trained
+from tests.specs import decoder_spec, model_spec
 
 SIDE, LATENT = 12, 3
 FEATURES = Features(name="torchscript", metric="fd_colour", sha256="0" * 64)
@@ -47,7 +49,10 @@ def flat(spec: DecoderSpec, *, outputs: list[float]) -> Trained:
     """A VAE that ignores its images: a posterior equal to the prior and constant outputs."""
     decoder = build_decoder(spec)
     model = build_model(
-        MODELS["linear_vae"](latent=LATENT), channels=1, resolution=SIDE, outputs=decoder.outputs
+        model_spec("linear_vae", latent=LATENT),
+        channels=1,
+        resolution=SIDE,
+        outputs=decoder.outputs,
     )
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -73,7 +78,7 @@ def run_of(spec: DecoderSpec, **evaluation: object) -> Run:
         dataset="made",
         content="0" * 64,
         split_seed=0,
-        model=MODELS["linear_vae"](latent=LATENT),
+        model=model_spec("linear_vae", latent=LATENT),
         decoder=spec,
         training=Training(),
         evaluation=Evaluation(**{"iwae": 4, "samples": 90, "batch": 40, **evaluation}),
@@ -86,7 +91,7 @@ def measured(spec: DecoderSpec, data: Dataset, outputs: list[float]) -> Evaluate
 
 
 def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
-    spec = DECODERS["categorical"]()
+    spec = decoder_spec("categorical")
     rng = torch.Generator().manual_seed(1)
     levels = torch.randint(0, 256, (300, 1, SIDE, SIDE), generator=rng).to(torch.uint8)
     metrics, protocol, curves = measured(spec, dataset(levels), [0.0] * 256)
@@ -104,7 +109,7 @@ def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
 
 def test_a_gaussian_on_its_own_data_has_its_entropy_in_bits() -> None:
     """h(N(0, σ²)) + ln 255 nats a value, for σ of many levels."""
-    spec = DECODERS["beta"](link="identity", beta=2 * 0.1**2)
+    spec = decoder_spec("beta", link="identity", beta=2 * 0.1**2)
     metrics, protocol, _ = measured(spec, grey(0.1), [0.5])
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.1**2)
     assert metrics["neg_log_p"] == pytest.approx(SIDE**2 * entropy, abs=4)
@@ -115,7 +120,7 @@ def test_a_gaussian_on_its_own_data_has_its_entropy_in_bits() -> None:
 
 
 def test_what_is_no_likelihood_has_no_measure_of_one() -> None:
-    metrics, protocol, curves = measured(DECODERS["bernoulli"](), grey(0.1), [0.0])
+    metrics, protocol, curves = measured(decoder_spec("bernoulli"), grey(0.1), [0.0])
     gone = {"neg_log_p", "distortion", "bits_per_dim", "iwae_4", "calibration_error", "z_variance"}
     assert not gone & metrics.keys()
     assert {"rate", "mse", "mutual_information", "neg_log_p_fitted_sigma"} <= metrics.keys()
@@ -136,11 +141,11 @@ class OffGrid(Decoder):
             log_prob = staticmethod(Independent(Unknown(output, 0.1), 3).log_prob)
             mean, variance = output, torch.full_like(output, 0.01)
 
-        return Whole((len(output),), output.shape[1:], validate_args=False)
+        return Whole(output.shape[:1], output.shape[1:], validate_args=False)
 
 
 def test_a_distribution_without_single_values_keeps_its_other_measures() -> None:
-    spec = DECODERS["beta"](link="identity", beta=0.02)
+    spec = decoder_spec("beta", link="identity", beta=0.02)
     trained = flat(spec, outputs=[0.5])
     trained.vae.decoder = OffGrid(link="identity")
     metrics, protocol, curves = evaluate(run_of(spec), trained, grey(0.1), None)
@@ -155,10 +160,10 @@ def test_a_distribution_without_single_values_keeps_its_other_measures() -> None
 
 
 def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
-    spec = DECODERS["beta"](link="identity", beta=0.02)
+    spec = decoder_spec("beta", link="identity", beta=0.02)
     trained = flat(spec, outputs=[0.5])
     other = type("Other", (nn.Module,), dict(vars(GaussianLatentModel)))
-    inner = trained.vae.model
+    inner = cast(GaussianLatentModel, trained.vae.model)
 
     class Wrapped(other):  # type: ignore[misc, valid-type]
         image_shape, noise_size = inner.image_shape, inner.noise_size
@@ -172,7 +177,7 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
 
 def test_distances_tell_means_from_draws() -> None:
     """Means of a flat model are one colour; its draws are the data, with their noise."""
-    spec = DECODERS["beta"](link="identity", beta=0.02)
+    spec = decoder_spec("beta", link="identity", beta=0.02)
     run, trained = run_of(spec, features=FEATURES), flat(spec, outputs=[0.5])
     metrics, protocol, _ = evaluate(run, trained, grey(0.1), colour())
     means, drawn = metrics["fd_colour"], metrics["fd_colour_sampled"]
@@ -191,7 +196,7 @@ def test_distances_tell_means_from_draws() -> None:
 
 def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its measure shares the one pass; the other numbers stay."""
-    spec = DECODERS["beta"](link="identity", beta=0.02)
+    spec = decoder_spec("beta", link="identity", beta=0.02)
     before, protocol, curves = measured(spec, grey(0.1), [0.5])
 
     def darkest(drawn: PosteriorSample) -> Tensor:
@@ -212,7 +217,7 @@ def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.Monke
 
 
 def test_every_number_is_listed() -> None:
-    spec = DECODERS["beta"](link="identity", beta=0.02)
+    spec = decoder_spec("beta", link="identity", beta=0.02)
     published = FEATURES.model_copy(update={"metric": "fid"})
     listed = {re.sub(r"<extractor>", "colour", metric.name) for metric in METRICS}
     found: set[str] = set()

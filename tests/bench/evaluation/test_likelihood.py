@@ -10,7 +10,6 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from baselines.build import build_decoder, build_model
-from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
@@ -27,6 +26,7 @@ from bench.evaluation.scorer import Scorer, score
 from bench.run import Evaluation, Run, Training
 from bench.training.step import scaled
 from bench.training.train import train
+from tests.specs import decoder_spec, model_spec
 
 SIDE = 12
 
@@ -36,8 +36,8 @@ def make_run(decoder: str, epochs: int, **options: object) -> Run:
         dataset="made",
         content="0" * 64,
         split_seed=0,
-        model=MODELS["linear_vae"](latent=3),
-        decoder=DECODERS[decoder](link="identity", **options),
+        model=model_spec("linear_vae", latent=3),
+        decoder=decoder_spec(decoder, link="identity", **options),
         training=Training(epochs=epochs, batch=256, lr=5e-3),
         evaluation=Evaluation(),
         seed=0,
@@ -95,8 +95,8 @@ def pca() -> tuple[Scorer, torch.Tensor, torch.Tensor]:
     """A linear VAE with known weights, images drawn from it, and their exact ln p(x)."""
     torch.manual_seed(0)
     beta = 2 * 0.1**2
-    decoder = build_decoder(DECODERS["beta"](link="identity", beta=beta))
-    model = build_model(MODELS["linear_vae"](latent=3), channels=1, resolution=28, outputs=1)
+    decoder = build_decoder(decoder_spec("beta", link="identity", beta=beta))
+    model = build_model(model_spec("linear_vae", latent=3), channels=1, resolution=28, outputs=1)
     weight = 0.03 * torch.randn(784, 3)
     bias = torch.full((784,), 0.5)
     latent = torch.randn(256, 3)
@@ -107,11 +107,14 @@ def pca() -> tuple[Scorer, torch.Tensor, torch.Tensor]:
     moment = weight.T @ weight + 0.01 * torch.eye(3)
     with torch.no_grad():
         projection = torch.linalg.solve(moment, weight.T)
-        model.output.weight.copy_(weight)
-        model.output.bias.copy_(bias)
-        model.head.weight.copy_(projection)
-        model.head.bias.copy_(-projection @ bias + 0.05)
-        model.log_variance.copy_((0.01 * torch.linalg.inv(moment)).diagonal().log() + 0.5)
+        for name, value in {
+            "output.weight": weight,
+            "output.bias": bias,
+            "head.weight": projection,
+            "head.bias": -projection @ bias + 0.05,
+            "log_variance": (0.01 * torch.linalg.inv(moment)).diagonal().log() + 0.5,
+        }.items():
+            model.get_parameter(name).copy_(value)
     marginal = MultivariateNormal(
         bias.double(), (weight @ weight.T).double() + 0.01 * torch.eye(784).double()
     )
@@ -176,9 +179,10 @@ def test_the_effective_sample_is_that_of_two_gaussians(
 ) -> None:
     """Of K draws K / E_q[(p/q)²] count, p the exact posterior; for Gaussians that is closed."""
     scorer, images, _ = pca
-    weight, draws = scorer.vae.model.output.weight.detach().double(), 4096
+    model, draws = scorer.vae.model, 4096
+    weight = model.get_parameter("output.weight").detach().double()
     exact = weight.T @ weight / 0.01 + torch.eye(3)
-    ours = (-scorer.vae.model.log_variance.detach().double()).exp().diag()
+    ours = (-model.get_parameter("log_variance").detach().double()).exp().diag()
     rest, offset = 2 * exact - ours, torch.full((3,), 0.05).double()
     mean_square = exact.det() / (ours.det() * rest.det()).sqrt()
     mean_square *= (0.5 * offset @ (ours + ours @ rest.inverse() @ ours) @ offset).exp()
@@ -212,7 +216,7 @@ def test_the_fitted_sigma_is_the_best_one() -> None:
 
 
 def test_gaussian_distortion_is_the_decoders() -> None:
-    decoder = build_decoder(DECODERS["beta"](link="identity", beta=0.02))
+    decoder = build_decoder(decoder_spec("beta", link="identity", beta=0.02))
     mean, image = torch.rand(5, 1, 28, 28), torch.rand(5, 1, 28, 28)
     ours = gaussian_distortion((mean - image).square().sum(dim=(1, 2, 3)), 784, 0.1)
     # Two float32 sums of 784 values, whose terms round differently.

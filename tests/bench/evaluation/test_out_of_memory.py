@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from baselines.build import build_decoder, build_model
-from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.calibration import pit_counts
 from bench.evaluation.features.base import Extractor, build
@@ -28,6 +27,7 @@ from bench.evaluation.precision_recall import precision_and_recall
 from bench.evaluation.scorer import Scorer, score
 from bench.rng import generator, seeded
 from bench.run import Features
+from tests.specs import decoder_spec, model_spec
 
 # How many rows a matrix product has decides on some CPUs how it rounds, so what is computed from a
 # network's output is equal up to rounding: 1e-7 · √784 = 3e-6 of a float32 sum over an image.
@@ -50,9 +50,9 @@ def limited(function: Callable[..., Any], most: int) -> Callable[..., Any]:
 
 def scorer(decoder: str, **options: object) -> Scorer:
     torch.manual_seed(0)
-    made = build_decoder(DECODERS[decoder](**options))
+    made = build_decoder(decoder_spec(decoder, **options))
     model = build_model(
-        MODELS["linear_vae"](latent=3), channels=1, resolution=28, outputs=made.outputs
+        model_spec("linear_vae", latent=3), channels=1, resolution=28, outputs=made.outputs
     )
     return Scorer(Vae(model, made), {}, torch.float32)
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from baselines.build import build_decoder, build_model
-from baselines.options import DECODERS, MODELS
 from baselines.vae import Vae
 from bench.evaluation.scorer import CHUNK_VALUES, Scorer, eight_bit
 from bench.rng import seeded
+from tests.specs import decoder_spec, model_spec
 
 
 def scorer(decoder: str, channels: int = 1) -> Scorer:
-    made = build_decoder(DECODERS[decoder]())
+    made = build_decoder(decoder_spec(decoder))
     model = build_model(
-        MODELS["linear_vae"](latent=2), channels=channels, resolution=28, outputs=made.outputs
+        model_spec("linear_vae", latent=2), channels=channels, resolution=28, outputs=made.outputs
     )
     vae = Vae(model, made)
     return Scorer(vae, vae.initial_state(), torch.float32)

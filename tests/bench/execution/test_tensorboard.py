@@ -86,4 +86,6 @@ def test_the_option_of_run(
         [line["loss"] for line in history]
     )
     metrics = json.loads(record.read_text())["metrics"]
-    assert curves["test/neg_log_p"] == [(2, pytest.approx(metrics["neg_log_p"]))]
+    ((epoch, value),) = curves["test/neg_log_p"]
+    assert epoch == 2
+    assert value == pytest.approx(metrics["neg_log_p"])

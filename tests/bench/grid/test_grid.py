@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.options import DECODERS, MODELS
 from bench.errors import RequestError
 from bench.grid.expand import Row, expand
 from bench.grid.read import bundled_grids, read_grid
 from bench.records.labels import spec_label
 from bench.run import Evaluation, Features, Run, Training
+from tests.specs import decoder_spec, model_spec
 
 Write = Callable[..., Path]
 
@@ -201,8 +201,8 @@ def a_run(**changes: object) -> Run:
         "dataset": "npz:here.npz",
         "content": "0" * 64,
         "split_seed": 0,
-        "model": MODELS["conv_vae"](),
-        "decoder": DECODERS["shared"](),
+        "model": model_spec("conv_vae"),
+        "decoder": decoder_spec("shared"),
         "training": Training(),
         "evaluation": Evaluation(
             features=Features(name="inception", metric="fid", sha256="1" * 64, source="/a")
@@ -231,9 +231,9 @@ def test_labels_and_places_are_not_in_the_id() -> None:
             {"content": "2" * 64},
             {"split_seed": 1},
             {"seed": 1},
-            {"model": MODELS["conv_vae"](width=16)},
-            {"decoder": DECODERS["optimal"]()},
-            {"decoder": DECODERS["shared"](sigma_lr=2)},
+            {"model": model_spec("conv_vae", width=16)},
+            {"decoder": decoder_spec("optimal")},
+            {"decoder": decoder_spec("shared", sigma_lr=2)},
             {"training": Training(epochs=3)},
             {"training": Training(precision="bfloat16")},
             {"evaluation": Evaluation()},
@@ -254,7 +254,7 @@ def test_a_changed_copy_has_an_id_of_its_own() -> None:
 
 
 def test_an_integer_and_its_float_are_one_experiment() -> None:
-    ids = {a_run(decoder=DECODERS["beta"](beta=value)).id for value in (1, 1.0)}
+    ids = {a_run(decoder=decoder_spec("beta", beta=value)).id for value in (1, 1.0)}
     assert len(ids) == 1
 
 

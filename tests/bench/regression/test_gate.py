@@ -258,7 +258,8 @@ def rerun(side: ResultSet, rng: np.random.Generator, seeds: range) -> ResultSet:
         luck = {seed: rng.normal() for seed in seeds}
         metrics = {
             name: {
-                seed: np.mean([*values.values()]) * (1 + 0.01 * (luck[seed] + 0.5 * rng.normal()))
+                seed: float(np.mean([*values.values()]))
+                * (1 + 0.01 * (luck[seed] + 0.5 * rng.normal()))
                 for seed in seeds
             }
             for name, values in row.metrics.items()

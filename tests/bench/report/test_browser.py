@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,7 +49,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     requests: list[str] = []
     opened: list[Page] = []
 
-    def open_(path: Path, **options: object) -> Page:
+    def open_(path: Path, **options: Any) -> Page:
         page = browser.new_page(**options)
         opened.append(page)
         page.on("console", lambda message: complaints.append(message.text))

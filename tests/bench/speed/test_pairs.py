@@ -1,5 +1,7 @@
 """That ratios come from alternating pairs, and what a table makes of them."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ class Machine:
     def __init__(self, slowdown: float) -> None:
         self.order, self.slowdown = "", slowdown
 
-    def arm(self, name: str, work: float):
+    def arm(self, name: str, work: float) -> Callable[[], float]:
         def measure() -> float:
             self.order += name
             return work * (1 + self.slowdown * (len(self.order) - 1))

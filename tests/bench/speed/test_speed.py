@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from bench.rng import generator
+from bench.run import Precision
 from bench.speed import distance, grids, table
 from bench.speed import training as loops
 from bench.speed.setting import Setting, Size, strokes
@@ -55,7 +57,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
 def test_from_equal_weights_the_plain_loop_has_the_loss_of_ours(
-    setting: Setting, tmp_path: Path, precision: str, tolerance: float
+    setting: Setting, tmp_path: Path, precision: Precision, tolerance: float
 ) -> None:
     run = loops.run_of(setting, precision, epochs=EPOCHS)
     images = setting.images(TINY.steps * TINY.batch)
@@ -77,7 +79,7 @@ def test_the_plain_loop_sees_every_image_once_an_epoch(setting: Setting) -> None
     images = strokes(2 * TINY.batch)
     plain = loops.Plain.of(loops.run_of(setting, "float32", 1), images, "cpu")
     seen: list[torch.Tensor] = []
-    plain.step = lambda part, noise: seen.append(part)  # type: ignore[method-assign]
+    plain.step = lambda images, noise: seen.append(images)  # type: ignore[method-assign]
     assert len(list(plain.epoch(images, TINY.batch))) == 2
     found = (torch.cat(seen) * 255).round().byte().flatten(1)
     assert sorted(map(bytes, found.numpy())) == sorted(map(bytes, images.flatten(1).numpy()))
@@ -91,7 +93,7 @@ def test_the_operations_of_a_step_are_those_of_its_layers(setting: Setting) -> N
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         # A transposed convolution spreads every input number, an ordinary one gathers.
         each = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        weight = layer.weight.shape
+        weight = layer.get_parameter("weight").shape
         forward[layer] = each[0].numel() * math.prod(weight[1:])
 
     layers = [m for m in vae.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
@@ -149,7 +151,7 @@ def test_random_inception_weights_give_features_that_differ(tmp_path: Path) -> N
 PAIRED = {"baseline_seconds", "ours_seconds", "ratio", "lowest", "highest", "pairs"}
 
 
-def rows(call: Call, *names: str, repeats: int = 2) -> dict[str, dict]:
+def rows(call: Call, *names: str, repeats: int = 2) -> dict[str, dict[str, Any]]:
     only = [word for name in names for word in ("--only", name)]
     code, out, err = call("speed", "--device", "cpu", "--repeats", repeats, "--json", *only)
     assert code == 0

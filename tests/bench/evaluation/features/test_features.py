@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import RequestError
-from bench.evaluation.features import base, efficientnet, inception
+from bench.evaluation.features import base
 from bench.evaluation.features.base import NETWORKS, Extractor, build, network_named, resolve
 from bench.evaluation.features.network import Network
+from bench.evaluation.features.networks import efficientnet, inception
 from bench.evaluation.features.networks.efficientnet import EfficientNetLite0
 from bench.evaluation.features.networks.inception import Inception, inception_network
 from bench.files import sha256_file
@@ -389,7 +390,7 @@ class Narrow(nn.Module):
 def scripted(module: nn.Module, path: Path) -> Features:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*torch\.jit\.script")
-        torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
+        torch.jit.script(module).save(str(path))
     spec = resolve(str(path))
     assert spec is not None
     return spec

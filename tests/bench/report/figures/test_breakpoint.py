@@ -39,9 +39,9 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
 def test_neither_a_line_nor_a_parabola_nor_noise_has_a_bend() -> None:
     x = np.log(BETAS)
     rng = np.random.default_rng(1)
-    assert bend(BETAS, 3 - 2 * x) is None
-    assert bend(BETAS, (x - 4) ** 2) is None
-    assert bend(BETAS, 3 - 2 * x + rng.normal(0, 1, len(x))) is None
+    assert bend(BETAS, list(3 - 2 * x)) is None
+    assert bend(BETAS, list((x - 4) ** 2)) is None
+    assert bend(BETAS, list(3 - 2 * x + rng.normal(0, 1, len(x)))) is None
 
 
 def test_a_curve_that_falls_faster_with_beta_bends_the_wrong_way() -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from bench.report.figures import (
@@ -23,6 +28,14 @@ from bench.report.figures import (
 from tests.bench.report.figures.conftest import IMAGES, LEVELS, Laboratory, add_beta, mosaic, rate
 
 
+def along_x(line: Line2D) -> list[float]:
+    return list(np.asarray(line.get_xdata()))
+
+
+def along_y(line: Line2D) -> list[float]:
+    return list(np.asarray(line.get_ydata()))
+
+
 def test_information_is_the_mean_over_seeds_with_the_learned_beta_upright(
     figure4: Laboratory,
 ) -> None:
@@ -32,17 +45,18 @@ def test_information_is_the_mean_over_seeds_with_the_learned_beta_upright(
     for axes, metric in ((above, "mutual_information"), (below, "marginal_kl")):
         curve, upright, points = axes.get_lines()[:3]
         swept = frame[frame["decoder"] != "shared"]
-        assert list(curve.get_ydata()) == pytest.approx(list(swept[metric]))
-        assert list(curve.get_xdata()) == pytest.approx(list(swept["beta_effective"]))
-        assert upright.get_xdata()[0] == pytest.approx(0.022)
-        assert len(points.get_xdata()) == 3
+        assert along_y(curve) == pytest.approx(list(swept[metric]))
+        assert along_x(curve) == pytest.approx(list(swept["beta_effective"]))
+        assert along_x(upright)[0] == pytest.approx(0.022)
+        assert len(along_x(points)) == 3
     (bound,) = [line for line in above.get_lines() if line.get_linestyle() == "--"]
-    assert bound.get_ydata()[0] == pytest.approx(math.log(IMAGES))
+    assert along_y(bound)[0] == pytest.approx(math.log(IMAGES))
 
 
 def test_the_band_reaches_from_the_smallest_to_the_largest_seed(figure4: Laboratory) -> None:
     (sketch,) = information.sketches(figure4.part())
-    heights = sketch.figure.axes[1].collections[0].get_paths()[0].vertices[:, 1]
+    band = sketch.figure.axes[1].collections[0]
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
     most = rate(1e-4) * 1.02 - math.log(IMAGES)
     assert heights.max() == pytest.approx(most)
     assert heights.min() == pytest.approx(0.1)
@@ -65,13 +79,13 @@ def test_a_beta_by_itself_makes_no_sweep(lab: Laboratory) -> None:
 def test_beta_is_swept_with_all_other_settings_equal(lab: Laboratory) -> None:
     for lr in (0.1, 0.2):
         for beta in (0.1, 1.0):
-            add_run = {"training": {"lr": lr}, "seed": 0}
             metrics = {"mutual_information": beta, "marginal_kl": lr, "beta_effective": beta}
-            lab.add({"name": "beta", "beta": beta}, metrics=metrics, **add_run)
+            decoder = {"name": "beta", "beta": beta}
+            lab.add(decoder, metrics=metrics, training={"lr": lr}, seed=0)
     sketches = list(information.sketches(lab.part()))
     assert [sketch.part for sketch in sketches] == ["lr=0.1", "lr=0.2"]
     curve = sketches[1].figure.axes[1].get_lines()[0]
-    assert list(curve.get_ydata()) == [0.2, 0.2]
+    assert along_y(curve) == [0.2, 0.2]
 
 
 def test_losses_of_densities_and_of_probabilities_share_no_figure(lab: Laboratory) -> None:
@@ -102,11 +116,11 @@ def test_rate_and_distortion_have_a_panel_for_each_unit(lab: Laboratory) -> None
     densities, probabilities = sketch.figure.axes
     frame = lab.table().frame
     means = [line for line in densities.get_lines() if line.get_markersize() == 7]
-    assert [line.get_xdata()[0] for line in means] == list(frame["rate"][:2])
-    assert [line.get_ydata()[0] for line in means] == list(frame["distortion"][:2])
+    assert [along_x(line)[0] for line in means] == list(frame["rate"][:2])
+    assert [along_y(line)[0] for line in means] == list(frame["distortion"][:2])
     assert "8-bit" in probabilities.get_ylabel()
     guide = densities.get_lines()[-1]
-    (left, right), (high, low) = guide.get_xdata(), guide.get_ydata()
+    (left, right), (high, low) = along_x(guide), along_y(guide)
     assert low - high == pytest.approx(left - right)
 
 
@@ -119,8 +133,9 @@ def test_quality_stands_over_bits_with_the_intervals_of_the_table(lab: Laborator
     (sketch,) = quality.sketches(lab.part())
     frame = lab.table().frame
     (axes,) = sketch.figure.axes
-    assert [bar.lines[0].get_xdata()[0] for bar in axes.containers] == list(frame["bits_per_dim"])
-    across = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    bars = cast(list[ErrorbarContainer], axes.containers)
+    assert [along_x(bar.lines[0])[0] for bar in bars] == list(frame["bits_per_dim"])
+    across = bars[0].lines[2][0].get_segments()[0][:, 0]
     assert (across.max() - across.min()) / 2 == pytest.approx(frame["bits_per_dim_half_width"][0])
 
 
@@ -139,10 +154,11 @@ def test_a_calibrated_decoder_lies_on_the_diagonal_and_its_histogram_is_flat(
         )
     }
     calibrated, wide = lines["shared"], lines["gaussian"]
-    assert list(calibrated.get_ydata()) == pytest.approx(LEVELS)
-    assert all(wide.get_ydata() >= wide.get_xdata())
+    assert along_y(calibrated) == pytest.approx(LEVELS)
+    assert all(y >= x for x, y in zip(along_x(wide), along_y(wide), strict=True))
     panels = {axes.get_title(loc="left"): axes for axes in histograms.figure.axes}
-    assert panels["shared"].patches[0].get_data().values == pytest.approx(np.ones(20))
+    heights, _, _ = cast(StepPatch, panels["shared"].patches[0]).get_data()
+    assert heights == pytest.approx(np.ones(20))
 
 
 def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> None:
@@ -165,12 +181,13 @@ def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> 
     (sketch,) = search.sketches(lab.part())
     score, cost = sketch.figure.axes
     drawn = {line.get_label(): line for line in score.get_lines()}
-    assert list(drawn["evenly spaced trial"].get_xdata()) == [1.0, 0.1]
-    assert list(drawn["evenly spaced trial"].get_ydata()) == [5.0, 4.0]
-    assert list(drawn["chosen"].get_ydata()) == [3.0]
-    assert list(drawn["no score"].get_xdata()) == [0.01]
+    assert along_x(drawn["evenly spaced trial"]) == [1.0, 0.1]
+    assert along_y(drawn["evenly spaced trial"]) == [5.0, 4.0]
+    assert along_y(drawn["chosen"]) == [3.0]
+    assert along_x(drawn["no score"]) == [0.01]
     assert "shared: learned β = 0.03" in drawn
-    heights = [bar.get_segments()[0][1][1] for bar in cost.collections]
+    bars = cast(list[LineCollection], cost.collections)
+    heights = [bar.get_segments()[0][1][1] for bar in bars]
     assert heights == [7.0, 8.0, 9.0, 10.0]
 
 
@@ -233,7 +250,9 @@ def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs:
     )
     drawing = learning.figure(history, style.styles((name, name) for name in history["decoder"]))
     lines = drawing.axes[0].get_lines()
-    assert list(lines[0].get_xdata()) == list(range(1, epochs + 1))
-    assert list(lines[0].get_ydata()) == pytest.approx([30 + epoch for epoch in range(epochs)])
+    assert along_x(lines[0]) == list(range(1, epochs + 1))
+    assert along_y(lines[0]) == pytest.approx([30 + epoch for epoch in range(epochs)])
     shown = drawing.legends[0].get_lines()
-    assert len({(str(line.get_color()), str(line._dash_pattern)) for line in shown}) == decoders
+    # matplotlib has no public getter of the dashes that a line was given.
+    dashes = [str(line._dash_pattern) for line in shown]  # type: ignore[attr-defined]
+    assert len({*zip((str(line.get_color()) for line in shown), dashes, strict=True)}) == decoders
