@@ -1,5 +1,6 @@
 """A model and a decoder together, and the one objective that trains every pair of them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -80,7 +81,7 @@ class Vae(nn.Module):
 
 def step_terms(
     vae: Vae,
-    parameters: dict[str, Tensor],
+    parameters: Mapping[str, Tensor],
     state: State,
     images: Tensor,
     noise: Tensor,
@@ -98,6 +99,6 @@ def step_terms(
     True
     """
     result: tuple[Terms, State] = functional_call(
-        vae, parameters, (images, noise, state, precision), strict=False
+        vae, dict(parameters), (images, noise, state, precision), strict=False
     )
     return result
