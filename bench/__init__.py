@@ -1,9 +1,9 @@
 """A benchmark of VAE decoders. In Python:
 
-from bench import load, records
+    from bench import frame, load
 
-vae = load("results/quick/runs/ID")    # a finished run: vae.sample(16), vae.reconstruct(images)
-frame = records("results/quick")       # a pandas frame, one row a run
+    vae = load("results/quick/runs/ID")  # a finished run: vae.sample(16), vae.reconstruct(images)
+    runs = frame("results/quick")        # a pandas frame, one row a run
 """
 
 from importlib import import_module
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.evaluation.load import load_run as load
-    from bench.records.frame import records
+    from bench.records.frame import frame_of as frame
 
-__all__ = ["load", "records"]
+__all__ = ["frame", "load"]
 
 _HOMES = {
     "load": ("bench.evaluation.load", "load_run"),
-    "records": ("bench.records.frame", "records"),
+    "frame": ("bench.records.frame", "frame_of"),
 }
 
 

@@ -60,7 +60,7 @@ def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
     return columns
 
 
-def records(folder: str | Path) -> pd.DataFrame:
+def frame_of(folder: str | Path) -> pd.DataFrame:
     """The runs of a grid's folder, `results/<grid>`, as a frame: one row a run, trials included.
 
     Columns are `frame`'s, and `folder`, the run's own.
