@@ -1,9 +1,9 @@
 """A benchmark of VAE decoders. In Python:
 
-    from bench import frame, load
+from bench import frame, load
 
-    vae = load("results/quick/runs/ID")  # a finished run: vae.sample(16), vae.reconstruct(images)
-    runs = frame("results/quick")        # a pandas frame, one row a run
+vae = load("results/quick/runs/ID")  # a finished run: vae.sample(16), vae.reconstruct(images)
+runs = frame("results/quick")        # a pandas frame, one row a run
 """
 
 from importlib import import_module
