@@ -40,10 +40,12 @@ def main() -> NoReturn:
         fail(str(error), WRONG_REQUEST)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except SystemExit as error:
-        # typer ends with 1 where the reader has gone (`sigma-bench list grids | head`), having put
-        # a wrapper around standard output.
-        code = DONE if type(sys.stdout).__name__ == "PacifyFlushWrapper" else error.code
+    except SystemExit:
+        # typer exits with 1 where the reader has gone (`sigma-bench list grids | head`), and marks
+        # that by a wrapper around standard output.
+        if type(sys.stdout).__name__ != "PacifyFlushWrapper":
+            raise
+        code = DONE
     except MemoryError:
         fail(EXHAUSTED[errno.ENOMEM], SOME_FAILED)
     except OSError as error:
