@@ -42,8 +42,8 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
     Student-t interval (NaN below two seeds); `runs` and `seconds` with the search included,
     `tuning_runs` and `tuning_seconds` of it; `images_per_second`, `peak_memory_bytes`;
     `discrete`, whether -log p is a probability; `best`, the metrics in which no row of the same
-    data set and model is better; `tested`, those that a test over seeds compared; `ids` of the
-    records by seed. Units as in the records.
+    data set and model is better (see `best_rows`); `tested`, those in which it was compared with
+    another row; `ids` of the records by seed. Units as in the records.
     """
     members = _members(tested(frame), searches)
     groups = members.groupby("row", sort=False)
@@ -164,7 +164,7 @@ def is_discrete(decoder: str) -> bool:
 def _best(
     table: pd.DataFrame, lines: pd.DataFrame, members: pd.DataFrame
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The metrics in which each row is best or tied, and those whose group could be tested.
+    """The metrics in which no other row is better than a row, and those in which it was compared.
 
     Rows are compared within a data set, a model and an evaluation protocol; a probability is
     never compared with a density, and where there are densities only they can be best.
@@ -201,9 +201,8 @@ def _best(
             verdict = best_rows(values[own], direction)
             for row in own[verdict.best]:
                 best[row].append(name)
-            if verdict.tested:
-                for row in own:
-                    tested[row].append(name)
+            for row in own[verdict.compared]:
+                tested[row].append(name)
     return list(map(tuple, best)), list(map(tuple, tested))
 
 
