@@ -139,7 +139,7 @@ def _seeds(records: pd.DataFrame, rows: Sequence[Line], metric: str) -> NDArray[
     """A metric of rows by seed (rows, seeds), NaN where a row has none."""
     runs = records.set_index("id")[["run.seed", f"metrics.{metric}"]]
     each = [runs.loc[list(row["ids"])].set_index("run.seed").squeeze(axis=1) for row in rows]
-    return pd.concat(each, axis=1).T.to_numpy(dtype=np.float64)
+    return np.asarray(pd.concat(each, axis=1).T, dtype=np.float64)
 
 
 def _edges(rows: pd.DataFrame) -> Iterator[str]:
