@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -15,49 +16,26 @@ ERRORS_NEEDED = (3.0, 4.0)
 """Standard errors by which a better row's mean is better: three seeds or more, two seeds."""
 
 
-class Paired(NamedTuple):
-    """Changes seed by seed: their mean, its standard error and the seeds in common, by row.
-
-    The error is 0 where fewer than two seeds are in common, which test nothing.
-    """
-
-    change: Floats
-    error: Floats
-    seeds: NDArray[np.int_]
-
-
-def paired_changes(baseline: Floats, candidate: Floats) -> Paired:
-    """The changes from baseline to candidate over the seeds that both have.
-
-    Arguments:
-        baseline, candidate: (..., seeds), NaN where a seed has no number.
-    """
-    changes = candidate - baseline
-    known = ~np.isnan(changes)
-    seeds = known.sum(axis=-1)
-    mean = np.where(known, changes, 0).sum(axis=-1) / np.maximum(seeds, 1)
-    squares = np.where(known, (changes - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return Paired(mean, np.sqrt(squares / np.maximum(seeds - 1, 1) / np.maximum(seeds, 1)), seeds)
-
-
 def one_sided(change: Any, error: Any, freedom: Any) -> tuple[Any, Any]:
     """p values of Student's t against "no increase" and against "no decrease", elementwise.
 
-    An error of zero is certainty: seeds that all agree leave nothing to chance.
+    An error of zero is certainty: seeds that all agree leave nothing to chance. Where values are
+    counts, and seeds agree by chance, the callers of this take a `floor`: the least error.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(change == 0, 0.0, np.divide(change, error))
     return stdtr(freedom, -statistic)[()], stdtr(freedom, statistic)[()]
 
 
-def paired(baseline: Floats, candidate: Floats) -> tuple[float, float]:
+def paired(baseline: Floats, candidate: Floats, floor: float = 0.0) -> tuple[float, float]:
     """`one_sided` of the changes seed by seed, at least two."""
-    change, error, seeds = paired_changes(baseline, candidate)
-    increase, decrease = one_sided(change, error, seeds - 1)
+    changes = candidate - baseline
+    error = max(float(changes.std(ddof=1)) / math.sqrt(len(changes)), floor)
+    increase, decrease = one_sided(changes.mean(), error, len(changes) - 1)
     return float(increase), float(decrease)
 
 
-def welch(baseline: Floats, candidate: Floats) -> tuple[float, float]:
+def welch(baseline: Floats, candidate: Floats, floor: float = 0.0) -> tuple[float, float]:
     """`one_sided` of the change of the mean; variances may differ (Welch 1947), two values each."""
     parts = [values.var(ddof=1) / len(values) for values in (baseline, candidate)]
     total = float(sum(parts))
@@ -67,8 +45,20 @@ def welch(baseline: Floats, candidate: Floats) -> tuple[float, float]:
         shares = ((part / total) ** 2 / (n - 1) for part, n in zip(parts, counts, strict=True))
         freedom = 1 / sum(shares)
     change = candidate.mean() - baseline.mean()
-    increase, decrease = one_sided(change, np.sqrt(total), freedom)
+    increase, decrease = one_sided(change, max(math.sqrt(total), floor), freedom)
     return float(increase), float(decrease)
+
+
+def detectable(error: float, seeds: int, level: float, power: float) -> float:
+    """The change that a one-sided paired t-test at `level` finds with probability `power`.
+
+    It solves P(T > t) = power for the noncentrality of T, t the test's critical value.
+
+    Arguments:
+        error: the standard error of the mean change over `seeds`, at least two.
+    """
+    critical = stdtrit(seeds - 1, 1 - level)
+    return float(nctdtrinc(seeds - 1, 1 - power, critical)) * error
 
 
 class BestRows(NamedTuple):
