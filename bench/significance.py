@@ -68,7 +68,9 @@ class BestRows(NamedTuple):
     compared: NDArray[np.bool_]
 
 
-def best_rows(values: Floats, better: Literal["lower", "higher"]) -> BestRows:
+def best_rows(
+    values: Floats, better: Literal["lower", "higher"], least: Floats | float = 0.0
+) -> BestRows:
     """The rows than which no other row of the group is better.
 
     A row is better than another where its mean is better by more than `errors_needed` standard
@@ -80,6 +82,7 @@ def best_rows(values: Floats, better: Literal["lower", "higher"]) -> BestRows:
     Arguments:
         values: (..., rows, seeds), NaN where a row has no number. A row with fewer than two is not
             compared: nothing says how far its mean is to be trusted.
+        least: (..., rows), the least standard error of a mean, of values that agree by chance.
     """
     # The worst seeds come last, and behind them those without a number.
     ordered = np.sort(values if better == "lower" else -values, axis=-1)
@@ -87,10 +90,10 @@ def best_rows(values: Floats, better: Literal["lower", "higher"]) -> BestRows:
     known = count > 1
     compared = known & (known.sum(axis=-1, keepdims=True) > 1)
     best = compared.copy()
-    rival = _leading(ordered, count)
+    rival = _leading(ordered, count, least)
     for left_out in range(max(values.shape[-1] - 1, 1)):
         kept = count - left_out
-        own = _leading(ordered, kept)
+        own = _leading(ordered, kept, least)
         gap = own.mean[..., :, None] - rival.mean[..., None, :]
         error = np.sqrt(own.squared_error[..., :, None] + rival.squared_error[..., None, :])
         fewest = np.minimum(kept[..., :, None], count[..., None, :])
@@ -109,13 +112,14 @@ class _Moments(NamedTuple):
     squared_error: Floats
 
 
-def _leading(ordered: Floats, count: NDArray[np.int_]) -> _Moments:
+def _leading(ordered: Floats, count: NDArray[np.int_], least: Floats | float) -> _Moments:
     """The mean of the first `count` values of each row and its squared standard error."""
     used = np.arange(ordered.shape[-1]) < count[..., None]
     number = np.maximum(count, 1)
     mean = np.where(used, ordered, 0).sum(axis=-1) / number
     squares = np.where(used, (ordered - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return _Moments(mean, squares / np.maximum(number - 1, 1) / number)
+    own = squares / np.maximum(number - 1, 1) / number
+    return _Moments(mean, np.maximum(own, np.square(least)))
 
 
 def holm(p: Sequence[float] | Floats) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from baselines.options import DECODERS
@@ -190,6 +191,7 @@ def _best(
             continue
         seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
         values = seeds.reindex(table.index).to_numpy(dtype=float)
+        least = _counting_errors(name, table, completed)
         metric = find(name)
         for group in groups:
             own = group
@@ -198,12 +200,30 @@ def _best(
                 own = densities if len(densities) else group
             if len(own) < 2:
                 continue
-            verdict = best_rows(values[own], direction)
+            verdict = best_rows(values[own], direction, least[own])
             for row in own[verdict.best]:
                 best[row].append(name)
             for row in own[verdict.compared]:
                 tested[row].append(name)
     return list(map(tuple, best)), list(map(tuple, tested))
+
+
+def counts_images(name: str) -> bool:
+    """Whether a metric is a share of counted images, in which seeds may agree by chance."""
+    metric = find(name)
+    return metric is not None and (metric.home, metric.units) == ("sample_quality", Units.SHARE)
+
+
+def _counting_errors(
+    name: str, table: pd.DataFrame, completed: pd.DataFrame
+) -> NDArray[np.float64]:
+    """The standard error of each row's mean by its binomial errors; 0 where nothing is counted."""
+    column = f"metrics.{name}_se"
+    if not counts_images(name) or column not in completed:
+        return np.zeros(len(table))
+    squares = (completed[column].astype(float) ** 2).groupby(completed["row"])
+    least = np.sqrt(squares.mean() / squares.count())
+    return np.asarray(least.reindex(table.index).fillna(0.0), dtype=np.float64)
 
 
 def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:

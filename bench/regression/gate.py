@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.errors import RequestError, nearest
-from bench.metrics import Threshold, Units, better, find
+from bench.metrics import Threshold, better
 from bench.metrics import threshold as default_threshold
+from bench.records.rows import counts_images
 from bench.regression.results import ResultRow, ResultSet, differences
 from bench.significance import holm, paired, welch
 
@@ -266,8 +267,7 @@ def counting_error(
     Arguments:
         seeds: those that are compared; None means all of each side.
     """
-    known = find(metric)
-    if known is None or (known.home, known.units) != ("sample_quality", Units.SHARE):
+    if not counts_images(metric):
         return 0.0
     total = 0.0
     for side in (row, other):

@@ -307,6 +307,20 @@ def test_the_number_of_weighted_draws_keeps_no_rows_apart(results: Results) -> N
     assert list(results.table().frame["best"]) == [("neg_log_p",), ()]
 
 
+def test_counts_that_agree_by_chance_are_no_certainty(results: Results) -> None:
+    """Two and three of 250 images are precise, in both seeds: chance, unlike 75 of 250."""
+    for seed in range(2):
+        for decoder, share in (("shared", 0.012), ("optimal", 0.008)):
+            error = np.sqrt(share * (1 - share) / 250)
+            results.add(decoder, seed=seed, metrics={"precision": share, "precision_se": error})
+    assert list(results.table().frame["best"]) == [("precision",), ("precision",)]
+    for seed in range(2):
+        metrics = {"precision": 0.3, "precision_se": 0.029}
+        results.add("gaussian", seed=seed, metrics=metrics)
+    best = results.table().frame.set_index("decoder")["best"]
+    assert best.to_dict() == {"gaussian": ("precision",), "shared": (), "optimal": ()}
+
+
 def test_a_probability_is_best_only_where_no_density_stands(results: Results) -> None:
     def add(decoder: str, value: float) -> None:
         for seed in range(2):
