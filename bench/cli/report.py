@@ -1,14 +1,24 @@
 """The commands `report` and `compare`."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.options import DONE, SOME_FAILED, GridName, Json, app, print_columns
+from bench.errors import RequestError
 from bench.grid.read import bundled_grids, read_grid
 from bench.records.labels import JOINT
+
+if TYPE_CHECKING:
+    from bench.regression.gate import Comparisons
+    from bench.regression.power import Detectable
+    from bench.regression.results import ResultSet
 
 
 @app.command(epilog="Example: sigma-bench report quick --results here --results copied/from/there")
@@ -60,7 +70,9 @@ def report(
 @app.command(epilog="Example: sigma-bench compare results/reference/regression results/regression")
 def compare(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A folder of results.")],
-    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="Another such folder.")],
+    candidate: Annotated[
+        Path | None, typer.Argument(metavar="CANDIDATE", help="Another such folder.")
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option("--alpha", min=0, max=1, help="Chance of a false `worse` anywhere [0.01]."),
@@ -77,25 +89,68 @@ def compare(
     across: Annotated[
         bool, typer.Option("--across", help="Allow another protocol, data or device class.")
     ] = False,
+    show_power: Annotated[
+        bool,
+        typer.Option("--power", help="Say how small a change of the baseline would be found."),
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Say what is better, same, worse or not measured; exit 1 if anything is worse or missing."""
     from bench.regression.gate import ALPHA, parse_threshold
     from bench.regression.gate import compare as compared
+    from bench.regression.power import power
     from bench.regression.results import read_results
 
+    if candidate is None and not show_power:
+        raise RequestError("compare: name the CANDIDATE's folder, or ask for --power alone")
+    level = ALPHA if alpha is None else alpha
     chosen = dict(map(parse_threshold, threshold))
-    sides = read_results(baseline), read_results(candidate)
-    gate = compared(
-        *sides,
-        alpha=ALPHA if alpha is None else alpha,
-        thresholds=chosen,
-        metrics=metric,
-        across=across,
-    )
+    sides = [read_results(path) for path in (baseline, candidate) if path is not None]
+    told: dict[str, Any] = {}
+    smallest: tuple[Detectable, ...] = ()
+    if show_power:
+        smallest = power(sides[0], alpha=level, thresholds=chosen, metrics=metric)
+        told["power"] = [asdict(one) for one in smallest]
+    if candidate is None:
+        if as_json:
+            print(json.dumps(told, indent=1))
+        else:
+            _print_power(smallest, level)
+        return DONE
+    gate = compared(*sides, alpha=level, thresholds=chosen, metrics=metric, across=across)
     if as_json:
-        print(json.dumps(gate.as_dict(), indent=1))
+        print(json.dumps({**gate.as_dict(), **told}, indent=1))
         return DONE if gate.passed else SOME_FAILED
+    _print_gate(gate, sides)
+    if show_power:
+        _print_power(smallest, level)
+    return DONE if gate.passed else SOME_FAILED
+
+
+def _print_power(smallest: Sequence[Detectable], alpha: float) -> None:
+    from bench.regression.power import POWER
+
+    print_columns(
+        ("dataset · model · decoder", "metric", "seeds", "baseline", "threshold", "is found"),
+        [
+            (
+                JOINT.join((one.dataset, one.model, one.decoder)),
+                one.metric,
+                str(one.seeds),
+                f"{one.mean:.6g}",
+                f"{one.threshold:.2g}",
+                "unknown" if one.change is None else f"{one.change:.4g}",
+            )
+            for one in smallest
+        ],
+    )
+    print(
+        f"is found: the smallest change that is called with probability {POWER:g} at level "
+        f"{alpha:g}, if the baseline's seeds scatter anew (paired t, Holm's first step)"
+    )
+
+
+def _print_gate(gate: Comparisons, sides: Sequence[ResultSet]) -> None:
     print_columns(
         ("dataset · model · decoder", "metric", "baseline", "candidate", "change", "threshold",
          "p", "test", "verdict"),
@@ -118,4 +173,3 @@ def compare(
     for difference in gate.across:
         print(f"across: {difference} (baseline against candidate)")
     print(gate.summary())
-    return DONE if gate.passed else SOME_FAILED

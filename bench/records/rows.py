@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from baselines.options import DECODERS
@@ -42,8 +43,8 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
     Student-t interval (NaN below two seeds); `runs` and `seconds` with the search included,
     `tuning_runs` and `tuning_seconds` of it; `images_per_second`, `peak_memory_bytes`;
     `discrete`, whether -log p is a probability; `best`, the metrics in which no row of the same
-    data set and model is better; `tested`, those that a test over seeds compared; `ids` of the
-    records by seed. Units as in the records.
+    data set and model is better (see `best_rows`); `tested`, those in which it was compared with
+    another row; `ids` of the records by seed. Units as in the records.
     """
     members = _members(tested(frame), searches)
     groups = members.groupby("row", sort=False)
@@ -164,7 +165,7 @@ def is_discrete(decoder: str) -> bool:
 def _best(
     table: pd.DataFrame, lines: pd.DataFrame, members: pd.DataFrame
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The metrics in which each row is best or tied, and those whose group could be tested.
+    """The metrics in which no other row is better than a row, and those in which it was compared.
 
     Rows are compared within a data set, a model and an evaluation protocol; a probability is
     never compared with a density, and where there are densities only they can be best.
@@ -190,6 +191,7 @@ def _best(
             continue
         seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
         values = seeds.reindex(table.index).to_numpy(dtype=float)
+        least = _counting_errors(name, table, completed)
         metric = find(name)
         for group in groups:
             own = group
@@ -198,13 +200,30 @@ def _best(
                 own = densities if len(densities) else group
             if len(own) < 2:
                 continue
-            verdict = best_rows(values[own], direction)
+            verdict = best_rows(values[own], direction, least[own])
             for row in own[verdict.best]:
                 best[row].append(name)
-            if verdict.tested:
-                for row in own:
-                    tested[row].append(name)
+            for row in own[verdict.compared]:
+                tested[row].append(name)
     return list(map(tuple, best)), list(map(tuple, tested))
+
+
+def counts_images(name: str) -> bool:
+    """Whether a metric is a share of counted images, in which seeds may agree by chance."""
+    metric = find(name)
+    return metric is not None and (metric.home, metric.units) == ("sample_quality", Units.SHARE)
+
+
+def _counting_errors(
+    name: str, table: pd.DataFrame, completed: pd.DataFrame
+) -> NDArray[np.float64]:
+    """The standard error of each row's mean by its binomial errors; 0 where nothing is counted."""
+    column = f"metrics.{name}_se"
+    if not counts_images(name) or column not in completed:
+        return np.zeros(len(table))
+    squares = (completed[column].astype(float) ** 2).groupby(completed["row"])
+    least = np.sqrt(squares.mean() / squares.count())
+    return np.asarray(least.reindex(table.index).fillna(0.0), dtype=np.float64)
 
 
 def _cost(groups: Any, lines: pd.DataFrame, found: Mapping[str, Record]) -> pd.DataFrame:

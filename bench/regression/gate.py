@@ -6,8 +6,9 @@ does not explain it and a reader would care. It reads records only and trains no
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import numpy as np
 from bench.errors import RequestError, nearest
 from bench.metrics import Threshold, better
 from bench.metrics import threshold as default_threshold
+from bench.records.rows import counts_images
 from bench.regression.results import ResultRow, ResultSet, differences
 from bench.significance import holm, paired, welch
 
@@ -145,11 +147,13 @@ def compare(
         across: accept differing protocols, data and device classes, and name them.
 
     Raises:
-        RequestError: a metric that the baseline lacks, or differences without `across`.
+        RequestError: a metric that the baseline lacks, records that both sides hold, or
+            differences without `across`.
     """
     chosen = thresholds or {}
     _check_known(baseline, metrics, "--metric")
     _check_known(baseline, list(chosen), "--threshold")
+    _check_run_anew(baseline, candidate)
     pairs = [(row, candidate.rows.get(key)) for key, row in baseline.rows.items()]
     differing = tuple(
         dict.fromkeys(text for row, other in pairs if other for text in differences(row, other))
@@ -171,8 +175,12 @@ def compare(
         for metric in metrics or row.metrics:
             if metric not in row.metrics or not better(metric):
                 continue
-            if metric not in other.metrics:
-                basis = "no completed seed of the candidate has it"
+            new = other.metrics.get(metric, {})
+            lacking = len(other.completed) - len(new)
+            if not new or lacking > len(row.completed) - len(row.metrics[metric]):
+                basis = (
+                    f"{len(new)} of the candidate's {len(other.completed)} completed seeds have it"
+                )
                 mean = fmean(row.metrics[metric].values())
                 certain.append(Comparison(*row.label, metric, "not measured", basis, mean))
             else:
@@ -180,6 +188,23 @@ def compare(
                 measured.append(_measure(row, other, metric, threshold))
     verdicts = _in_order([*certain, *_judge(measured, alpha)], baseline)
     return Comparisons(tuple(verdicts), alpha, differing)
+
+
+def _check_run_anew(baseline: ResultSet, candidate: ResultSet) -> None:
+    # No two runs take the same time to the microsecond.
+    shared = [
+        cost
+        for key, row in candidate.rows.items()
+        if key in baseline.rows
+        for seed, cost in row.costs.items()
+        if cost and baseline.rows[key].costs.get(seed) == cost
+    ]
+    if shared:
+        count = sum(len(row.seeds) for row in candidate.rows.values())
+        raise RequestError(
+            f"{candidate.path}: {len(shared)} of its {count} records are the baseline's own, so "
+            "that nothing was run there; run the grid with another --results folder"
+        )
 
 
 def _check_known(baseline: ResultSet, asked: Sequence[str], option: str) -> None:
@@ -215,10 +240,12 @@ def _measure(row: ResultRow, other: ResultRow, metric: str, threshold: Threshold
     if row.seeds == other.seeds and same_data and len(common) > 1:
         old, new = ({seed: side[seed] for seed in common} for side in (old, new))
         before, after = (np.array([side[seed] for seed in common]) for side in (old, new))
-        p, basis = paired(before, after), f"paired t, n {len(common)}"
+        floor = counting_error(metric, row, other, common)
+        p, basis = paired(before, after, floor), f"paired t, n {len(common)}"
     elif min(len(old), len(new)) > 1:
         before, after = (np.array(list(side.values())) for side in (old, new))
-        p, basis = welch(before, after), f"Welch t, n {len(old)} and {len(new)}"
+        floor = counting_error(metric, row, other)
+        p, basis = welch(before, after, floor), f"Welch t, n {len(old)} and {len(new)}"
     else:
         basis = "threshold alone: one seed allows no test"
     means = fmean(old.values()), fmean(new.values())
@@ -227,6 +254,27 @@ def _measure(row: ResultRow, other: ResultRow, metric: str, threshold: Threshold
     if better(metric) == "lower":
         return _Measured(comparison, means[1] - means[0], p)
     return _Measured(comparison, means[0] - means[1], p and p[::-1])
+
+
+def counting_error(
+    metric: str, row: ResultRow, other: ResultRow, seeds: Collection[int] | None = None
+) -> float:
+    """The least standard error of a change of means where a metric counts images, else 0.
+
+    Precision and recall are multiples of 1/N: a few seeds may well change by the very same step,
+    whose scatter is no measure of chance. Their binomial standard errors are.
+
+    Arguments:
+        seeds: those that are compared; None means all of each side.
+    """
+    if not counts_images(metric):
+        return 0.0
+    total = 0.0
+    for side in (row, other):
+        errors = side.metrics.get(f"{metric}_se", {})
+        squares = [error**2 for seed, error in errors.items() if seeds is None or seed in seeds]
+        total += fmean(squares) / len(squares) if squares else 0.0
+    return math.sqrt(total)
 
 
 def _judge(measured: Sequence[_Measured], alpha: float) -> Iterator[Comparison]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from bench.errors import RequestError
 from bench.records.frame import flat, frame
 from bench.records.identity import Key
+from bench.records.labels import JOINT
 from bench.records.rows import rows, tested
 from bench.records.store import COMPLETED, Record, Store
 from bench.run import SCHEMA
@@ -21,14 +23,15 @@ class ResultRow:
     """Everything of a Run but its seed: which seeds have a record, and what they measured.
 
     `label` has the report's names of its data set, model and decoder; `metrics` maps a name to the
-    values of completed seeds; `settings` is what must agree before numbers compare; `dimensions`
-    are those of an image.
+    values of completed seeds; `costs` is what the run of each seed took; `settings` is what must
+    agree before numbers compare; `dimensions` are those of an image.
     """
 
     label: tuple[str, str, str]
     seeds: frozenset[int]
     completed: frozenset[int]
     metrics: Mapping[str, Mapping[int, float]]
+    costs: Mapping[int, Mapping[str, Any]]
     settings: Mapping[str, Any]
     dimensions: int
 
@@ -47,7 +50,8 @@ def read_results(path: Path) -> ResultSet:
 
     Raises:
         RequestError: no such folder or several grids in it; a record that is torn, edited or of
-            another schema; one row under several settings.
+            another schema; one row under several settings; seeds of a row that state different
+            protocols or have the very same numbers.
     """
     store = Store(_grid_folder(path))
     records = {record["id"]: record for record in store.records()}
@@ -61,9 +65,8 @@ def read_results(path: Path) -> ResultSet:
     for line in lines.to_dict("records"):
         if line["ids"]:  # a search that found no value left no runs
             label = (line["dataset"], line["model"], line["entry"])
-            found[line["key"]] = _row(
-                label, [records[identity] for identity in line["ids"]], searches
-            )
+            own = [records[identity] for identity in line["ids"]]
+            found[line["key"]] = _row(path, label, own, searches)
     _check_one_protocol(path, found.values())
     makers = (_maker(record["environment"]) for record in records.values())
     return ResultSet(path, found, tuple(dict.fromkeys(makers)))
@@ -96,9 +99,15 @@ def _check_whole(path: Path, store: Store, records: Mapping[str, Record]) -> Non
 
 
 def _row(
-    label: tuple[str, str, str], records: Sequence[Record], searches: Mapping[str, Record]
+    path: Path,
+    label: tuple[str, str, str],
+    records: Sequence[Record],
+    searches: Mapping[str, Record],
 ) -> ResultRow:
     completed = {r["run"]["seed"]: r for r in records if r["status"] == COMPLETED}
+    where = f"{path}: {JOINT.join(label)}"
+    _check_no_copies(where, completed)
+    _check_agreed(where, completed)
     names = dict.fromkeys(name for record in completed.values() for name in record["metrics"])
     settings = _settings(records, list(completed.values()), searches)
     return ResultRow(
@@ -109,6 +118,7 @@ def _row(
             name: {s: r["metrics"][name] for s, r in completed.items() if name in r["metrics"]}
             for name in names
         },
+        costs={record["run"]["seed"]: record["cost"] for record in records},
         settings=settings,
         dimensions=settings.get("protocol.likelihood.dimensions", 1),
     )
@@ -119,32 +129,58 @@ def _settings(
 ) -> dict[str, Any]:
     run, selection = records[0]["run"], records[0]["protocol"]["selection"]
     search = searches.get(selection.get("search", ""))
-    classes = {record["environment"].get("device_class") for record in records}
+    made = {
+        key: " and ".join(sorted({str(record["environment"].get(key)) for record in records}))
+        for key in ("device_class", "precision")
+    }
     decided = {
         "data content": run["content"],
         "split_seed": run["split_seed"],
         "training": run["training"],
         "evaluation": run["evaluation"],
-        "device class": " and ".join(sorted(map(str, classes))),
+        "device class": made["device_class"],
+        "precision at run time": made["precision"],
         "selection": selection["rule"],
         "search": {"option": search["option"], **search["search"]} if search else {},
     }
-    stated = [
-        {key: value for key, value in record["protocol"].items() if key != "selection"}
-        for record in completed
-    ]
-    return {**flat(decided), **_agreed([flat({"protocol": one}) for one in stated])}
+    stated = [_stated(record) for record in completed]
+    everywhere = set.intersection(*map(set, stated)) if stated else set()
+    protocol = (
+        {key: value for key, value in stated[0].items() if key in everywhere} if stated else {}
+    )
+    return {**flat(decided), **protocol}
 
 
-def _agreed(statements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all of a row's runs state alike; a seed is no protocol."""
-    if not statements:
-        return {}
-    return {
-        key: value
-        for key, value in statements[0].items()
-        if not key.endswith(".seed") and all(one.get(key) == value for one in statements)
-    }
+def _stated(record: Record) -> dict[str, Any]:
+    """What a run says of its protocol; a seed is none, and a search's choice is compared apart."""
+    parts = {key: value for key, value in record["protocol"].items() if key != "selection"}
+    flattened = flat({"protocol": parts})
+    return {key: value for key, value in flattened.items() if not key.endswith(".seed")}
+
+
+def _check_agreed(where: str, completed: Mapping[int, Record]) -> None:
+    """A key that some of a row's runs do not state is an older version's, and no disagreement."""
+    known: dict[str, tuple[int, Any]] = {}
+    for seed, record in completed.items():
+        for key, value in _stated(record).items():
+            other, theirs = known.setdefault(key, (seed, value))
+            if theirs != value:
+                raise RequestError(
+                    f"{where}: {key} is {setting(theirs)} in seed {other} and {setting(value)} in "
+                    f"seed {seed}; measure the seeds of a row alike, or move one of them away"
+                )
+
+
+def _check_no_copies(where: str, completed: Mapping[int, Record]) -> None:
+    measured: dict[str, int] = {}
+    for seed, record in completed.items():
+        numbers = json.dumps(record["metrics"], sort_keys=True)
+        other = measured.setdefault(numbers, seed)
+        if other != seed and record["metrics"]:
+            raise RequestError(
+                f"{where}: seeds {other} and {seed} have the very same numbers, so one is a copy; "
+                "run it again"
+            )
 
 
 def _check_one_protocol(path: Path, rows: Iterable[ResultRow]) -> None:

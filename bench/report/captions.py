@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -10,7 +11,11 @@ from bench.metrics import better, extractor, find, heading, is_distance, is_show
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
+from bench.significance import ERRORS_NEEDED
 from bench.text import plain, words
+
+EDGE = 1 / 50
+"""The part of a search's range, in the logarithm, that counts as its end."""
 
 
 def caption(
@@ -52,16 +57,14 @@ def _sentences(
 
 
 def _bold(rows: pd.DataFrame) -> str:
-    best = (
-        "Bold (in a terminal a star): the best mean within a data set, a model and an evaluation "
-        "protocol"
-    )
     if not any(map(len, rows["tested"])):
-        return f"{best}; no row shares two seeds with it, so that no ties can be tested."
+        return "Nothing is bold: no two rows have two seeds each, so that none can be compared."
+    three, two = ERRORS_NEEDED
     return (
-        f"{best}, and its ties: rows whose difference from it a two-sided paired t-test over the "
-        "seeds in common does not reject at 5 %, p corrected for the rows compared (Holm). A tie "
-        "says that these seeds cannot tell, not that the rows are equal."
+        "Bold (in a terminal a star): no other row of the data set, the model and the evaluation "
+        f"protocol has a mean that is better by {three:g} standard errors of the difference "
+        f"({two:g} where a row has two seeds), nor is one when the bold row's worst seeds are left "
+        "out and two stay; a row with one seed is not compared."
     )
 
 
@@ -141,6 +144,21 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
         if sentence not in seen:
             seen.add(sentence)
             yield sentence
+
+
+def edge(search: Record) -> str:
+    """A sentence where the chosen value is at an end of the search's range, else empty."""
+    how, value = search["search"], search["chosen"]
+    if value is None:
+        return ""
+    place = math.log(value / how["low"]) / math.log(how["high"] / how["low"])
+    if EDGE < place < 1 - EDGE:
+        return ""
+    return (
+        f"{symbol(search['option'])} = {value:g} is at the {'lower' if place < 0.5 else 'upper'} "
+        f"end of its range ({how['low']:g} to {how['high']:g}), and a value beyond it may be "
+        "better: widen the range"
+    )
 
 
 def _paper(rows: pd.DataFrame) -> Iterator[str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.metrics import better, heading, is_shown
 from bench.records.frame import Line, missing
 from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
 from bench.report.tables import NoteKind, Table
-from bench.significance import LEVEL, paired_changes, two_sided
+from bench.significance import best_rows
 from bench.text import duration, words
 
 PLACES = 8
@@ -73,7 +74,7 @@ def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     places = list(table.frame.groupby(["dataset", "model"], sort=False))
     for (dataset, model), rows in places[:PLACES]:
         sentences = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
-        sentences += [*_tuned(table, rows), *_published(rows)]
+        sentences += [*_tuned(table, rows), *_edges(rows), *_published(rows)]
         if sentences:
             yield f"{dataset} with {model}", tuple(map(_unbroken, sentences))
     if len(places) > PLACES:
@@ -104,13 +105,16 @@ def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
     )
     if tied:
         sentence += f", not told apart from {_some([row['decoder'] for row in tied])}"
+    alone = [row["decoder"] for row in ranked.to_dict("records") if row["n"] == 1]
+    if alone:
+        sentence += f"; not compared, with one seed: {_some(alone)}"
     yield f"{sentence}."
 
 
 def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
-    """Whether a tuned β beats the best σ-VAE of one σ on -log p, paired over seeds."""
+    """Whether a tuned β beats the best σ-VAE of one σ on -log p, by the rule that sets bold."""
     lines: list[Line] = rows.to_dict("records")
-    scored = [row for row in lines if not missing(row.get("neg_log_p"))]
+    scored = [row for row in lines if not (missing(row.get("neg_log_p")) or row["discrete"])]
     own = set(sigma_vaes(table.records)["id"])
     learned = [row for row in scored if own.intersection(row["ids"])]
     tuned = [row for row in scored if row["tuning_runs"]]
@@ -118,38 +122,37 @@ def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
         return
     ours = min(learned, key=lambda row: row["neg_log_p"])
     for row in tuned:
-        gap, p = _paired(table.records, row["ids"], ours["ids"], "neg_log_p")
         cost = f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
         sides = f"{row['decoder']}, after {cost}, against {ours['decoder']}, which needs no search"
-        if missing(gap):
-            yield f"{sides}: no seed in common, so that they are not compared."
-            continue
+        gap = row["neg_log_p"] - ours["neg_log_p"]
         size = f"{abs(gap):.3g} nats per image {'worse' if gap > 0 else 'better'} in -log p"
-        if missing(p):
-            yield f"{sides}: {size} with one seed in common, which tests nothing."
-        elif p < LEVEL:
-            yield f"{sides}: {size} (paired t-test over seeds, p = {p:.2g})."
+        verdict = best_rows(_seeds(table.records, (row, ours), "neg_log_p"), "lower")
+        if not verdict.compared.all():
+            yield f"{sides}: {size}, one of them with a single seed, which tells nothing."
+        elif verdict.best.all():
+            yield f"{sides}: not told apart ({size})."
         else:
-            yield f"{sides}: no difference found ({size}, paired t-test over seeds, p = {p:.2g})."
+            yield f"{sides}: {size}."
 
 
-def _paired(
-    records: pd.DataFrame, ids: Sequence[str], others: Sequence[str], metric: str
-) -> tuple[float, float]:
-    """The mean of ours less theirs over common seeds, and the p of a two-sided paired t-test.
+def _seeds(records: pd.DataFrame, rows: Sequence[Line], metric: str) -> NDArray[np.float64]:
+    """A metric of rows by seed (rows, seeds), NaN where a row has none."""
+    runs = records.set_index("id")[["run.seed", f"metrics.{metric}"]]
+    each = [runs.loc[list(row["ids"])].set_index("run.seed").squeeze(axis=1) for row in rows]
+    return np.asarray(pd.concat(each, axis=1).T, dtype=np.float64)
 
-    Both are NaN without a common seed; p is NaN with one.
-    """
-    runs = records.set_index("id")
-    seeds = (runs.loc[list(names)].set_index("run.seed") for names in (others, ids))
-    theirs, ours = (part[f"metrics.{metric}"].astype(float) for part in seeds)
-    found = paired_changes(*(part.to_numpy() for part in theirs.align(ours)))
-    return float(found.change) if found.seeds else math.nan, float(two_sided(found))
+
+def _edges(rows: pd.DataFrame) -> Iterator[str]:
+    for decoder, notes in zip(rows["decoder"], rows["notes"], strict=True):
+        yield from (f"{decoder}: {n.text}." for n in notes if n.kind is NoteKind.AT_EDGE)
 
 
 def _published(rows: pd.DataFrame) -> Iterator[str]:
     for metric in ("neg_log_p", "fid"):
-        known = rows[rows[f"published_{metric}_difference"].notna()]
+        other = [
+            any(note.kind is NoteKind.OTHER_SETTING for note in notes) for notes in rows["notes"]
+        ]
+        known = rows[rows[f"published_{metric}_difference"].notna() & ~np.array(other)]
         if len(known):
             gaps = known[f"published_{metric}_difference"].abs()
             worst = known.loc[gaps.idxmax()]
@@ -168,7 +171,7 @@ def _cannot(table: Table) -> Iterator[str]:
     if seeds < 2:
         yield "One seed: nothing says how much of a difference is chance."
     elif seeds < 5:
-        yield f"{seeds} seeds: small differences stay unseen, and a tie is weak evidence."
+        yield f"{seeds} seeds: small differences stay unseen, so that bold rows need not be equal."
     if NoteKind.SINGULAR_COVARIANCE in noted:
         yield (
             "The Fréchet distance has fewer samples than features: it ranks rows of this table "

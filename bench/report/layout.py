@@ -140,7 +140,8 @@ def header(column: str, table: Table) -> str:
 class _Footnotes:
     """The notes of a table's rows with their marks, in the order that they are met.
 
-    A note that every number of a column has hangs on the column's heading.
+    A note that every number of a column has hangs on the column's heading; on a cell that is best
+    it stays, as no reader looks away from a bold number.
     """
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
@@ -161,7 +162,8 @@ class _Footnotes:
         return tuple(self._mark(note) for note in sorted(self.common) if note.column == column)
 
     def of_cell(self, row: Line, column: str) -> tuple[str, ...]:
-        own = [n for n in row["notes"] if n.column == column and n not in self.common]
+        best = column in row["best"]
+        own = [n for n in row["notes"] if n.column == column and (best or n not in self.common)]
         if column == "decoder":
             # A note on a column that is not shown still has to reach the reader.
             shown = {note.text for note in row["notes"] if note.column in self.columns}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from baselines.options import DECODERS, MODELS, Spec
+from bench.grid.read import bundled_grids, read_grid
+from bench.grid.schema import Grid
+from bench.records.frame import Line
+from bench.records.identity import recorded
 from bench.records.labels import TUNED
+from bench.text import setting
 
 SIGMA_VAE = "shared"
 """Our decoder that Table 1's single σ-VAE row is compared with; Table 2 has a row for each σ."""
@@ -51,6 +59,41 @@ def lookup(
     named = re.match(r"table(\d+)", grid)
     own = int(named[1]) if named else None
     return max(candidates, key=lambda row: (row.table == own, row.table), default=None)
+
+
+def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
+    """How a row's setting is not the paper's: `width 8 against 32`, ours first.
+
+    The paper's model and decoder have the default options; it is trained as the bundled grid of
+    its table says, where that has the model.
+
+    Arguments:
+        line: a record's columns.
+        free: the decoder options that are not compared, as `lookup` or a search chose their values.
+    """
+    pairs: dict[str, tuple[Any, Any]] = {}
+    parts: tuple[tuple[str, Mapping[str, type[Spec]]], ...] = (
+        ("model", MODELS),
+        ("decoder", DECODERS),
+    )
+    for part, registry in parts:
+        own = recorded(registry, f"run.{part}", line)
+        fields = registry[own.name].model_fields if own.name in registry else {}
+        for key, value in own.changed.items():
+            if part == "model" or key not in free:
+                pairs[key] = value, fields[key].default if key in fields else None
+    grid = _grid(table)
+    if line["run.model.name"] in {model.name for model in grid.models}:
+        for key, value in grid.training.model_dump().items():
+            pairs[key] = line.get(f"run.training.{key}", value), value
+    # How a run was computed is no part of what the paper says.
+    pairs.pop("precision", None)
+    return [f"{k} {setting(a)} against {setting(b)}" for k, (a, b) in pairs.items() if a != b]
+
+
+@cache
+def _grid(table: int) -> Grid:
+    return read_grid(next(name for name in bundled_grids() if name.startswith(f"table{table}")))
 
 
 @cache

@@ -17,8 +17,8 @@ from bench.records.frame import Line, lines_of, missing
 from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
 from bench.records.store import FAILED, Record
-from bench.report.captions import caption
-from bench.report.paper import lookup
+from bench.report.captions import caption, edge
+from bench.report.paper import lookup, unlike
 
 TEXT_COLUMNS = ("dataset", "model", "decoder")
 FIGURES = (
@@ -44,7 +44,8 @@ class NoteKind(StrEnum):
     PROBABILITY = "probability"
     SINGULAR_COVARIANCE = "singular covariance"
     SIGMA_MOVING = "sigma moving"
-    OTHER_MODEL = "other model than published"
+    OTHER_SETTING = "other setting than published"
+    AT_EDGE = "chosen at the edge"
 
 
 class Note(NamedTuple):
@@ -127,7 +128,7 @@ def build(
         )
     lines, first = rows(frame, searches)
     lines = lines.join(_published(lines, first, grid))
-    lines["notes"] = _notes(lines, first)
+    lines["notes"] = _notes(lines, first, searches)
     settled = int((tests["status"] != FAILED).sum())
     partial = None if expected is None or settled >= expected else Partial(settled, expected)
     sentences = caption(tests, searches, lines, partial)
@@ -160,10 +161,21 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
     return frame.astype({"published_table": "Int64"})
 
 
-def _notes(table: pd.DataFrame, lines: pd.DataFrame) -> list[tuple[Note, ...]]:
+def _notes(
+    table: pd.DataFrame, lines: pd.DataFrame, searches: Sequence[Record]
+) -> list[tuple[Note, ...]]:
     names = metrics_of(table)
+    edges = {search["id"]: edge(search) for search in searches}
     return [
-        tuple(_row_notes(row, line, [name for name in names if not missing(row[name])]))
+        (
+            *_row_notes(row, line, [name for name in names if not missing(row[name])]),
+            *_published_notes(row, line),
+            *(
+                [Note("decoder", NoteKind.AT_EDGE, text)]
+                if (text := edges.get(line["search"]))
+                else []
+            ),
+        )
         for row, line in zip(lines_of(table), lines_of(lines), strict=True)
     ]
 
@@ -202,8 +214,15 @@ def _row_notes(row: Line, line: Line, metrics: Sequence[str]) -> Iterable[Note]:
             "train longer or raise sigma_lr"
         )
         yield Note("sigma", NoteKind.SIGMA_MOVING, text)
-    if not missing(row["published_table"]) and line["model_changed"]:
-        text = (
-            f"the paper's {line['run.model.name']} has the default options; ours is {row['model']}"
-        )
-        yield Note("published_neg_log_p", NoteKind.OTHER_MODEL, text)
+
+
+def _published_notes(row: Line, line: Line) -> Iterable[Note]:
+    if missing(row["published_table"]):
+        return
+    # `lookup` matched the value of β.
+    differing = unlike(int(row["published_table"]), line, ("beta", row["tuned"]))
+    if differing:
+        text = f"not the paper's setting: {', '.join(differing)}"
+        for column in ("published_neg_log_p", "published_fid"):
+            if not missing(row[column]):
+                yield Note(column, NoteKind.OTHER_SETTING, text)

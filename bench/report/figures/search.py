@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from bench.metrics import heading, sign
 from bench.records.labels import symbol
 from bench.records.store import COMPLETED, Record
+from bench.report.captions import edge
 from bench.report.figures import sweep
 from bench.report.figures.style import QUIET, Style, canvas, finish, plain_numbers, style_context
 from bench.report.figures.subset import Sketch, Subset
@@ -142,6 +143,8 @@ def _caption(search: Record, learned: Mapping[str, float]) -> str:
     ]
     if lost:
         sentences.append(f"A cross is a trial without a score ({lost}).")
+    if beyond := edge(search):
+        sentences.append(f"{beyond}.")
     if learned:
         sentences.append(
             "Vertical lines in colour: the β = 2σ² that σ-VAEs learned without any search."

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.report.captions import edge
 from bench.report.findings import findings
 from tests.bench.report.conftest import realistic
 
@@ -46,9 +47,9 @@ def test_a_tie_is_told_as_one(results: Results) -> None:
 @pytest.mark.parametrize(
     ("beta", "verdict"),
     [
-        ((-920.0, -921.0, -919.5), "nats per image better in -log p (paired t-test over seeds, p"),
-        ((-901.0, -899.0, -901.5), "no difference found"),
-        ((-920.0,), "with one seed in common, which tests nothing"),
+        ((-920.0, -921.0, -919.5), "search: 20.1 nats per image better in -log p."),
+        ((-901.0, -899.0, -901.5), "search: not told apart (0.4 nats per image better"),
+        ((-920.0,), "one of them with a single seed, which tells nothing"),
     ],
 )
 def test_whether_a_tuned_beta_beats_the_learned_sigma_is_said(
@@ -80,3 +81,34 @@ def test_one_seed_of_one_decoder_shows_little_and_says_so(
     assert told["shows"] == ""
     assert "One seed" in told["cannot"]
     assert "not FID" not in told["cannot"]
+
+
+def test_a_row_with_one_seed_is_named_as_not_compared(results: Results) -> None:
+    for seed in range(2):
+        results.add("shared", seed=seed, metrics={"neg_log_p": -900.0 - seed})
+        results.add("gaussian", seed=seed, metrics={"neg_log_p": 740.0 - seed})
+    results.add("optimal", metrics={"neg_log_p": -1000.0})
+    shows = said(results)["shows"]
+    assert "Lowest -log p: shared (-900.5 ± 6.4); not compared, with one seed: optimal." in shows
+
+
+@pytest.mark.parametrize(("chosen", "end"), [(0.0011, "lower"), (9.0, "upper"), (0.02, "")])
+def test_a_choice_at_the_end_of_its_range_is_said_everywhere(
+    results: Results, chosen: float, end: str
+) -> None:
+    tuned = {"rule": "tuned", "search": "0" * 16}
+    run = results.add({"name": "beta", "beta": chosen}, selection=tuned)
+    search = results.add_search([run], chosen)
+    told = f"at the {end} end of its range (0.001 to 10)"
+    table = results.table()
+    notes = [note.text for note in table.frame["notes"][0] if note.column == "decoder"]
+    assert [told in note for note in notes] == ([True] if end else [])
+    assert (told in said(results)["shows"]) == bool(end)
+    assert bool(edge(search)) == bool(end)
+
+
+def test_a_row_in_another_setting_is_not_held_against_the_paper(results: Results) -> None:
+    results.add({"name": "shared", "sigma_lr": 20.0}, dataset="mnist", metrics={"neg_log_p": 1.0})
+    assert "Against the paper" not in said(results)["shows"]
+    results.add("gaussian", dataset="mnist", metrics={"neg_log_p": 741.5})
+    assert "-log p (1 row) ours is 1 away" in said(results)["shows"]

@@ -31,13 +31,14 @@ AWKWARD = "npz:/tmp/a_b&c<d>|50%.npz"
 
 @pytest.fixture
 def table(results: Results) -> Table:
-    """Four decoders: no likelihood, a diverged seed, one seed, a probability."""
+    """Five decoders: no likelihood, a diverged seed, one seed, a probability, one to beat."""
     for seed in range(3):
         common = {"fd_efficientnet_lite0": 120.5 + seed, "mse": 0.0123 + seed * 1e-4}
         results.add("mse", seed=seed, dataset=AWKWARD, metrics=common)
         metrics = common | {"neg_log_p": -896.1 - 3 * seed, "iwae_64": 905.25 + seed}
         status = "completed" if seed else "diverged"
         results.add("optimal", seed=seed, dataset=AWKWARD, metrics=metrics, status=status)
+        results.add("shared", seed=seed, dataset=AWKWARD, metrics={"neg_log_p": -500.0 - seed})
     results.add("gaussian", dataset=AWKWARD, metrics={"neg_log_p": 740.5, "sigma": 1.0})
     results.add("categorical", dataset=AWKWARD, metrics={"neg_log_p": 1100.25})
     return results.table("a_grid")
@@ -67,6 +68,7 @@ class Cells(html.parser.HTMLParser):
             self.best = ("class", "best") in attrs
         if tag == "sup" and self.open:
             self.rows[-1][-1] += " ["
+            self.best = False
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "sup" and self.open:
@@ -75,7 +77,7 @@ class Cells(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open:
-            self.rows[-1][-1] += f"**{data}**" if self.best and data[0] not in " [†" else data
+            self.rows[-1][-1] += f"**{data}**" if self.best else data
 
 
 def from_markdown(text: str) -> list[list[list[str]]]:
@@ -236,11 +238,17 @@ def test_a_probability_has_a_dagger_and_is_never_best_beside_densities(table: Ta
     assert "8-bit" in next(note.text for note in shown.footnotes if note.mark == "†")
 
 
-def test_a_note_on_every_number_of_a_column_hangs_on_its_heading(table: Table) -> None:
-    shown = layout.layout(table)
+def test_a_note_on_every_number_hangs_on_the_heading_and_on_the_best(results: Results) -> None:
+    for seed in range(3):
+        for decoder, distance in (("optimal", 80.0), ("shared", 120.0)):
+            results.add(decoder, seed=seed, metrics={"fd_efficientnet_lite0": distance + seed})
+    shown = layout.layout(results.table())
     column = shown.columns.index("fd_efficientnet_lite0")
-    assert len(shown.headers[column].marks) == 1
-    assert not any(line[column].marks for line in shown.lines)
+    (mark,) = shown.headers[column].marks
+    assert {line[0].text: line[column].marks for line in shown.lines} == {
+        "optimal": (mark,),
+        "shared": (),
+    }
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 160])
@@ -255,7 +263,12 @@ def test_a_narrow_terminal_loses_columns_but_no_row_and_no_digit(table: Table, w
 def test_notes_of_a_column_left_out_hang_on_the_row(table: Table) -> None:
     shown = layout.layout(table, ["decoder", "n"])
     marks = {line[0].text: line[0].marks for line in shown.lines}
-    assert marks == {"mse": ("1", "2"), "gaussian": (), "optimal": ("2",), "categorical": ("†",)}
+    assert marks == {
+        "mse": ("1", "2"),
+        "gaussian": (),
+        "optimal": ("2",),
+        "categorical": ("†",),
+    } | {"shared": ()}
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> 
     how = lab.results.add_search([final], 0.001)["search"]
     lab.results.add_search([final], 0.001, trials=trials, search={**how, "startup": 2})
     (sketch,) = search.sketches(lab.part())
+    assert "β = 0.001 is at the lower end of its range (0.001 to 10)" in sketch.caption
     score, cost = sketch.figure.axes
     drawn = {line.get_label(): line for line in score.get_lines()}
     assert along_x(drawn["evenly spaced trial"]) == [1.0, 0.1]
