@@ -21,6 +21,9 @@ from bench.files import digest
 SCHEMA = 1
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
 
+INT64 = 2**63 - 1
+"""The largest seed and step number that torch and pandas take."""
+
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
 
@@ -138,7 +141,7 @@ class Run(Value):
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Run":
-        """The Run that `model_dump` wrote.
+        """The Run that `model_dump` wrote, or the file `run.json`, which has the id as well.
 
         Raises:
             RequestError: its model or its decoder is not here, or comes from another source.
@@ -151,4 +154,5 @@ class Run(Value):
             if kind is None or kind.source != source:
                 raise RequestError(f"the {part} '{options['name']}' of this run is not here")
             specs[part] = kind(**options)
-        return cls(**{key: fields[key] for key in fields if key != "plugins"} | specs)
+        own = {key: value for key, value in fields.items() if key not in ("plugins", "id")}
+        return cls(**own | specs)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import ValidationError
+
 from bench import tuning
 from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
@@ -98,7 +100,7 @@ class Known:
             selection = record["protocol"]["selection"]
             if selection["rule"] == "trial":
                 # A trial whose plugin is missing or was edited belongs to no search of this grid.
-                with contextlib.suppress(RequestError):
+                with contextlib.suppress(RequestError, ValidationError):
                     run = self.trials[record["id"]] = Run.read(record["run"])
                     self._searches.setdefault(selection["search"], []).append(run)
 
