@@ -53,7 +53,8 @@ class Store:
         Raises:
             RequestError: the folder cannot be made or written.
         """
-        store = cls(results / grid)
+        # Absolute, because code of the user's own may change the working folder.
+        store = cls(Path(os.path.abspath(results / grid)))
         try:
             store.runs.mkdir(parents=True, exist_ok=True)
             probe = store.folder / ".writable"

@@ -26,7 +26,8 @@ Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Whole = Annotated[int, Field(ge=-INT64 - 1, le=INT64)]
 Id = Annotated[str, StringConstraints(pattern="^[0-9a-z]{1,64}$")]
 
-# What a later version adds is no fault, so unknown keys are allowed throughout.
+# What a later version adds is no fault, so unknown keys are allowed throughout; what may be absent
+# from a record is so because some records are older than it.
 _LATER = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
@@ -67,6 +68,12 @@ class _Selection(TypedDict):
 
 class _Likelihood(TypedDict):
     dimensions: NotRequired[Annotated[int, Field(ge=1, le=INT64)]]
+    images: NotRequired[Whole]
+    fitted_sigma_images: NotRequired[Whole]
+    split: NotRequired[str]
+    precision: NotRequired[str]
+    sigma: NotRequired[str]
+    of: NotRequired[str]
 
 
 class _Information(TypedDict):
@@ -75,8 +82,17 @@ class _Information(TypedDict):
 
 class _Distance(TypedDict):
     metric: NotRequired[str]
+    extractor: NotRequired[str]
+    weights_sha256: NotRequired[str]
     samples: NotRequired[Whole]
+    samples_are: NotRequired[str]
+    sampled_are: NotRequired[str]
+    reconstructions_are: NotRequired[str]
+    real_images: NotRequired[Whole]
+    real_split: NotRequired[str]
     dimension: NotRequired[Whole]
+    batch: NotRequired[Whole]
+    precision: NotRequired[str]
 
 
 class _Protocol(TypedDict):
@@ -104,7 +120,13 @@ class _Cost(TypedDict):
 
 class _Environment(TypedDict):
     commit: NotRequired[str | None]
+    dirty: NotRequired[bool | None]
+    python: NotRequired[str]
+    platform: NotRequired[str]
     device: NotRequired[str]
+    device_class: NotRequired[str]
+    cuda: NotRequired[str | None]
+    threads: NotRequired[Whole]
     precision: NotRequired[str]
     versions: NotRequired[dict[str, str]]
 
