@@ -131,6 +131,8 @@ def _read(path: Path) -> tuple[Plugin, bytes]:
         content = Path(place).read_bytes()
     except OSError as error:
         raise RequestError(f"plugin {place} cannot be read: {error.strerror}") from None
+    except ValueError:  # a surrogate or a NUL
+        raise RequestError(f"plugin {place!r}: no path has such characters") from None
     digest = hashlib.sha256(content).hexdigest()
     # Named by place and content: a file that was edited is another module.
     name = hashlib.sha256(os.fsencode(f"{place}\0{digest}")).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from bench import data
 from bench.cli.options import (
     DONE,
     INTERRUPTED,
@@ -177,12 +178,17 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
                 label,
                 str(run.seed) if run else "-",
                 line.kind,
-                line.state if named or line.state == "not chosen yet" else "data to fetch",
+                line.state if named or line.state == "not chosen yet" else _missing(line.row),
                 "-" if line.seconds is None else duration(line.seconds),
             )
         )
     print_columns(("run", "dataset · model · decoder", "seed", "kind", "state", "cost"), rows_shown)
     print(_progress_text(lines))
+
+
+def _missing(row: Row) -> str:
+    """What a run without an id waits for."""
+    return "data to prepare" if data.available(row.runs[0].dataset) else "data to fetch"
 
 
 def _progress_text(lines: Sequence[Any]) -> str:

@@ -21,7 +21,8 @@ class Source:
     """A data set that is not read yet.
 
     `key` names it in the cache, `files` lists the files that it is read from, and `pinned` is the
-    fingerprint that it must have, where that is known.
+    fingerprint that it must have, where that is known. `inspect`, of the user's own files, counts
+    the images by their headers; it raises what `read` raises.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Source:
     files: Callable[[], Iterable[Path]]
     read: Callable[[], Parts]
     pinned: Fingerprint | None = None
+    inspect: Callable[[], user_files.Sizes] | None = None
 
     def signature(self) -> str | None:
         """A hash of the files' paths, sizes and times of change; `None` where one is missing.
@@ -37,8 +39,12 @@ class Source:
         """
         try:
             facts = [(str(path), os.stat(path)) for path in self.files()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise RequestError(
+                f"{self.name}: {error.filename} cannot be read ({error.strerror})"
+            ) from None
         lines = [f"{path}\0{status.st_size}\0{status.st_mtime_ns}" for path, status in facts]
         return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
@@ -68,10 +74,18 @@ def resolve(name: str) -> Source:
     kind, _, place = stem.partition(":")
     if kind in user_files.KINDS and place:
         path = Path(os.path.abspath(Path(place).expanduser()))
-        files, read = user_files.KINDS[kind]
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise RequestError(f"{name!r}: no path has such characters; check the name") from None
+        own = user_files.KINDS[kind]
         key = _keyed(kind, hashlib.sha256(os.fsencode(path)).hexdigest()[:16], resolution)
         return Source(
-            name, key, functools.partial(files, path), functools.partial(read, path, resolution)
+            name,
+            key,
+            functools.partial(own.files, path),
+            functools.partial(own.read, path, resolution),
+            inspect=functools.partial(own.inspect, path, resolution),
         )
     if stem in REGISTERED:
         read_own, code = REGISTERED[stem]
