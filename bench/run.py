@@ -14,7 +14,7 @@ from pydantic import (
     model_serializer,
 )
 
-from baselines.options import DECODERS, MODELS, DecoderSpec, ModelSpec, Positive, Size, Spec
+from baselines.options import DECODERS, MODELS, Count, DecoderSpec, ModelSpec, Positive, Size, Spec
 from bench.errors import RequestError
 from bench.files import digest
 
@@ -67,7 +67,7 @@ class Features(Value):
 
 def _at_least_three(samples: int) -> int:
     """The kernel distance's standard error needs three images a side."""
-    if samples in (1, 2) or samples < 0:
+    if samples in (1, 2):
         raise ValueError("at least 3, or 0 for no distances")
     return samples
 
@@ -75,8 +75,8 @@ def _at_least_three(samples: int) -> int:
 class EvaluationSettings(Value):
     """What a grid and a run say alike of what is measured."""
 
-    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
-    iwae: Annotated[int, Field(ge=0)] = 64
+    samples: Annotated[Count, AfterValidator(_at_least_three)] = 10_000
+    iwae: Count = 64
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     batch: Size = 100
 
