@@ -24,6 +24,9 @@ SCHEMA = 1
 INT64 = 2**63 - 1
 """The largest seed and step number that torch and pandas take."""
 
+HISTORY = "history.jsonl"
+"""The file in a run's folder that gains a line with each epoch."""
+
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
 

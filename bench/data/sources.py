@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 from bench.data import user_files
 from bench.data.catalog import PUBLISHED
-from bench.data.fingerprint import Fingerprint, Parts
+from bench.data.fingerprint import Fingerprint, Parts, fingerprint_of
 from bench.data.images import RESOLUTIONS
+from bench.data.splits import permutation
 from bench.errors import RequestError, nearest
 
 
@@ -68,8 +70,64 @@ def names() -> tuple[str, ...]:
 def resolve(name: str) -> Source:
     """The source of a data set; raises `RequestError` for an unknown name.
 
-    `mnist@28` and `mnist` are one data set, and its name is `mnist`.
+    `mnist@28` and `mnist` are one data set, and its name is `mnist`. `mnist[:5000]` is `mnist` cut
+    down, see `_cut`.
     """
+    whole, kept = _split_cut(name)
+    source = _whole(whole)
+    if kept is None:
+        return source
+    return Source(
+        f"{source.name}[:{kept}]",
+        f"{source.key}-first{kept}",
+        source.files,
+        functools.partial(_cut, source, kept),
+        inspect=functools.partial(_cut_sizes, source, kept)
+        if source.pinned or source.inspect
+        else None,
+    )
+
+
+def _split_cut(name: str) -> tuple[str, int | None]:
+    match = re.search(r"\[:(\d{1,9})\]$", name)
+    return (name, None) if match is None else (name[: match.start()], int(match[1]))
+
+
+def _cut(source: Source, kept: int) -> Parts:
+    """`kept` images of the published training part, and the same share of the test part.
+
+    They are the first of a permutation that the content decides, so each cut holds the smaller
+    ones, whatever the split seed.
+    """
+    parts = source.read()
+    facts = fingerprint_of(parts)
+    if source.pinned not in (facts, None):
+        raise RequestError(f"{source.name}: the raw files are not the published ones; fetch again")
+    train, test = _shares(source.name, user_files.Sizes(facts.train, facts.test), kept)
+    return Parts(
+        parts.train[permutation(facts.train, facts.content, 0)[:train]],
+        parts.test[permutation(facts.test, facts.content, 0)[:test]],
+    )
+
+
+def _cut_sizes(source: Source, kept: int) -> user_files.Sizes:
+    if source.pinned is not None:
+        sizes = user_files.Sizes(source.pinned.train, source.pinned.test)
+    else:
+        assert source.inspect is not None
+        sizes = source.inspect()
+    return _shares(source.name, sizes, kept)
+
+
+def _shares(name: str, sizes: user_files.Sizes, kept: int) -> user_files.Sizes:
+    if not 0 < kept <= sizes.train:
+        raise RequestError(
+            f"{name}[:{kept}]: choose a number of images from 1 to {sizes.train}, which it has"
+        )
+    return user_files.Sizes(kept, math.ceil(sizes.test * kept / sizes.train))
+
+
+def _whole(name: str) -> Source:
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
     if kind in user_files.KINDS and place:
