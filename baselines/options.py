@@ -20,6 +20,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    Self,
     TypeVar,
     dataclass_transform,
     get_args,
@@ -33,9 +34,11 @@ from pydantic import (
     Field,
     FiniteFloat,
     PydanticSchemaGenerationError,
+    StrictInt,
     TypeAdapter,
     ValidationError,
     create_model,
+    model_validator,
 )
 
 from baselines import decoders, models
@@ -57,8 +60,11 @@ Decay = Annotated[FiniteFloat, Field(ge=0, lt=1)]
 """What a running average keeps of itself at each step."""
 FiniteVarianceDf = Annotated[FiniteFloat, Field(gt=2)]
 """Degrees of freedom of a Student-t that has a variance."""
-Size = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+MOST = 1_000_000
+"""The largest size or count: beyond what any of them is of use for, and before memory runs out."""
+Size = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+"""Strict, because `true` and `"20"` are no numbers of anything."""
 Link = Literal["sigmoid", "identity"]
 """What maps a network's output to the mean image."""
 Kind = Literal["decoder", "model"]
@@ -160,7 +166,18 @@ def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
             problems = dict.fromkeys(problem["msg"] for problem in error.errors())
             message = " or ".join(text[0].lower() + text[1:] for text in problems)
             raise ValueError(f"{kind.__name__}: {name}: {message}, not {value!r}") from None
+    if fault := _disorder(checked):
+        raise ValueError(f"{kind.__name__}: {fault}")
     return checked
+
+
+def _disorder(options: Mapping[str, Any]) -> str:
+    """What is wrong where an option `min_…` is not below its `max_…`; empty for nothing."""
+    for name, low in options.items():
+        high = options.get(name.replace("min_", "max_", 1)) if name.startswith("min_") else None
+        if low is not None and high is not None and low >= high:
+            return f"{name} {low:g} must be below {name.replace('min_', 'max_', 1)} {high:g}"
+    return ""
 
 
 # -- specs -----------------------------------------------------------------------------------------
@@ -185,6 +202,12 @@ class Spec(BaseModel):
     """sha256 (hex) of the code that brought the implementation, where that is a user's own."""
 
     name: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if fault := _disorder(self.__dict__):
+            raise ValueError(fault)
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
@@ -258,6 +281,8 @@ def make_spec(base: type[S], name: str, declared: Declaration) -> type[S]:
             continue
         if hasattr(base, option) or option == "name":
             raise DeclarationError(taken(option, owner))
+        # `true` is no whole number.
+        annotation = StrictInt if annotation is int else annotation
         fields[option] = (annotation, Field(default, validate_default=True))
     spec = create_model(
         owner,

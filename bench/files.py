@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -149,10 +149,20 @@ def checksum(record: Mapping[str, Any]) -> str:
     return digest(content)
 
 
-def read_checked(path: Path) -> dict[str, Any] | None:
+Content = dict[str, Any]
+FaultOf = Callable[[Path, bytes, Content], str]
+"""Says of a file's path, bytes and content what is wrong with it; empty for nothing."""
+
+
+def _no_fault(path: Path, text: bytes, content: Content) -> str:
+    return ""
+
+
+def read_checked(path: Path, fault_of: FaultOf = _no_fault) -> Content | None:
     """The content of a JSON file that `write_checked` wrote; None where there is none.
 
-    A file that is torn or was edited is set aside with a warning, and counts as absent.
+    A file that is torn, was edited or has a fault is set aside with a warning, and counts as
+    absent.
 
     Raises:
         RequestError: the file exists and cannot be read.
@@ -168,13 +178,18 @@ def read_checked(path: Path) -> dict[str, Any] | None:
             f"{path}: cannot be read ({error.strerror}); make it readable, or move it away to have "
             "it made again"
         ) from None
+    fault = "is torn or was edited"
     with contextlib.suppress(ValueError):
-        record = from_json(text)
-        if isinstance(record, dict) and record.get("checksum") == checksum(record):
-            return record
-    with contextlib.suppress(OSError):  # a reader of somebody else's folder may not rename
-        moved = set_aside(path)
-        logger.warning("%s is torn or was edited: set aside as %s", path, moved.name)
+        content = from_json(text)
+        if isinstance(content, dict) and content.get("checksum") == checksum(content):
+            fault = fault_of(path, text, content)
+            if not fault:
+                return content
+    try:
+        done = f"set aside as {set_aside(path).name}"
+    except OSError:  # a reader of somebody else's folder may not rename
+        done = "left out"
+    logger.warning("%s %s: %s", path, fault, done)
     return None
 
 

@@ -5,13 +5,14 @@ module. What it registers is kept in the plugin's own module, and this process k
 or `discover` until `forget`. No torch in here: a plugin imports what it needs.
 """
 
+import contextlib
 import hashlib
 import importlib
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -130,6 +131,8 @@ def _read(path: Path) -> tuple[Plugin, bytes]:
         content = Path(place).read_bytes()
     except OSError as error:
         raise RequestError(f"plugin {place} cannot be read: {error.strerror}") from None
+    except ValueError:  # a surrogate or a NUL
+        raise RequestError(f"plugin {place!r}: no path has such characters") from None
     digest = hashlib.sha256(content).hexdigest()
     # Named by place and content: a file that was edited is another module.
     name = hashlib.sha256(os.fsencode(f"{place}\0{digest}")).hexdigest()[:16]
@@ -143,20 +146,40 @@ def _execute(plugin: Plugin, content: bytes) -> None:
         module.__file__ = plugin.path
         sys.modules[plugin.module] = module
         try:
-            exec(compile(content, plugin.path, "exec"), vars(module))
+            with _contained():
+                exec(compile(content, plugin.path, "exec"), vars(module))
         except BaseException as error:
             del sys.modules[plugin.module]
             if isinstance(error, (Exception, SystemExit)):
-                raise _told(error, plugin.path) from error
+                raise RequestError(told(error, plugin.path)) from error
             raise
     _add(plugin)
+
+
+@contextlib.contextmanager
+def _contained() -> Iterator[None]:
+    """What a plugin prints goes to standard error, and the working folder is as before.
+
+    Standard output may be JSON, and the paths of a request start from where it was made.
+    """
+    try:
+        before = os.getcwd()
+    except FileNotFoundError:  # removed meanwhile
+        before = ""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if before:
+            os.chdir(before)
 
 
 def _installed(name: str) -> Plugin:
     """An installed module as a plugin; of a package, every Python file is the source."""
     try:
-        file = Path(inspect.getfile(importlib.import_module(name)))
-    except Exception as error:
+        with _contained():
+            file = Path(inspect.getfile(importlib.import_module(name)))
+    except (Exception, SystemExit) as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RequestError(
             f"plugin {name}, an installed package, fails at import: {words}"
@@ -211,9 +234,10 @@ def _registry(kind: str) -> dict[str, Any]:
 def _make(make: Make, name: str, place: str, resolution: int | None) -> Parts:
     """Call a dataset's function and check what it returns as an npz file's content is."""
     try:
-        made = make()
-    except Exception as error:
-        raise _told(error, place.rpartition(":")[0]) from error
+        with _contained():
+            made = make()
+    except (Exception, SystemExit) as error:
+        raise RequestError(told(error, place.rpartition(":")[0])) from error
     arrays = made if isinstance(made, tuple) else (made,)
     if not (0 < len(arrays) < 3 and all(isinstance(array, np.ndarray) for array in arrays)):
         raise RequestError(
@@ -224,7 +248,7 @@ def _make(make: Make, name: str, place: str, resolution: int | None) -> Parts:
     return parts_of(f"{place}: dataset '{name}'", named, resolution)
 
 
-def _told(error: BaseException, path: str) -> RequestError:
+def told(error: BaseException, path: str) -> str:
     """What went wrong, on one line that begins with the plugin's line that it came from."""
     passed = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(passed) if frame.filename == path), 1)
@@ -233,4 +257,4 @@ def _told(error: BaseException, path: str) -> RequestError:
         words = str(error)
     elif isinstance(error, SyntaxError) and error.filename == path:
         line, words = error.lineno or 1, f"not Python: {error.msg}"
-    return RequestError(f"{path}:{line}: {' '.join(words.split())}")
+    return f"{path}:{line}: {' '.join(words.split())}"

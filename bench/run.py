@@ -14,12 +14,18 @@ from pydantic import (
     model_serializer,
 )
 
-from baselines.options import DECODERS, MODELS, DecoderSpec, ModelSpec, Positive, Size, Spec
+from baselines.options import DECODERS, MODELS, Count, DecoderSpec, ModelSpec, Positive, Size, Spec
 from bench.errors import RequestError
 from bench.files import digest
 
 SCHEMA = 1
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
+
+INT64 = 2**63 - 1
+"""The largest seed and step number that torch and pandas take."""
+
+HISTORY = "history.jsonl"
+"""The file in a run's folder that gains a line with each epoch."""
 
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
@@ -64,7 +70,7 @@ class Features(Value):
 
 def _at_least_three(samples: int) -> int:
     """The kernel distance's standard error needs three images a side."""
-    if samples in (1, 2) or samples < 0:
+    if samples in (1, 2):
         raise ValueError("at least 3, or 0 for no distances")
     return samples
 
@@ -72,8 +78,8 @@ def _at_least_three(samples: int) -> int:
 class EvaluationSettings(Value):
     """What a grid and a run say alike of what is measured."""
 
-    samples: Annotated[int, AfterValidator(_at_least_three)] = 10_000
-    iwae: Annotated[int, Field(ge=0)] = 64
+    samples: Annotated[Count, AfterValidator(_at_least_three)] = 10_000
+    iwae: Count = 64
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     batch: Size = 100
 
@@ -138,7 +144,7 @@ class Run(Value):
 
     @classmethod
     def read(cls, fields: Mapping[str, Any]) -> "Run":
-        """The Run that `model_dump` wrote.
+        """The Run that `model_dump` wrote, or the file `run.json`, which has the id as well.
 
         Raises:
             RequestError: its model or its decoder is not here, or comes from another source.
@@ -151,4 +157,5 @@ class Run(Value):
             if kind is None or kind.source != source:
                 raise RequestError(f"the {part} '{options['name']}' of this run is not here")
             specs[part] = kind(**options)
-        return cls(**{key: fields[key] for key in fields if key != "plugins"} | specs)
+        own = {key: value for key, value in fields.items() if key not in ("plugins", "id")}
+        return cls(**own | specs)

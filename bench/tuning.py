@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import digest, read_checked
+from bench.files import digest
 from bench.grid.expand import Row, trial_run, with_option
 from bench.grid.schema import rounded
 from bench.metrics import sign
@@ -133,8 +133,8 @@ def _score(record: Record, objective: str) -> float | None:
     """The objective as something to minimise."""
     if record["status"] != COMPLETED:
         return None
-    value: float = record["metrics"][objective]
-    return sign(objective) * value
+    value: float | None = record["metrics"].get(objective)
+    return None if value is None else sign(objective) * value
 
 
 def _sampler(row: Row) -> "optuna.samplers.BaseSampler":
@@ -183,7 +183,7 @@ def recall(row: Row, store: Store, settled: Callable[[str], bool] | None = None)
 
     `settled` says of a run's id whether its record is done, for who has read the records already.
     """
-    known = read_checked(summary_path(row, store))
+    known = store.search(search_id(row))
     if known is None or known["schema"] != SCHEMA:
         return None
     trials = tuple(

@@ -1,5 +1,6 @@
 """The entry point of the command line."""
 
+import contextlib
 import errno
 import gc
 import os
@@ -24,12 +25,17 @@ EXHAUSTED = {
 """Limits of the machine that any command may meet, and what to do."""
 
 
+FOLDERS = ("SIGMA_BENCH_CACHE", "SIGMA_BENCH_DATA", "SIGMA_BENCH_INCEPTION")
+"""The variables that hold a path."""
+
+
 def main() -> NoReturn:
     """Run a command; a wrong request is one line on standard error and exit code 2."""
     signal.signal(signal.SIGTERM, _interrupt)
     # A scan for cycles among thousands of records finds none and takes seconds.
     gc.set_threshold(100_000, 20)
     _make_streams_safe()
+    _make_folders_absolute()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -66,6 +72,14 @@ def _make_streams_safe() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _make_folders_absolute() -> None:
+    """Fix what relative paths in the environment mean, before a plugin can change the folder."""
+    for name in FOLDERS:
+        if chosen := os.environ.get(name):
+            with contextlib.suppress(FileNotFoundError):  # the working folder was removed
+                os.environ[name] = os.path.abspath(os.path.expanduser(chosen))
 
 
 def _drop_output() -> None:

@@ -71,6 +71,7 @@ def _list_datasets() -> list[dict[str, Any]]:
     own = "uint8 `images` (N, H, W, C), optional `test_images`"
     entries.append({"dataset": "npz:PATH", "images": own, "where": "your own"})
     entries.append({"dataset": "folder:PATH", "images": "a folder of images", "where": "your own"})
+    entries.append({"dataset": "NAME[:N]", "images": "cut down to N images", "where": "-"})
     entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
     return entries
 

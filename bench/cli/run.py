@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from bench import data
 from bench.cli.options import (
     DONE,
     INTERRUPTED,
@@ -26,16 +27,17 @@ from bench.cli.options import (
     print_columns,
 )
 from bench.devices import resolve_device, resolve_devices
+from bench.errors import RequestError
 from bench.execution.engine import find_engine
 from bench.execution.schedule import DISK_FULL, Outcome, execute
-from bench.execution.status import survey
+from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
 from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
 from bench.records.labels import row_label, run_label
 from bench.records.store import FAILED, Store
-from bench.run import Features
+from bench.run import Features, Run
 from bench.text import duration
 
 
@@ -65,7 +67,7 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
-    chosen = read_grid(grid, set_)
+    chosen = _grid(grid, set_, results)
     devices = resolve_devices(device)
     launch = find_engine(engine)
     if dry_run:
@@ -177,7 +179,7 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
                 label,
                 str(run.seed) if run else "-",
                 line.kind,
-                line.state if named or line.state == "not chosen yet" else "data to fetch",
+                line.state if named or line.state == "not chosen yet" else _missing(line.row),
                 "-" if line.seconds is None else duration(line.seconds),
             )
         )
@@ -185,21 +187,50 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
     print(_progress_text(lines))
 
 
-def _progress_text(lines: Sequence[Any]) -> str:
+def _missing(row: Row) -> str:
+    """What a run without an id waits for."""
+    return "data to prepare" if data.available(row.runs[0].dataset) else "data to fetch"
+
+
+def _progress_text(lines: Sequence[Line]) -> str:
     count = Counter(line.state for line in lines)
-    left = [line for line in lines if line.state not in ("done", "diverged")]
-    known = [line.seconds for line in left if line.seconds is not None and line.state != "failed"]
-    if not left:
+    seconds = _seconds_left(lines)
+    if len(lines) == count["done"] + count["diverged"]:
         expected = "nothing left"
-    elif len(known) < len(left):
+    elif seconds is None:
         expected = "time left unknown until such runs have finished"
     else:
-        expected = f"about {duration(sum(known))} left with one job"
+        jobs = max(1, count["running"])
+        with_jobs = "one job" if jobs == 1 else f"{jobs} jobs"
+        expected = f"about {duration(seconds / jobs)} left with {with_jobs}"
     to_do = count["to do"] + count["not chosen yet"]
     return (
         f"{len(lines)} runs: {count['done']} done, {count['running']} running, "
         f"{count['failed']} failed, {count['diverged']} diverged, {to_do} to do; {expected}"
     )
+
+
+def _seconds_left(lines: Sequence[Line]) -> float | None:
+    """Of computing, by one job; None while that of some run is unknown."""
+    left = [line.left for line in lines]
+    return None if None in left else sum(seconds for seconds in left if seconds is not None)
+
+
+def _running(lines: Sequence[Line]) -> list[tuple[Line, Run]]:
+    return [(line, line.run) for line in lines if line.run and line.state == "running"]
+
+
+def _grid(name: str, changes: Sequence[str], results: Path) -> Grid:
+    try:
+        return read_grid(name, changes)
+    except RequestError as error:
+        # `report` takes the name of a folder of results; a run needs the file that is behind it.
+        if Path(name).suffix or not (results / name).is_dir():
+            raise
+        raise RequestError(
+            f"{error}; {results / name} has records, which `sigma-bench report {name}` shows, but "
+            "`run` and `status` need the path of its grid file"
+        ) from None
 
 
 @app.command(epilog="Example: sigma-bench status quick")
@@ -212,14 +243,27 @@ def status(
     as_json: Json = False,
 ) -> int:
     """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
-    chosen = read_grid(grid, set_)
+    chosen = _grid(grid, set_, results)
     rows = _rows(chosen, resolve_device(device), only)
     lines = survey(rows, Store(results / chosen.name))
     count = Counter(line.state for line in lines)
     if as_json:
-        left = [line.seconds for line in lines if line.state not in ("done", "diverged")]
-        known = None if None in left else sum(s for s in left if s is not None)
-        print(json.dumps({"grid": chosen.name, "runs": dict(count), "seconds_left": known}))
+        told = {
+            "grid": chosen.name,
+            "runs": {state: count[state] for state in ALL},
+            "seconds_left": _seconds_left(lines),
+            "running": [
+                {
+                    "id": run.id,
+                    "run": run_label(run),
+                    "seed": run.seed,
+                    "epochs_done": line.epochs,
+                    "epochs": run.training.epochs,
+                }
+                for line, run in _running(lines)
+            ],
+        }
+        print(json.dumps(told))
         return DONE
     shown = []
     for row in rows:
@@ -230,5 +274,8 @@ def status(
     print_columns(
         ("dataset · model · decoder", "done", "running", "failed", "diverged", "to do"), shown
     )
+    for line, run in _running(lines):
+        epochs = f"{line.epochs} of {run.training.epochs} epochs done"
+        print(f"running: {run_label(run)} seed {run.seed}: {epochs}")
     print(f"{chosen.name}: {_progress_text(lines)}")
     return DONE

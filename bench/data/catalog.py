@@ -47,9 +47,17 @@ class Published:
 
 
 def raw_root() -> Path:
-    """The folder that torchvision's datasets read (`SIGMA_BENCH_DATA`, else in the cache)."""
+    """The folder that torchvision's datasets read (`SIGMA_BENCH_DATA`, else in the cache).
+
+    Raises `RequestError` where the variable names a file.
+    """
     chosen = os.environ.get("SIGMA_BENCH_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else cache_root() / "raw"
+    if not chosen:
+        return cache_root() / "raw"
+    folder = Path(chosen).expanduser().absolute()
+    if folder.is_file():
+        raise RequestError(f"SIGMA_BENCH_DATA={chosen} is a file; set it to a folder")
+    return folder
 
 
 def _parts(train: Images, test: Images, resolution: int) -> Parts:

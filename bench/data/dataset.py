@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from bench.errors import RequestError
 
 if TYPE_CHECKING:
     import torch
+
+FEWEST_TESTED = 2
+"""Test images of which a mean has a standard error."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,23 @@ class Dataset:
 def describe(name: str, split_seed: int = 0) -> Description | None:
     """Describe a data set without reading its images; None where it has to be prepared first.
 
-    Raises `RequestError` for an unknown name, a missing file and a folder without images.
+    Raises `RequestError` for an unknown name, a missing file and a folder without images; and for
+    files of the user's own whose headers say that they do not fit.
     """
     source = resolve(name)
     facts = source.pinned or cache.remembered(source, split_seed)
-    return None if facts is None else _description(source, facts, split_seed)
+    if facts is not None:
+        return _description(source, facts, split_seed)
+    _inspect(name, source.signature())
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _inspect(name: str, signature: str | None) -> None:
+    """Check the headers of the user's own files, once for each state of them."""
+    source = resolve(name)
+    if source.inspect is not None:
+        _sizes(source, *source.inspect())
 
 
 def available(name: str) -> bool:
@@ -89,13 +105,7 @@ def load(name: str, split_seed: int = 0) -> Dataset:
 
 
 def _description(source: Source, facts: Fingerprint, split_seed: int) -> Description:
-    sizes = split_sizes(facts.train, facts.test)
-    if not all(sizes):
-        raise RequestError(
-            f"{source.name}: {facts.train} images are too few to train, validate and test on; at "
-            "least 10 are needed, or 12 with a test part"
-        )
-    train, validation, test = sizes
+    train, validation, test = _sizes(source, facts.train, facts.test)
     return Description(
         source.name,
         facts.content,
@@ -106,3 +116,19 @@ def _description(source: Source, facts: Fingerprint, split_seed: int) -> Descrip
         test,
         split_seed,
     )
+
+
+def _sizes(source: Source, train: int, test: int) -> tuple[int, int, int]:
+    """The sizes of the splits of two parts; `RequestError` where one is too small."""
+    sizes = split_sizes(train, test)
+    if not all(sizes):
+        raise RequestError(
+            f"{source.name}: {train} images are too few to train, validate and test on; at least "
+            "10 are needed, or 12 with a test part"
+        )
+    if sizes[2] < FEWEST_TESTED:
+        raise RequestError(
+            f"{source.name}: one test image gives no standard error; give {FEWEST_TESTED} or more, "
+            "or none to have some drawn from the others"
+        )
+    return sizes

@@ -1,5 +1,7 @@
 """Images as 8-bit arrays: decoding, cropping and resizing."""
 
+import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,14 @@ Images = npt.NDArray[np.uint8]
 
 RESOLUTIONS = (28, 32, 64)
 MODES = {1: "L", 3: "RGB"}
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""What is decoded, whatever a file is called: Pillow gives EPS, for one, to Ghostscript."""
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a damaged file, and for one of too many pixels."""
+
+_log = logging.getLogger("sigma-bench")
 
 
 def centre_crop(image: Image.Image, side: int) -> Image.Image:
@@ -38,7 +48,8 @@ def resize(images: Images, resolution: int) -> Images:
         return images
     small = np.empty((len(images), resolution, resolution, images.shape[3]), np.uint8)
     for target, image in zip(small, images, strict=True):
-        pixels = np.asarray(shrink(Image.fromarray(image.squeeze()), resolution))
+        grey = image.shape[2] == 1
+        pixels = np.asarray(shrink(Image.fromarray(image[..., 0] if grey else image), resolution))
         target[...] = pixels.reshape(target.shape)
     return small
 
@@ -52,12 +63,11 @@ def decode(paths: Sequence[Path], channels: int, resolution: int, crop: int | No
 
     def one(path: Path) -> Images:
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 square = centre_crop(image.convert(MODES[channels]), crop or min(image.size))
                 return np.asarray(shrink(square, resolution)).reshape(shape)
-        # On a damaged file Pillow's decoders raise SyntaxError and ValueError too.
-        except (OSError, SyntaxError, ValueError) as error:
-            raise RequestError(f"{path} cannot be read as an image: {error}") from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
     shape = (resolution, resolution, channels)
     images = np.empty((len(paths), *shape), np.uint8)
@@ -72,23 +82,54 @@ def channels_first(images: Images) -> Images:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
+def unreadable(path: Path, error: BaseException) -> RequestError:
+    return RequestError(
+        f"{path} cannot be read as an image ({error}); expected is {', '.join(FORMATS)}"
+    )
+
+
 def channels_and_sizes(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
     """The number of channels (1 where every file is grey, else 3), and the first file of each size.
 
-    Sizes are (width, height); only headers are read. Raises `RequestError` for a file that is no
-    image or deeper than 8 bits.
+    Sizes are (width, height); only headers are read. A warning says that alpha is dropped. Raises
+    `RequestError` for a file that is no image, and for images deeper than 8 bits.
     """
-    channels = 1
+    channels, count = 1, 0
     sizes: dict[tuple[int, int], Path] = {}
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                mode, size = image.mode, image.size
-        except (OSError, SyntaxError, ValueError) as error:
-            raise RequestError(f"{path} cannot be read as an image: {error}") from error
-        if mode.startswith(("I", "F")):
-            raise RequestError(f"{path} has more than 8 bits a channel; convert it to 8 bits")
-        if mode not in ("1", "L"):
-            channels = 3
-        sizes.setdefault(size, path)
+    deep: list[Path] = []
+    transparent: list[Path] = []
+    with warnings.catch_warnings():
+        # So many pixels that Pillow warns of them are no image to train on either.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for path in paths:
+            count += 1
+            try:
+                with Image.open(path, formats=FORMATS) as image:
+                    mode, size = image.mode, image.size
+                    if mode.startswith(("I", "F")) or _sixteen_bit(image):
+                        deep.append(path)
+                    if image.has_transparency_data:
+                        transparent.append(path)
+            except (*UNREADABLE, Image.DecompressionBombWarning) as error:
+                raise unreadable(path, error) from error
+            if mode not in ("1", "L"):
+                channels = 3
+            sizes.setdefault(size, path)
+    if deep:
+        raise RequestError(
+            f"{len(deep)} of {count} images have more than 8 bits a channel, the first is "
+            f"{deep[0]}; convert them to 8 bits"
+        )
+    if transparent:
+        _log.warning(
+            "%d of %d images have transparency, which is dropped; the first is %s",
+            len(transparent),
+            count,
+            transparent[0],
+        )
     return channels, sizes
+
+
+def _sixteen_bit(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel, though Pillow would decode it to 8."""
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.format == "PNG")

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 from bench.data import user_files
 from bench.data.catalog import PUBLISHED
-from bench.data.fingerprint import Fingerprint, Parts
+from bench.data.fingerprint import Fingerprint, Parts, fingerprint_of
 from bench.data.images import RESOLUTIONS
+from bench.data.splits import permutation
 from bench.errors import RequestError, nearest
 
 
@@ -21,7 +23,8 @@ class Source:
     """A data set that is not read yet.
 
     `key` names it in the cache, `files` lists the files that it is read from, and `pinned` is the
-    fingerprint that it must have, where that is known.
+    fingerprint that it must have, where that is known. `inspect`, of the user's own files, counts
+    the images by their headers; it raises what `read` raises.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Source:
     files: Callable[[], Iterable[Path]]
     read: Callable[[], Parts]
     pinned: Fingerprint | None = None
+    inspect: Callable[[], user_files.Sizes] | None = None
 
     def signature(self) -> str | None:
         """A hash of the files' paths, sizes and times of change; `None` where one is missing.
@@ -37,8 +41,12 @@ class Source:
         """
         try:
             facts = [(str(path), os.stat(path)) for path in self.files()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise RequestError(
+                f"{self.name}: {error.filename} cannot be read ({error.strerror})"
+            ) from None
         lines = [f"{path}\0{status.st_size}\0{status.st_mtime_ns}" for path, status in facts]
         return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
@@ -62,16 +70,80 @@ def names() -> tuple[str, ...]:
 def resolve(name: str) -> Source:
     """The source of a data set; raises `RequestError` for an unknown name.
 
-    `mnist@28` and `mnist` are one data set, and its name is `mnist`.
+    `mnist@28` and `mnist` are one data set, and its name is `mnist`. `mnist[:5000]` is `mnist` cut
+    down, see `_cut`.
     """
+    whole, kept = _split_cut(name)
+    source = _whole(whole)
+    if kept is None:
+        return source
+    return Source(
+        f"{source.name}[:{kept}]",
+        f"{source.key}-first{kept}",
+        source.files,
+        functools.partial(_cut, source, kept),
+        inspect=functools.partial(_cut_sizes, source, kept)
+        if source.pinned or source.inspect
+        else None,
+    )
+
+
+def _split_cut(name: str) -> tuple[str, int | None]:
+    match = re.search(r"\[:(\d{1,9})\]$", name)
+    return (name, None) if match is None else (name[: match.start()], int(match[1]))
+
+
+def _cut(source: Source, kept: int) -> Parts:
+    """`kept` images of the published training part, and the same share of the test part.
+
+    They are the first of a permutation that the content decides, so each cut holds the smaller
+    ones, whatever the split seed.
+    """
+    parts = source.read()
+    facts = fingerprint_of(parts)
+    if source.pinned not in (facts, None):
+        raise RequestError(f"{source.name}: the raw files are not the published ones; fetch again")
+    train, test = _shares(source.name, user_files.Sizes(facts.train, facts.test), kept)
+    return Parts(
+        parts.train[permutation(facts.train, facts.content, 0)[:train]],
+        parts.test[permutation(facts.test, facts.content, 0)[:test]],
+    )
+
+
+def _cut_sizes(source: Source, kept: int) -> user_files.Sizes:
+    if source.pinned is not None:
+        sizes = user_files.Sizes(source.pinned.train, source.pinned.test)
+    else:
+        assert source.inspect is not None
+        sizes = source.inspect()
+    return _shares(source.name, sizes, kept)
+
+
+def _shares(name: str, sizes: user_files.Sizes, kept: int) -> user_files.Sizes:
+    if not 0 < kept <= sizes.train:
+        raise RequestError(
+            f"{name}[:{kept}]: choose a number of images from 1 to {sizes.train}, which it has"
+        )
+    return user_files.Sizes(kept, math.ceil(sizes.test * kept / sizes.train))
+
+
+def _whole(name: str) -> Source:
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
     if kind in user_files.KINDS and place:
         path = Path(os.path.abspath(Path(place).expanduser()))
-        files, read = user_files.KINDS[kind]
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise RequestError(f"{name!r}: no path has such characters; check the name") from None
+        own = user_files.KINDS[kind]
         key = _keyed(kind, hashlib.sha256(os.fsencode(path)).hexdigest()[:16], resolution)
         return Source(
-            name, key, functools.partial(files, path), functools.partial(read, path, resolution)
+            name,
+            key,
+            functools.partial(own.files, path),
+            functools.partial(own.read, path, resolution),
+            inspect=functools.partial(own.inspect, path, resolution),
         )
     if stem in REGISTERED:
         read_own, code = REGISTERED[stem]

@@ -1,10 +1,16 @@
 """The user's own images: an npz file, a folder, or arrays made by code."""
 
+import contextlib
+import lzma
+import math
 import os
+import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -19,6 +25,14 @@ from bench.data.images import (
     resize,
 )
 from bench.errors import RequestError
+
+
+class Sizes(NamedTuple):
+    """The images in the two parts."""
+
+    train: int
+    test: int
+
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -36,7 +50,26 @@ def read_npz(path: Path, resolution: int | None) -> Parts:
     C is 1 or 3; the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises
     `RequestError` that says what was found and what is expected.
     """
-    return parts_of(f"npz:{path}", _npz_arrays(path), resolution)
+    inspect_npz(path, resolution)
+    with _opened(path) as archive:
+        arrays = {}
+        for key in _keys(path, archive):
+            with archive.open(f"{key}.npy") as stream:
+                arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
+    return parts_of(f"npz:{path}", arrays, resolution)
+
+
+def inspect_npz(path: Path, resolution: int | None) -> Sizes:
+    """How many images an npz file holds, by its headers; raises what `read_npz` raises."""
+    with _opened(path) as archive:
+        headers = {key: _header(archive, key) for key in _keys(path, archive)}
+    where = f"npz:{path}"
+    shapes = {key: _checked_shape(where, key, *header) for key, header in headers.items()}
+    train = shapes["images"]
+    test = shapes.get("test_images", (0, *train[1:]))
+    _check_alike(where, train, test)
+    _allowed(where, resolution, train[1])
+    return Sizes(train[0], test[0])
 
 
 def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -> Parts:
@@ -46,42 +79,92 @@ def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -
     """
     train = _checked(where, "images", arrays["images"])
     test = _checked(where, "test_images", arrays.get("test_images", train[:0]))
-    if test.shape[1:] != train.shape[1:]:
-        raise RequestError(
-            f"{where}: 'test_images' {test.shape} and 'images' {train.shape} differ in more than "
-            "their number"
-        )
+    _check_alike(where, train.shape, test.shape)
     target = _allowed(where, resolution, train.shape[1])
     return Parts(*(channels_first(resize(images, target)) for images in (train, test)))
 
 
-def _npz_arrays(path: Path) -> dict[str, Images]:
-    wanted = "expected is a numpy.savez of 'images' (uint8, (N, H, W, C)), perhaps 'test_images'"
+WANTED = "expected is a numpy.savez of 'images' (uint8, (N, H, W, C)), perhaps 'test_images'"
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive that an npz file is; NumPy's own reader would advise to unpickle what is none."""
     try:
-        # Opened here because NumPy does not close a file that is no zip.
         with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise RequestError(f"{path} holds a single array; {wanted}")
-            if "images" not in file:
-                held = ", ".join(map(repr, file.files)) or "nothing"
-                raise RequestError(f"{path} has no 'images', it holds {held}; {wanted}")
-            return {key: file[key] for key in ("images", "test_images") if key in file}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise RequestError(f"{path} cannot be read as an npz file ({error}); {wanted}") from error
+            if stream.read(6) == np.lib.format.MAGIC_PREFIX:
+                raise RequestError(f"{path} holds a single array; {WANTED}")
+            with zipfile.ZipFile(stream) as archive:
+                yield archive
+    except MemoryError as error:
+        raise RequestError(f"{path} does not fit into memory ({error}); use fewer images") from None
+    except (
+        *(OSError, EOFError, ValueError, RuntimeError, struct.error),
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    ) as error:
+        raise RequestError(f"{path} cannot be read as an npz file ({error}); {WANTED}") from error
+
+
+def _keys(path: Path, archive: zipfile.ZipFile) -> list[str]:
+    held = [name.removesuffix(".npy") for name in archive.namelist()]
+    if "images" not in held:
+        found = ", ".join(map(repr, held)) or "nothing"
+        raise RequestError(f"{path} has no 'images', it holds {found}; {WANTED}")
+    return [key for key in ("images", "test_images") if key in held]
+
+
+def _header(archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and the type of an array, whose size must be what the archive holds of it."""
+    member = f"{key}.npy"
+    with archive.open(member) as stream:
+        shape, dtype = _array_header(stream)
+        wanted = stream.tell() + math.prod(shape) * dtype.itemsize
+    held = archive.getinfo(member).file_size
+    if held != wanted and not dtype.hasobject:
+        raise ValueError(f"'{key}' should have {wanted} bytes and has {held}")
+    return shape, dtype
+
+
+def _array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        with warnings.catch_warnings(action="error"):
+            if np.lib.format.read_magic(stream) == (1, 0):
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+    # NumPy evaluates a header as Python text, which fails in as many ways as that can.
+    except Exception as error:
+        raise ValueError("its header is damaged") from error
+    if min(shape, default=0) < 0:
+        raise ValueError("its header is damaged")
+    return shape, dtype
 
 
 def _checked(where: str, key: str, images: Images) -> Images:
-    found = f"{where}: '{key}' is {images.dtype} {images.shape}"
-    if images.dtype != np.uint8:
+    shape = _checked_shape(where, key, images.shape, images.dtype)
+    return images.reshape(shape)
+
+
+def _checked_shape(
+    where: str, key: str, shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[int, ...]:
+    """The shape with its channel axis."""
+    found = f"{where}: '{key}' is {dtype} {shape}"
+    if dtype != np.uint8:
         raise RequestError(f"{found}; expected is uint8 with values from 0 to 255")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in MODES:
+    whole = (*shape, 1) if len(shape) == 3 else shape
+    if len(whole) != 4 or whole[3] not in MODES or 0 in whole[1:]:
         raise RequestError(f"{found}; expected is (N, H, W, C) with C 1 or 3, or (N, H, W)")
-    if images.shape[1] != images.shape[2]:
+    if whole[1] != whole[2]:
         raise RequestError(f"{found}; expected are square images")
-    return images
+    return whole
+
+
+def _check_alike(where: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    if test[1:] != train[1:]:
+        raise RequestError(
+            f"{where}: 'test_images' {test} and 'images' {train} differ in more than their number"
+        )
 
 
 def _allowed(where: str, asked: int | None, native: int) -> int:
@@ -100,15 +183,27 @@ def folder_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise RequestError(f"folder:{folder}: there is no such folder")
     found = [
-        os.path.join(place, name)
-        for place, _, files in os.walk(folder)
-        for name in files
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        path
+        for path in _files_below(str(folder))
+        if path.lower().endswith(SUFFIXES) and not os.path.basename(path).startswith(".")
     ]
     if not found:
         raise RequestError(f"folder:{folder}: no {', '.join(SUFFIXES)} files in it or below it")
     # Strings sort and split faster than paths, and `describe` waits for this.
     return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Regular files, those behind links too: opening a pipe would wait for ever."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files_below(entry.path)
+                elif entry.is_file():
+                    yield entry.path
+    except OSError as error:
+        raise RequestError(f"folder:{folder}: cannot be listed ({error.strerror})") from None
 
 
 def read_folder(folder: Path, resolution: int | None) -> Parts:
@@ -119,21 +214,42 @@ def read_folder(folder: Path, resolution: int | None) -> Parts:
     `RequestError` that names the file which does not fit.
     """
     paths = folder_files(folder)
-    channels, sizes = channels_and_sizes(paths)
-    if resolution is None:
-        (width, height), path = next(iter(sizes.items()))
-        if len(sizes) > 1 or width != height:
-            *_, ((width, height), path) = sizes.items()
-            raise RequestError(
-                f"{path} is {width}x{height}: images of one square size are expected; append @28, "
-                "@32 or @64 to have all cropped and resized"
-            )
-        resolution = _allowed(f"folder:{folder}", None, width)
-    images = channels_first(decode(paths, channels, resolution, None))
+    channels, side = _survey(folder, paths, resolution)
+    images = channels_first(decode(paths, channels, side, None))
     return Parts(images, images[:0])
 
 
-KINDS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[Path, int | None], Parts]]] = {
-    "npz": (npz_files, read_npz),
-    "folder": (folder_files, read_folder),
+def inspect_folder(folder: Path, resolution: int | None) -> Sizes:
+    """How many images a folder holds, by their headers; raises what `read_folder` raises."""
+    paths = folder_files(folder)
+    _survey(folder, paths, resolution)
+    return Sizes(len(paths), 0)
+
+
+def _survey(folder: Path, paths: list[Path], resolution: int | None) -> tuple[int, int]:
+    """The channels and the side that the images of a folder get."""
+    channels, sizes = channels_and_sizes(paths)
+    if resolution is not None:
+        return channels, resolution
+    (width, height), path = next(iter(sizes.items()))
+    if len(sizes) > 1 or width != height:
+        *_, ((width, height), path) = sizes.items()
+        raise RequestError(
+            f"{path} is {width}x{height}: images of one square size are expected; append @28, "
+            "@32 or @64 to have all cropped and resized"
+        )
+    return channels, _allowed(f"folder:{folder}", None, width)
+
+
+class Kind(NamedTuple):
+    """How images of the user's own are found, looked at by their headers, and read."""
+
+    files: Callable[[Path], list[Path]]
+    inspect: Callable[[Path, int | None], Sizes]
+    read: Callable[[Path, int | None], Parts]
+
+
+KINDS = {
+    "npz": Kind(npz_files, inspect_npz, read_npz),
+    "folder": Kind(folder_files, inspect_folder, read_folder),
 }

@@ -1,9 +1,13 @@
 """The runs of a grid and their states, read from records alone, without torch."""
 
 import contextlib
+import json
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from pydantic import ValidationError
 
 from bench import tuning
 from bench.errors import RequestError
@@ -11,9 +15,10 @@ from bench.execution.cost_model import CostModel
 from bench.grid.expand import Row, trial_run
 from bench.grid.schema import Search
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Store
-from bench.run import SCHEMA, Run
+from bench.run import HISTORY, SCHEMA, Run
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]
+ALL: tuple[State, ...] = get_args(State)
 
 STATES: dict[str, State] = {COMPLETED: "done", DIVERGED: "diverged", FAILED: "failed"}
 """The state of a run by its record's status."""
@@ -24,7 +29,7 @@ class Line:
     """A run of a row and its state; `seconds` is what it cost, or should cost if that is known.
 
     `run` is None for a trial whose value the search has not chosen yet, and for a final run that
-    waits for the search.
+    waits for the search. Of a running one, `epochs` counts those that are done, in `spent` seconds.
     """
 
     row: Row
@@ -32,6 +37,15 @@ class Line:
     kind: Literal["trial", "final"]
     state: State
     seconds: float | None
+    epochs: int = 0
+    spent: float = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that its computing should still take, if that is known."""
+        if self.state in ("done", "diverged"):
+            return 0.0
+        return None if self.seconds is None else max(0.0, self.seconds - self.spent)
 
 
 def survey(rows: Iterable[Row], store: Store) -> list[Line]:
@@ -48,6 +62,12 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
             lines += _search_lines(row, search, known)
         else:
             lines += [_line(row, run, "final", known) for run in row.runs]
+    running = [line.seconds for line in lines if line.state == "running" and line.seconds]
+    if running:  # the only measure of the others while no run is done
+        mean = math.fsum(running) / len(running)
+        lines = [
+            line if line.seconds is not None else replace(line, seconds=mean) for line in lines
+        ]
     return lines
 
 
@@ -73,9 +93,25 @@ def _search_lines(row: Row, search: Search, known: "Known") -> Iterator[Line]:
 
 def _line(row: Row, run: Run, kind: Literal["trial", "final"], known: "Known") -> Line:
     state, seconds = known.ends.get(run.id, ("to do", None))
-    if state in ("to do", "failed") and known.store.held(run):
-        state, seconds = "running", None
-    return Line(row, run, kind, state, known.costs.of(run) if seconds is None else seconds)
+    if state in ("done", "diverged"):
+        return Line(row, run, kind, state, seconds)
+    expected = known.costs.of(run)
+    if not known.store.held(run):
+        return Line(row, run, kind, state, expected)
+    epochs, spent = _history(known.store, run)
+    if expected is None and epochs:
+        expected = spent / epochs * run.training.epochs
+    return Line(row, run, kind, "running", expected, epochs, spent)
+
+
+def _history(store: Store, run: Run) -> tuple[int, float]:
+    """The epochs that a run has done, and their seconds; none where its history cannot be read."""
+    try:
+        text = (store.run_folder(run) / HISTORY).read_text()
+        seconds = [float(json.loads(line)["seconds"]) for line in text.splitlines()]
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0, 0.0
+    return len(seconds), math.fsum(seconds)
 
 
 class Known:
@@ -98,7 +134,7 @@ class Known:
             selection = record["protocol"]["selection"]
             if selection["rule"] == "trial":
                 # A trial whose plugin is missing or was edited belongs to no search of this grid.
-                with contextlib.suppress(RequestError):
+                with contextlib.suppress(RequestError, ValidationError):
                     run = self.trials[record["id"]] = Run.read(record["run"])
                     self._searches.setdefault(selection["search"], []).append(run)
 

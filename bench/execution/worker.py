@@ -25,6 +25,7 @@ from bench.evaluation.features.base import build as build_extractor
 from bench.execution import environment
 from bench.execution.artifacts import save
 from bench.execution.messages import Message, Task
+from bench.execution.rehearsal import rehearse
 from bench.execution.signals import Stop
 from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
@@ -87,7 +88,8 @@ class Worker:
         """
         run = task.run
         try:
-            with store.claim(run) as claim:
+            # What a plugin prints is no part of the grid's own output, which may be JSON.
+            with contextlib.redirect_stdout(sys.stderr), store.claim(run) as claim:
                 if claim is None:
                     return task.message("held")
                 # Another process may have finished it since the scheduler looked for its record.
@@ -159,6 +161,7 @@ class Worker:
             dataset, extractor = self.dataset(run), self.extractor(run)
         start = time.perf_counter()
         if weights is None:
+            rehearse(run, dataset.train)
             trained = train(run, dataset.train, folder, on_epoch, leave)
             # One thread is the standard; another number changes the last bits.
             if self.threads != 1:
@@ -217,13 +220,17 @@ def recorded(
         yield record
     except (RequestError, Stopped, Lost):
         raise
-    except Exception as error:
+    # A plugin may call sys.exit, which is no reason to end the worker.
+    except (Exception, SystemExit) as error:
         if isinstance(error, OSError) and disk_full(error):
             raise
         record["status"] = FAILED
         record["failure"] = failure(error, device)
-        logger.warning("run %s failed: %s", run.id, ": ".join(record["failure"].values()))
-        write_bytes(folder / "error.txt", traceback.format_exc().encode())
+        trace = folder / "error.txt"
+        logger.warning(
+            "run %s failed: %s (see %s)", run.id, ": ".join(record["failure"].values()), trace
+        )
+        write_bytes(trace, traceback.format_exc().encode())
     if claim.lost():
         raise Lost
     record["cost"] |= {
@@ -234,17 +241,30 @@ def recorded(
     write_checked(folder / "record.json", record)
 
 
-def failure(error: Exception, device: str) -> dict[str, str]:
+LONGEST = 300
+"""Characters of a failure's message: some libraries append their stack or a whole manual."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to `LONGEST` characters."""
+    line = next(iter(str(error).strip().splitlines()), "")
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+
+
+def failure(error: BaseException, device: str) -> dict[str, str]:
     """A record's `failure`: the error's type and message, and for memory what to do."""
+    if isinstance(error, SystemExit):
+        said = f"sys.exit({first_line(error)}) was called while the run was computed"
+        return {"type": "SystemExit", "message": said}
     if not out_of_memory(error):
-        return {"type": type(error).__name__, "message": str(error)}
+        return {"type": type(error).__name__, "message": first_line(error)}
     if device.startswith("cuda"):
         torch.cuda.empty_cache()  # for the next run; this one's tensors are freed with its frames
     peak = peak_memory(device) / 2**30
     return {
         "type": "OutOfMemory",
         "message": f"memory ran out at a peak of {peak:.1f} GiB in this worker; try fewer --jobs, "
-        f"a smaller training.batch or model ({str(error).strip().splitlines()[0]})",
+        f"a smaller training.batch or model ({first_line(error)})",
     }
 
 

@@ -7,9 +7,10 @@ from pydantic import AfterValidator, Field, SerializeAsAny, StrictInt, field_val
 
 from baselines.options import DecoderSpec, ModelSpec, Positive, Size
 from bench.metrics import METRICS, is_objective
-from bench.run import EvaluationSettings, SampleKind, TrainingSettings, Value
+from bench.run import INT64, EvaluationSettings, SampleKind, TrainingSettings, Value
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Seed = Annotated[StrictInt, Field(ge=0, le=INT64)]
 
 
 def _check_objective(name: str) -> str:
@@ -31,11 +32,12 @@ class Search(Value):
     high: Positive
     trials: Size
     objective: Annotated[str, AfterValidator(_check_objective)] = "neg_log_p"
-    seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (1000,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1000,)
     startup: Size | None = None
     sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
     pruner: Literal["none", "median", "wilcoxon"] = "none"
-    sampler_seed: int = 0
+    sampler_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    """Optuna's limit."""
 
     @property
     def evenly_spaced(self) -> tuple[float, ...]:
@@ -95,8 +97,8 @@ class Grid(Value):
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
     decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
-    split_seed: int = 0
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    split_seed: Seed = 0
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
 

@@ -119,6 +119,7 @@ PLAIN = {
     "string_type": "expected text",
     "string_pattern_mismatch": "expected letters, digits and . _ -, a letter or digit first",
     "int_from_float": "expected a whole number",
+    "int_type": "expected a whole number",
     "finite_number": "expected a finite number",
 }
 """What pydantic says of a value, in the words of somebody who writes YAML, by its type of error."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.errors import RequestError
 from bench.records.store import Record, Store, done
-from bench.run import SCHEMA
+from bench.records.validity import check_schema
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -33,19 +33,21 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     rows = list(records)
     for record in rows:
-        if record["schema"] != SCHEMA:
-            raise RequestError(
-                f"record {record['id']} has schema {record['schema']}, this version reads "
-                f"{SCHEMA}; use the version that wrote it, or move its folder away"
-            )
+        check_schema(record)
     if not rows:
         return pd.DataFrame(columns=["id", "status"])
     table = pd.DataFrame(_columns(rows))
     for column in table:
-        if column.startswith("run.") and table[column].map(type).eq(list).any():
+        if column.startswith(("run.", "protocol.")) and table[column].map(type).eq(list).any():
             # A setting that is a list must compare and hash like any other.
-            table[column] = table[column].map(lambda v: tuple(v) if isinstance(v, list) else v)
+            table[column] = table[column].map(_hashable)
     return table
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((key, _hashable(part)) for key, part in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
@@ -90,6 +92,7 @@ def load(
     for store in map(Store, store_folders):
         records = store.records() if known is None else map(known.__getitem__, sorted(known))
         for record in records:
+            check_schema(record)
             other = chosen.get(record["id"])
             if other is None or (done(record) and not done(other[0])):
                 chosen[record["id"]] = (record, store.runs / record["id"])

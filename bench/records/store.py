@@ -19,14 +19,21 @@ import filelock
 from bench.errors import RequestError
 from bench.files import read_checked, sha256_now, write_checked
 from bench.records.lease import EXPIRY, LEASE, Claim, make_breakable, replaced, take
+from bench.records.validity import COMPLETED as COMPLETED
+from bench.records.validity import DIVERGED as DIVERGED
+from bench.records.validity import FAILED as FAILED
+from bench.records.validity import (
+    check_schema,
+    record_fault,
+    search_fault,
+    weights_fault,
+)
 from bench.run import SCHEMA, Run
 
 logger = logging.getLogger("sigma-bench")
 
 Record = dict[str, Any]
 """record.json: schema, id, run, status, metrics, protocol, curves, cost, environment, artifacts."""
-
-COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class Store:
         Raises:
             RequestError: the folder cannot be made or written.
         """
-        store = cls(results / grid)
+        # Absolute, because code of the user's own may change the working folder.
+        store = cls(Path(os.path.abspath(results / grid)))
         try:
             store.runs.mkdir(parents=True, exist_ok=True)
             probe = store.folder / ".writable"
@@ -67,12 +75,19 @@ class Store:
         return self.runs / run.id
 
     def record(self, run: Run) -> Record | None:
-        """The finished record of `run`, or None; a record of failure counts as finished too."""
-        return self.record_of(run.id)
+        """The finished record of `run`, or None; a record of failure counts as finished too.
+
+        Raises:
+            RequestError: it is of another schema.
+        """
+        record = self.record_of(run.id)
+        if record is not None:
+            check_schema(record)
+        return record
 
     def record_of(self, identity: str) -> Record | None:
-        """The finished record of the run with this id, or None."""
-        return read_checked(Path(self.folder, "runs", identity, "record.json"))
+        """The finished record of the run with this id, of any schema, or None."""
+        return read_checked(Path(self.folder, "runs", identity, "record.json"), record_fault)
 
     def records(self) -> Iterator[Record]:
         """Every readable record of the grid, by id."""
@@ -86,9 +101,13 @@ class Store:
     def searches(self) -> Iterator[Record]:
         """Every readable search summary of the grid (tuning.py writes them)."""
         for path in sorted(self.folder.glob("searches/*.json")):
-            search = read_checked(path)
+            search = read_checked(path, search_fault)
             if search is not None:
                 yield search
+
+    def search(self, identity: str) -> Record | None:
+        """The summary of the search with this id, of any schema, or None."""
+        return read_checked(self.folder / "searches" / f"{identity}.json", search_fault)
 
     def remember_weights(self, run: Run, names: Iterable[str]) -> None:
         """Note the files that the training of `run` wrote, for runs of equal training."""
@@ -98,8 +117,8 @@ class Store:
 
     def find_weights(self, run: Run) -> Path | None:
         """The folder of a run of equal training, if its files are intact; else None."""
-        note = read_checked(self._weights_note(run))
-        if note is None or "files" not in note:
+        note = read_checked(self._weights_note(run), weights_fault)
+        if note is None:
             return None
         folder: Path = self.runs / note["run"]
         for name, sha256 in note["files"].items():

@@ -14,6 +14,7 @@ from torch import Tensor
 from baselines.state import State
 from baselines.vae import Terms, Vae
 from bench.files import atomic, set_aside, write_bytes
+from bench.run import HISTORY as HISTORY
 
 Epoch = dict[str, float]
 """A line of history.jsonl: epoch, the mean of each term, seconds, images_per_second."""
@@ -44,7 +45,7 @@ class Trained:
     divergence: Divergence | None = None
 
 
-WEIGHTS, HISTORY = "weights.safetensors", "history.jsonl"
+WEIGHTS = "weights.safetensors"
 
 
 def write_history(history: list[Epoch], folder: Path) -> None:

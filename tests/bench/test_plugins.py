@@ -425,14 +425,14 @@ def test_a_dataset_is_made_once_and_again_when_its_plugin_changes(
     assert (made.train, made.validation, made.test) == (28, 4, 8)
     assert data.describe("blobs") == made
     assert len(data.load("blobs").train) == 28
-    assert capsys.readouterr().out == "made\n"
+    assert capsys.readouterr().err == "made\n"
     assert data.prepare("blobs@32").resolution == 32
     plugins.forget()
     plugins.load(plugin(content + "# edited\n"))
     assert data.describe("blobs") is None
     # The content decides, not the code that made it.
     assert data.prepare("blobs").content == made.content
-    assert capsys.readouterr().out == "made\nmade\n"
+    assert capsys.readouterr().err == "made\nmade\n"
 
 
 def test_an_official_test_part(plugin: Callable[..., Path]) -> None:

@@ -49,6 +49,36 @@ def test_the_native_resolution_is_the_dataset_itself(cache: Path) -> None:
     assert larger.content != prepare("mnist5k").content
 
 
+def test_a_data_set_cut_down_is_one_of_its_own(cache: Path, tmp_path: Path) -> None:
+    def images(name: str) -> set[bytes]:
+        made = load(name)
+        parts = (made.train, made.validation, made.test)
+        return {image.numpy().tobytes() for part in parts for image in part}
+
+    assert describe("mnist5k[:50]") is None
+    cut = prepare("mnist5k[:50]")
+    assert cut == describe("mnist5k[:50]")
+    assert (cut.name, cut.train, cut.validation, cut.test) == ("mnist5k[:50]", 35, 5, 10)
+    assert cut.content != prepare("mnist5k[:60]").content
+    assert len(images("mnist5k[:50]")) == 50
+    assert images("mnist5k[:50]") < images("mnist5k[:60]") < images("mnist5k")
+    # The same images under another split seed.
+    assert prepare("mnist5k[:50]", 1).content == cut.content
+    assert prepare("mnist5k@32[:50]").resolution == 32
+
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
+    np.savez(tmp_path / "own.npz", images=pixels[:40], test_images=pixels[40:])
+    own = prepare(f"npz:{tmp_path / 'own.npz'}[:24]")
+    assert (own.train, own.validation, own.test) == (22, 2, 12)
+    assert prepare("mnist5k[:5000]").content != prepare("mnist5k").content
+
+
+@pytest.mark.parametrize("name", ["mnist5k[:5001]", "mnist5k[:0]", "mnist5k[:9]", "mnist[:60001]"])
+def test_a_cut_that_cannot_be_is_refused_without_reading(name: str, cache: Path) -> None:
+    with pytest.raises(RequestError, match=r"choose a number of images|too few"):
+        describe(name)
+
+
 def test_the_split_seed_is_part_of_the_description() -> None:
     first, second = describe("mnist5k"), describe("mnist5k", split_seed=1)
     assert isinstance(first, Description)

@@ -48,7 +48,7 @@ runs = st.fixed_dictionaries(
         "evaluation": st.fixed_dictionaries(
             {
                 "split": st.sampled_from(["validation", "test"]),
-                "samples": st.integers(3, 10**6),
+                "samples": st.just(0) | st.integers(3, 10**6),
                 "features": features,
                 "distances": st.sampled_from([(), ("means",), ("sampled", "reconstructions")]),
                 "precision": precisions,

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,55 @@ def test_each_run_is_in_the_state_of_its_record(expand: Expand, tmp_path: Path) 
     assert [line.state for line in lines] == ["done", "diverged", "running", "running", "to do"]
     # What is not finished is expected to cost what the completed run did.
     assert [line.seconds for line in lines] == [10.0, 20.0, 10.0, 10.0, 10.0]
-    assert [line.state for line in survey([row], store)][2:] == ["failed", "to do", "to do"]
+    lines = survey([row], store)
+    assert [line.state for line in lines][2:] == ["failed", "to do", "to do"]
+    # Not what the failure cost: it is computed again.
+    assert lines[2].left == 10.0
+
+
+def test_a_running_run_tells_its_epochs_and_the_time_that_is_left(
+    write_grid: Callable[..., Path], expand: Expand, tmp_path: Path, call: Call
+) -> None:
+    size = {"decoders": ["gaussian"], "seeds": [0, 1, 2], "training": {"epochs": 5, "batch": 70}}
+    (row,) = expand(**size)
+    store, grid = Store.open(tmp_path / "results", "small"), write_grid(**size)
+    words = ("status", grid, "--results", tmp_path / "results")
+
+    def told() -> Any:
+        code, out, err = call(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    with store.claim(row.runs[0]):
+        assert told()["seconds_left"] is None
+        history = "".join(json.dumps({"epoch": k, "seconds": 3.0}) + "\n" for k in range(2))
+        (store.run_folder(row.runs[0]) / "history.jsonl").write_text(history)
+        found = told()
+        # 5 epochs of 3 s, less the two that are done, and two runs more.
+        assert found["seconds_left"] == 15 - 6 + 2 * 15
+        (running,) = found["running"]
+        assert (running["id"], running["epochs_done"], running["epochs"]) == (row.runs[0].id, 2, 5)
+        assert found["runs"] == {
+            "done": 0, "running": 1, "failed": 0, "diverged": 0, "to do": 2, "not chosen yet": 0,
+        }  # fmt: skip
+        _, out, _ = call(*words)
+        assert "seed 0: 2 of 5 epochs done" in out
+        assert "about 39 s left with one job" in out
+        write_checked(
+            store.run_folder(row.runs[1]) / "record.json", record(row.runs[1], BY_HAND, 20.0)
+        )
+        assert told()["seconds_left"] == 20 - 6 + 20
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_the_name_of_a_folder_of_results_is_no_grid_and_the_message_says_so(
+    command: str, tmp_path: Path, call: Call
+) -> None:
+    Store.open(tmp_path, "own-model")
+    code, _, err = call(command, "own-model", "--results", tmp_path)
+    assert code == 2
+    assert "unknown grid 'own-model'" in err
+    assert "`sigma-bench report own-model` shows" in err
 
 
 def test_a_search_shows_its_trials_and_what_they_left(

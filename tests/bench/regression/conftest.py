@@ -79,6 +79,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
                 )
                 record = new_record(run, {"rule": "by hand"})
                 record["metrics"] = measured(level, seed, rerun)
+                record["cost"] = {"seconds": 1.0}
                 record["protocol"]["likelihood"] = {"dimensions": 784, "images": 1000, "seed": seed}
                 record["environment"] = {
                     "commit": "c0ffee" * 6,

@@ -1,0 +1,197 @@
+"""Records whose checksum is right and whose content is not, as anybody can write them."""
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.errors import RequestError
+from bench.execution.status import survey
+from bench.files import write_checked
+from bench.grid.expand import Row
+from bench.records.frame import load
+from bench.records.store import Record, Store
+from bench.regression.results import read_results
+from bench.report import tables
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "results" / "reference" / "decoders-quick"
+Place = tuple[str | int, ...]
+
+
+def places(value: Any, above: Place = ()) -> Iterator[Place]:
+    """Every place in a JSON value that can be replaced or taken out."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1])
+    for key, part in items:
+        yield (*above, key)
+        if isinstance(part, dict | list):
+            yield from places(part, (*above, key))
+
+
+def changed(record: Record, place: Place, value: Any) -> Record:
+    """A record with another value at one place; `...` takes the key out."""
+    forged = copy.deepcopy(record)
+    inner: Any = forged
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    forged.pop("checksum", None)
+    return forged
+
+
+def complaint(read: Callable[[], object]) -> str:
+    try:
+        read()
+    except RequestError as error:
+        return str(error)
+    return ""
+
+
+def records() -> list[Record]:
+    chosen = sorted(REFERENCE.glob("runs/*/record.json"))
+    return [json.loads(path.read_text()) for path in chosen]
+
+
+SOUND = next(record for record in records() if record["run"]["evaluation"]["features"])
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, -1, 2**63, 10**400, 1e308, -1e308, 5e-324, "", "completed", "../x", "σ"])
+    | st.integers(-3, 3)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sound records and their search, to which each test adds a forged one."""
+    made = tmp_path_factory.mktemp("hostile") / "results" / "forged"
+    for record in [r for r in records() if r["id"] != SOUND["id"]][:3]:
+        write_checked(made / "runs" / record["id"] / "record.json", record)
+    shutil.copytree(REFERENCE / "searches", made / "searches")
+    return made
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    logger = logging.getLogger("sigma-bench")
+    logger.disabled = True
+    yield
+    logger.disabled = False
+
+
+@settings(
+    max_examples=80,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(place=st.sampled_from(list(places(SOUND))), value=VALUES | st.just(...))
+def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
+    place: Place, value: Any, folder: Path, quiet: None
+) -> None:
+    run = folder / "runs" / SOUND["id"]
+    shutil.rmtree(run, ignore_errors=True)
+    write_checked(run / "record.json", changed(SOUND, place, value))
+    for read in (
+        lambda: tables.build(*load([folder]), "forged"),
+        lambda: survey([], Store(folder)),
+        # The gate refuses to be quietly smaller where a record was set aside.
+        lambda: read_results(folder),
+    ):
+        assert "\n" not in complaint(read)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_anywhere_in_a_search_is_too(
+    data: st.DataObject, folder: Path, quiet: None
+) -> None:
+    (path,) = REFERENCE.glob("searches/*.json")
+    search = json.loads(path.read_text())
+    place = data.draw(st.sampled_from(list(places(search))))
+    target = folder / "searches" / path.name
+    write_checked(target, changed(search, place, data.draw(VALUES | st.just(...))))
+    try:
+        assert "\n" not in complaint(lambda: tables.build(*load([folder]), "forged"))
+    finally:
+        shutil.copy(path, target)
+
+
+WRONG: dict[str, tuple[Place, Any]] = {
+    **{f"no {key}": ((key,), ...) for key in ("schema", "status", "id", "run", "metrics", "cost")},
+    "metrics that are a list": (("metrics",), []),
+    "a metric that is null": (("metrics", "rate"), None),
+    "a metric that is text": (("metrics", "rate"), "1"),
+    "a metric of 1e308": (("metrics", "rate"), 1e308),
+    "a metric of 10^400": (("metrics", "rate"), 10**400),
+    "a cost that is text": (("cost", "seconds"), "1"),
+    "a seed that is text": (("run", "seed"), "0"),
+    "a data set that is a list": (("run", "dataset"), ["mnist"]),
+    "an id of another folder": (("id",), "0" * 16),
+    "a schema that is text": (("schema",), "1"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_forged_record_is_set_aside_with_a_warning_that_says_what_is_wrong(
+    kind: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, value = WRONG[kind]
+    path = folder / "runs" / SOUND["id"] / "record.json"
+    shutil.rmtree(path.parent, ignore_errors=True)
+    write_checked(path, changed(SOUND, place, value))
+    assert len(list(Store(folder).records())) == 3
+    assert path.with_name("record.json.bad").is_file()
+    assert str(place[-1]) in caplog.text or "is of run" in caplog.text
+
+
+def test_report_status_and_compare_work_on_beside_a_forged_record(
+    folder: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    path = folder / "runs" / SOUND["id"] / "record.json"
+    for command in (
+        ("report", "forged", "--results", folder.parent, "--out", tmp_path, "--format", "csv"),
+        ("status", "decoders-quick", "--results", folder.parent),
+    ):
+        shutil.rmtree(path.parent, ignore_errors=True)
+        write_checked(path, changed(SOUND, ("metrics", "rate"), "text"))
+        code, _, err = call(*command)
+        assert code == 0, err
+    shutil.rmtree(path.parent)
+    write_checked(path, changed(SOUND, ("metrics", "rate"), "text"))
+    code, _, err = call("compare", REFERENCE, folder)
+    assert code == 2
+    assert "torn or edited" in err
+
+
+def test_every_reference_record_and_search_is_sound() -> None:
+    for grid in sorted((ROOT / "results" / "reference").glob("*/runs")):
+        store = Store(grid.parent)
+        assert len(list(store.records())) == len(list(grid.iterdir()))
+        assert len(list(store.searches())) == len(list(grid.parent.glob("searches/*.json")))
+
+
+def test_a_record_of_another_version_is_refused_and_not_counted_as_done(
+    expand: Callable[..., list[Row]], tmp_path: Path
+) -> None:
+    rows, store = expand(decoders=["optimal"]), Store.open(tmp_path, "small")
+    (run,) = rows[0].runs
+    later = {"schema": 99, "id": run.id, "what": "nobody knows"}
+    write_checked(store.run_folder(run) / "record.json", later)
+    for read in (lambda: store.record(run), lambda: load([store.folder])):
+        with pytest.raises(RequestError, match="has schema 99, this version reads 1"):
+            read()
+    assert [line.state for line in survey(rows, store)] == ["to do"]
+    assert (store.run_folder(run) / "record.json").exists()
