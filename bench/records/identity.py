@@ -94,8 +94,7 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
 
     Columns: `dataset`; `model` and `decoder`, labels; `entry`, the decoder's label without the
     value that a search chose; `family`, the decoder's name; `tuned`, the option that a search
-    chose, or empty; `settings`, those in which the rows differ, as text; `key`, see `Key`;
-    `model_changed`, whether the model has an option that is not at its default.
+    chose, or empty; `settings`, those in which the rows differ, as text; `key`, see `Key`.
 
     Arguments:
         lines: the first record of each row, with its `search`, which is empty where it has none.
@@ -135,7 +134,6 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
     table["family"] = [decoder.name for decoder in decoders]
     table["tuned"] = tuned
     table["settings"] = [_text(differing) for differing in settings]
-    table["model_changed"] = [bool(model.changed) for model in models]
     keys = [
         Key(
             line["run.dataset"],

@@ -51,7 +51,6 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
     lines = groups.first()
     found = {search["id"]: search for search in searches}
     table = identify(lines, found)
-    lines["model_changed"] = table.pop("model_changed")
     for name, status in (("n", COMPLETED), ("diverged", DIVERGED), ("failed", FAILED)):
         table[name] = (members["status"] == status).groupby(members["row"], sort=False).sum()
     table = table.join(_statistics(members))

@@ -42,7 +42,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, int, int], law: str) -> np.
     """Luck (tables, rows, seeds) of mean 0 and standard deviation 1 before seeds get stuck."""
     tables, _, seeds = shape
     common = np.sqrt(CORRELATION) * rng.standard_normal((tables, 1, seeds))
-    luck = common + np.sqrt(1 - CORRELATION) * rng.standard_normal(shape)
+    luck: np.ndarray = common + np.sqrt(1 - CORRELATION) * rng.standard_normal(shape)
     if law.startswith("log-normal"):
         sigma = float(law.split()[1])
         mean = np.exp(sigma**2 / 2)
