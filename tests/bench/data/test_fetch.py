@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written_is_told(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SIGMA_BENCH_DATA", str(tmp_path / "file" / "below"))
-    with pytest.raises(RequestError, match=r"cannot be written to .*file .*SIGMA_BENCH_DATA"):
+    with pytest.raises(RequestError, match=r"cannot be written to .*file/below .*SIGMA_BENCH_DATA"):
         fetch("svhn")
 
 
