@@ -96,10 +96,12 @@ class Run(Value):
     """One experiment: a model with a decoder, trained once on one data set and measured.
 
     `id` is the hash of everything that decides its numbers. The name of the data set is left out of
-    it, as it only says where the data were found; the hash of their content is in.
+    it, as it only says where the data were found; the hash of their content is in. `data` says
+    where they are, if that is not the name; no record keeps it.
     """
 
     dataset: str
+    data: str | None = None
     content: str | None
     model: SerializeAsAny[ModelSpec]
     decoder: SerializeAsAny[DecoderSpec]
@@ -113,7 +115,7 @@ class Run(Value):
         """The canonical content behind `id`."""
         if self.content is None:
             raise RequestError(f"dataset {self.dataset} is not prepared, so its runs have no id")
-        return {"schema": SCHEMA, **self.model_dump(mode="json", exclude={"dataset"})}
+        return {"schema": SCHEMA, **self.model_dump(mode="json", exclude={"dataset", "data"})}
 
     @cached_property
     def id(self) -> str:
@@ -127,7 +129,15 @@ class Run(Value):
 
     @model_serializer(mode="wrap")
     def _with_plugins(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {**dump(self), **({"plugins": self.plugins} if self.plugins else {})}
+        fields = dump(self)
+        if self.data is None:
+            fields.pop("data", None)
+        return {**fields, **({"plugins": self.plugins} if self.plugins else {})}
+
+    @property
+    def place(self) -> str:
+        """What `bench.data` calls the data set."""
+        return self.data or self.dataset
 
     @property
     def plugins(self) -> dict[str, str]:

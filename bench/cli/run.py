@@ -189,7 +189,7 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
 
 def _missing(row: Row) -> str:
     """What a run without an id waits for."""
-    return "data to prepare" if data.available(row.runs[0].dataset) else "data to fetch"
+    return "data to prepare" if data.available(row.runs[0].place) else "data to fetch"
 
 
 def _progress_text(lines: Sequence[Line]) -> str:

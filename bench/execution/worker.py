@@ -60,7 +60,7 @@ class Worker:
 
     def dataset(self, run: Run) -> Dataset:
         """The run's data on the device, loaded once; RequestError where their content changed."""
-        key = (run.dataset, run.split_seed)
+        key = (run.place, run.split_seed)
         if key not in self._datasets:
             loaded = data.load(*key)
             self._datasets[key] = Dataset(

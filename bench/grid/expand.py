@@ -65,7 +65,8 @@ def expand(
     for dataset in grid.datasets:
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
-        description = (data.prepare if prepare else data.describe)(dataset, grid.split_seed)
+        place = grid.place(dataset)
+        description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
         if description is not None and description.train < training.batch:
             raise RequestError(
                 f"training.batch {training.batch} is larger than the {description.train} training "
@@ -78,6 +79,7 @@ def expand(
                 runs = tuple(
                     Run(
                         dataset=dataset,
+                        data=None if place == dataset else place,
                         content=description and description.content,
                         split_seed=grid.split_seed,
                         model=model,

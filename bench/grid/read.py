@@ -61,7 +61,7 @@ def parse(source: Source, folder: Path) -> Grid:
                 for index, entry in enumerate(entries)
             )
     grid = source.check(Grid, value, ())
-    for index, dataset in enumerate(grid.datasets):
+    for index, dataset in enumerate(map(grid.place, grid.datasets)):
         if ":" not in dataset and dataset.partition("@")[0] not in data.names():
             plugins.discover()
         try:

@@ -185,7 +185,7 @@ def new_record(run: Run, selection: Mapping[str, Any]) -> Record:
     return {
         "schema": SCHEMA,
         "id": run.id,
-        "run": run.model_dump(mode="json"),
+        "run": run.model_dump(mode="json", exclude={"data"}),
         "status": COMPLETED,
         "metrics": {},
         "protocol": {"selection": dict(selection)},

@@ -67,7 +67,7 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], Shape | None]:
 
 def _described(run: Run, folder: Path) -> Shape:
     try:
-        known = data.describe(run.dataset, run.split_seed)
+        known = data.describe(run.place, run.split_seed)
     except RequestError:
         known = None
     if known is None or known.content != run.content:

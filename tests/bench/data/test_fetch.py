@@ -159,8 +159,8 @@ def test_a_folder_that_cannot_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("SIGMA_BENCH_DATA", str(tmp_path / "file"))
-    with pytest.raises(RequestError, match=r"cannot be written to .*file .*SIGMA_BENCH_DATA"):
+    monkeypatch.setenv("SIGMA_BENCH_DATA", str(tmp_path / "file" / "below"))
+    with pytest.raises(RequestError, match=r"cannot be written to .*file/below .*SIGMA_BENCH_DATA"):
         fetch("svhn")
 
 
