@@ -197,7 +197,7 @@ def _check_run_anew(baseline: ResultSet, candidate: ResultSet) -> None:
         for key, row in candidate.rows.items()
         if key in baseline.rows
         for seed, cost in row.costs.items()
-        if cost and baseline.rows[key].costs.get(seed) == cost
+        if "finished" in cost and baseline.rows[key].costs.get(seed) == cost
     ]
     if shared:
         count = sum(len(row.seeds) for row in candidate.rows.values())
