@@ -1,19 +1,27 @@
 """Throw-away data and grids for the tests of the harness."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from bench import plugins
 from bench.cli.app import main
 from bench.grid.expand import Row
 from bench.grid.expand import expand as expand_grid
 from bench.grid.read import read_grid
 
 Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def no_plugin_stays() -> Iterator[None]:
+    """Plugins are the process's own, hence every test's."""
+    yield
+    plugins.forget()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,12 +50,6 @@ def blobs():
     {first}
     return np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), np.uint8)
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    yield
-    plugins.forget()
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from baselines.options import MODELS
 from baselines.vae import Vae, step_terms
 from bench import data, plugins
 from bench.cli.app import main
-from bench.errors import RequestError
 from bench.execution.schedule import execute
 from bench.execution.status import survey
 from bench.files import write_checked
@@ -33,6 +32,7 @@ from bench.records.frame import frame
 from bench.records.rows import rows as table_rows
 from bench.records.store import Store, new_record
 from bench.run import Run
+from tests.refusal import refused
 from tests.specs import decoder_spec, model_spec
 
 Write = Callable[..., Path]
@@ -82,12 +82,6 @@ def blobs():
 """
 
 
-@pytest.fixture(autouse=True)
-def nothing_stays() -> Iterator[None]:
-    yield
-    plugins.forget()
-
-
 @pytest.fixture
 def plugin(tmp_path: Path) -> Callable[..., Path]:
     """Write a plugin beside the small grid."""
@@ -98,14 +92,6 @@ def plugin(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def refused(action: Callable[[], object]) -> str:
-    with pytest.raises(RequestError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # -- the README's example --------------------------------------------------------------------------

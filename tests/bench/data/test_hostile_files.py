@@ -20,16 +20,9 @@ from PIL import Image
 from bench.data import describe, load, names, prepare
 from bench.data.sources import resolve
 from bench.errors import RequestError
+from tests.refusal import refused
 
 NOISE = np.random.default_rng(1)
-
-
-def refused(action: Callable[[], object]) -> str:
-    with pytest.raises(RequestError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 @pytest.fixture
