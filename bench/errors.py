@@ -16,6 +16,15 @@ class Lost(Exception):
     """Another process has taken the run over: nothing more may be written in its folder."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error's type and message on one line.
+
+    >>> one_line(ValueError("no\\n  good"))
+    'ValueError: no good'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def nearest(word: str, possible: Sequence[str]) -> str:
     """`did you mean 'optimal'?` where something is near, else what is possible."""
     near = difflib.get_close_matches(str(word), possible, n=1)

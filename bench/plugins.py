@@ -29,7 +29,7 @@ from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Parts
 from bench.data.images import Images
 from bench.data.user_files import parts_of
-from bench.errors import RequestError
+from bench.errors import RequestError, one_line
 
 GROUP = "sigma_vae_bench.plugins"
 """The group of the entry points whose modules are plugins."""
@@ -180,9 +180,8 @@ def _installed(name: str) -> Plugin:
         with _contained():
             file = Path(inspect.getfile(importlib.import_module(name)))
     except (Exception, SystemExit) as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RequestError(
-            f"plugin {name}, an installed package, fails at import: {words}"
+            f"plugin {name}, an installed package, fails at import: {one_line(error)}"
         ) from error
     digest = hashlib.sha256()
     for path in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
@@ -252,7 +251,7 @@ def told(error: BaseException, path: str) -> str:
     """What went wrong, on one line that begins with the plugin's line that it came from."""
     passed = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(passed) if frame.filename == path), 1)
-    words = f"{type(error).__name__}: {error}"
+    words = one_line(error)
     if isinstance(error, RequestError | DeclarationError):
         words = str(error)
     elif isinstance(error, SyntaxError) and error.filename == path:

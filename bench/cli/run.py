@@ -265,9 +265,12 @@ def status(
         }
         print(json.dumps(told))
         return DONE
+    by_row: dict[int, Counter[str]] = {id(row): Counter() for row in rows}
+    for line in lines:
+        by_row[id(line.row)][line.state] += 1
     shown = []
     for row in rows:
-        own = Counter(line.state for line in lines if line.row is row)
+        own = by_row[id(row)]
         to_do = own["to do"] + own["not chosen yet"]
         counts = [*(own[state] for state in ("done", "running", "failed", "diverged")), to_do]
         shown.append((row_label(row), *map(str, counts)))

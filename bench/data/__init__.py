@@ -2,7 +2,7 @@
 
 from bench.data.dataset import Dataset, Description, available, describe, load, prepare
 from bench.data.fetch import fetch, fetchable
-from bench.data.sources import names
+from bench.data.sources import names, stem
 
 __all__ = [
     "Dataset",
@@ -14,4 +14,5 @@ __all__ = [
     "load",
     "names",
     "prepare",
+    "stem",
 ]

@@ -88,6 +88,14 @@ def resolve(name: str) -> Source:
     )
 
 
+def stem(name: str) -> str:
+    """The name of a data set without a resolution and a cut: `mnist` of `mnist@32[:5000]`.
+
+    Raises `RequestError` for a resolution that is not offered.
+    """
+    return parse(_split_cut(name)[0])[0]
+
+
 def _split_cut(name: str) -> tuple[str, int | None]:
     match = re.search(r"\[:(\d{1,9})\]$", name)
     return (name, None) if match is None else (name[: match.start()], int(match[1]))

@@ -5,7 +5,7 @@ A package adds its own by an entry point of the group `sigma_vae_bench.engines`.
 
 from importlib import metadata
 
-from bench.errors import RequestError
+from bench.errors import RequestError, one_line
 from bench.execution.messages import Launch
 from bench.execution.processes import Pool
 
@@ -28,8 +28,7 @@ def find_engine(name: str) -> Launch:
     try:
         launch: Launch = added[name].load()
     except Exception as error:  # whatever an import may raise
-        words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RequestError(
-            f"--engine {name}: {added[name].value} fails at import: {words}"
+            f"--engine {name}: {added[name].value} fails at import: {one_line(error)}"
         ) from error
     return launch

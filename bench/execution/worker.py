@@ -30,6 +30,7 @@ from bench.execution.signals import Stop
 from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
 from bench.records.store import DIVERGED, FAILED, Record, Store, done, new_record
+from bench.records.validity import LARGEST
 from bench.run import Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
@@ -269,14 +270,14 @@ def failure(error: BaseException, device: str) -> dict[str, str]:
 
 
 def finite(metrics: Metrics) -> Metrics:
-    """The metrics, unless one is NaN or infinite: no record may hold such a measurement.
+    """The metrics, unless one is NaN or so large that no record may hold it.
 
     Raises:
         FloatingPointError: one is not finite, though training was.
     """
-    bad = [name for name, value in metrics.items() if not torch.isfinite(torch.tensor(value))]
+    bad = [name for name, value in metrics.items() if not abs(value) <= LARGEST]
     if bad:
-        raise FloatingPointError(f"not finite after a finite training: {', '.join(bad)}")
+        raise FloatingPointError(f"no finite number after a finite training: {', '.join(bad)}")
     return metrics
 
 

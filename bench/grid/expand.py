@@ -62,10 +62,9 @@ def expand(
         precision=resolve_precision(grid.evaluation.precision, device),
     )
     rows = []
-    for dataset in grid.datasets:
+    for dataset, place in ((entry.name, entry.data) for entry in grid.datasets):
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
-        place = grid.place(dataset)
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
         if description is not None and description.train < training.batch:
             raise RequestError(

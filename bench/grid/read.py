@@ -1,5 +1,6 @@
 """A grid file becomes a checked `Grid`."""
 
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from baselines.options import DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
-from bench.grid.schema import DecoderEntry, Grid, Search, rounded
+from bench.grid.schema import DatasetEntry, DecoderEntry, Grid, Search, rounded
 from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
@@ -60,12 +61,17 @@ def parse(source: Source, folder: Path) -> Grid:
                 _entry(source, entry, (key, index), registry, kind)
                 for index, entry in enumerate(entries)
             )
+    if isinstance(datasets := value.get("datasets"), list):
+        value["datasets"] = tuple(
+            _dataset(source, entry, ("datasets", index)) for index, entry in enumerate(datasets)
+        )
     grid = source.check(Grid, value, ())
-    for index, dataset in enumerate(map(grid.place, grid.datasets)):
-        if ":" not in dataset and dataset.partition("@")[0] not in data.names():
-            plugins.discover()
+    for index, dataset in enumerate(grid.datasets):
         try:
-            data.describe(dataset, grid.split_seed)
+            name = data.stem(dataset.data)
+            if ":" not in name and name not in data.names():
+                plugins.discover()
+            data.describe(dataset.data, grid.split_seed)
         except RequestError as error:
             raise source.error(("datasets", index), str(error)) from None
     for index, entry in enumerate(grid.decoders):
@@ -81,15 +87,17 @@ def parse(source: Source, folder: Path) -> Grid:
                     ("models", place),
                     f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
-    check_unique(source, grid, ("plugins", "datasets", "models", "decoders", "seeds"))
+    names = [dataset.name for dataset in grid.datasets]
+    lists = {key: getattr(grid, key) for key in ("plugins", "models", "decoders", "seeds")}
+    check_unique(source, {"datasets": names, **lists})
     return grid
 
 
-def check_unique(source: Source, grid: Grid, keys: Sequence[str]) -> None:
+def check_unique(source: Source, lists: Mapping[str, Sequence[Any]]) -> None:
     """Raise where one of the grid's lists has a value twice."""
-    for key in keys:
+    for key, values in lists.items():
         seen: set[str] = set()
-        for index, value in enumerate(getattr(grid, key)):
+        for index, value in enumerate(values):
             # Values of one kind are equal where they print the same; not all of them can be hashed.
             if (text := repr(value)) in seen:
                 raise source.error((key, index), "is listed twice; keep one")
@@ -119,6 +127,24 @@ def _load_plugins(source: Source, paths: Any, folder: Path) -> None:
             plugins.load(folder / Path(str(path)).expanduser())
         except RequestError as error:
             raise source.error(("plugins", index), str(error)) from None
+
+
+def _dataset(source: Source, entry: Any, path: Path_) -> DatasetEntry:
+    if isinstance(entry, str):
+        return DatasetEntry(name=entry, data=entry)
+    named = isinstance(entry, dict) and entry.keys() == {"name", "data"}
+    if not named or not isinstance(entry["name"], str):
+        raise source.error(path, "expected text, or {name: …, data: …}")
+    name, place = entry["name"], entry["data"]
+    if not isinstance(place, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise source.error(
+            path,
+            "expected {name: …, data: …}, a name of letters, digits and . _ -, and a data set, "
+            f"not {reprlib.repr(entry)}",
+        )
+    if name in data.names() and place != name:
+        raise source.error(path, f"'{name}' is the name of another data set; rename it")
+    return DatasetEntry(name=name, data=place)
 
 
 def _entry(

@@ -1,22 +1,17 @@
 """The keys of a grid file, checked by pydantic."""
 
 import math
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
     SerializeAsAny,
     StrictInt,
     field_validator,
-    model_validator,
 )
 
 from baselines.options import DecoderSpec, ModelSpec, Positive, Size
-from bench import data
 from bench.metrics import METRICS, is_objective
 from bench.run import INT64, EvaluationSettings, SampleKind, TrainingSettings, Value
 
@@ -91,6 +86,13 @@ class EvaluationOptions(EvaluationSettings):
         return kinds
 
 
+class DatasetEntry(Value):
+    """A data set of the grid: the name that is shown, and what `bench.data` calls it."""
+
+    name: str
+    data: str
+
+
 class DecoderEntry(Value):
     """A decoder of the grid, and the search that fixes its `option` where it has one."""
 
@@ -100,53 +102,18 @@ class DecoderEntry(Value):
 
 
 class Grid(Value):
-    """The file's top level.
-
-    A data set is a name, or `{name: …, data: …}`: the name that is shown, and where the data are.
-    """
+    """The file's top level."""
 
     name: Name
     description: str = ""
     plugins: tuple[str, ...] = ()
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
     models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
     decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     split_seed: Seed = 0
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
-
-    _places: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _with_places(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        entries = value.get("datasets") if isinstance(value, dict) else None
-        if not isinstance(entries, list):
-            return handler(value)
-        named = [
-            entry if isinstance(entry, dict) and entry.keys() == {"name", "data"} else None
-            for entry in entries
-        ]
-        shown = [
-            entry["name"] if entry else given for entry, given in zip(named, entries, strict=True)
-        ]
-        grid = handler({**value, "datasets": shown})
-        places = {entry["name"]: entry["data"] for entry in named if entry}
-        for name, place in places.items():
-            if not isinstance(place, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-                raise ValueError(
-                    f"datasets: {name!r}: expected {{name: …, data: …}}, a name of letters, digits "
-                    "and . _ -, and a data set"
-                )
-            if name in data.names() and place != name:
-                raise ValueError(f"datasets: '{name}' is the name of another data set; rename it")
-        grid._places.update(places)
-        return grid
-
-    def place(self, dataset: str) -> str:
-        """What `bench.data` calls a data set that the grid may have given a name of its own."""
-        return self._places.get(dataset, dataset)
 
     @property
     def finals(self) -> int:

@@ -171,7 +171,7 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     """
     only: dict[str, str] = {}
     changed: dict[str, Any] = {}
-    if grid is not None and run["dataset"] in grid.datasets:
+    if grid is not None and run["dataset"] in {entry.name for entry in grid.datasets}:
         only["dataset"] = run["dataset"]
     else:
         changed["datasets"] = [run["dataset"]]

@@ -483,6 +483,15 @@ def test_an_installed_plugin_is_found_when_a_name_is_not_ours(
     assert pickle.loads(pickle.dumps(run)).id == run.id
 
 
+@pytest.mark.parametrize("name", ["blobs", "blobs@32", "blobs[:20]", "blobs@32[:20]"])
+def test_an_installed_data_set_is_found_at_a_size_and_cut_down(
+    name: str, installed: str, tmp_path: Path, write_grid: Callable[..., Path]
+) -> None:
+    (tmp_path / "site" / installed / "heads.py").write_text(BLOBS)
+    read_grid(str(write_grid(datasets=[name])))
+    assert plugins.loaded()[0].module == installed
+
+
 def test_a_broken_installed_plugin_names_itself(installed: str, tmp_path: Path) -> None:
     (tmp_path / "site" / installed / "heads.py").write_text("1 / 0\n")
     message = refused(plugins.discover)

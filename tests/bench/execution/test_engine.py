@@ -1,6 +1,7 @@
 """Another engine is one class: a grid runs through it, and its bad moments cost no run."""
 
 import io
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +11,16 @@ import pytest
 from rich.console import Console
 
 from bench.errors import RequestError
+from bench.evaluation.context import Evaluated
 from bench.execution.engine import GROUP, find_engine
 from bench.execution.messages import Engine, Message, Resources, Task
 from bench.execution.processes import Pool
-from bench.execution.schedule import MAX_DEATHS, Outcome, execute
+from bench.execution.schedule import BY_HAND, MAX_DEATHS, Outcome, execute
 from bench.execution.signals import Interruption
 from bench.execution.worker import Worker
 from bench.grid.expand import Row
 from bench.records.store import Record, Store
+from bench.records.validity import LARGEST
 
 Expand = Callable[..., list[Row]]
 
@@ -175,3 +178,22 @@ def test_an_engine_that_is_not_there_is_one_line(
     assert "in_process" in line
     with pytest.raises(RequestError, match=r"--engine broken: .* fails at import: ModuleNotFound"):
         find_engine("broken")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -2 * LARGEST, 2 * LARGEST])
+def test_a_measurement_that_a_reader_would_refuse_is_never_written(
+    value: float, expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "results")
+
+    def measure(*arguments: object) -> Evaluated:
+        return Evaluated({"mse": 0.5, "rate": value}, {}, {})
+
+    monkeypatch.setattr("bench.execution.worker.evaluate", measure)
+    (run,) = expand(decoders=["gaussian"])[0].runs
+    message = Worker("cpu").attempt(Task(run, BY_HAND), store, lambda message: None)
+    record = store.record(run)
+    assert message.kind == "record", message
+    assert record is not None
+    assert (record["status"], record["failure"]["type"]) == ("failed", "FloatingPointError")
+    assert "rate" in record["failure"]["message"]
