@@ -8,7 +8,7 @@ from torch import Tensor
 from baselines.models.base import GaussianLatentModel
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores, means
 from bench.evaluation.scorer import POSTERIOR, Measure, PosteriorSample
-from bench.rng import normal
+from bench.rng import NormalRows
 
 ACTIVE = 0.01
 """The variance over images above which a posterior mean counts as active (Burda et al. 2016)."""
@@ -29,7 +29,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     mean, log_variance = scores["encoding"].to(device).chunk(2, dim=1)
     count = len(mean)
     # The draws that were scored: the same stream, from its start.
-    noise = normal(tuple(mean.shape), seed, POSTERIOR, device=device)
+    noise = NormalRows(len(mean), mean.shape[1], seed, POSTERIOR, device=device)[:]
     carried = information(mean, log_variance, noise).cpu()
     metrics = means({"mutual_information": carried, "marginal_kl": scores["rate"] - carried})
     metrics["active_units"] = active_units(mean)

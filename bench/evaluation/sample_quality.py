@@ -10,7 +10,7 @@ from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
 from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, Scorer, eight_bit
-from bench.rng import normal, seeded
+from bench.rng import NormalRows, seeded
 from bench.run import Features, Run, SampleKind
 
 FRECHET: dict[SampleKind, str] = {
@@ -89,12 +89,12 @@ def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Ite
     """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":
-        noise = normal((len(images), size), run.seed, POSTERIOR, device=images.device)
-        first = slice(run.evaluation.samples)
-        for part, draws in zip(images[first].split(batch), noise[first].split(batch), strict=True):
+        chosen = images[: run.evaluation.samples]
+        noise = NormalRows(len(chosen), size, run.seed, POSTERIOR, device=images.device)
+        for part, draws in zip(chosen.split(batch), noise.split(batch), strict=True):
             yield eight_bit(scorer.reconstruct(part, draws))
         return
-    noise = normal((run.evaluation.samples, size), run.seed, SAMPLES, device=images.device)
+    noise = NormalRows(run.evaluation.samples, size, run.seed, SAMPLES, device=images.device)
     for index, draws in enumerate(noise.split(batch)):
         if kind == "means":
             yield eight_bit(scorer.generate(draws))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 
 import torch
 from torch import Generator, Tensor
@@ -13,11 +14,11 @@ from baselines.models.base import Context
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined
-from bench.rng import normal
+from bench.rng import NormalRows
 from bench.training.step import scaled
 
 CHUNK_VALUES = 1 << 24
-"""The most raw output values at once: 64 MiB in float32; measures hold a few copies in float64."""
+"""The most numbers of a pass at once: 64 MiB in float32; measures hold a few copies in float64."""
 
 POSTERIOR = "posterior draw"
 """The stream of the one draw of each scored image that its measures share."""
@@ -43,11 +44,19 @@ class Scorer:
             images.device.type, self.precision, enabled=self.precision != torch.float32
         )
 
-    @property
+    @cached_property
     def chunk(self) -> int:
-        """The most images decoded at once; fewer where each of their values has many logits."""
-        values = self.vae.decoder.outputs * math.prod(self.vae.model.image_shape)
-        return max(1, min(self.most, CHUNK_VALUES // values))
+        """The most images decoded at once; fewer where each has many logits, latents or features.
+
+        Counted are the network's output, its noise and its context.
+        """
+        model = self.vae.model
+        known = next(chain(self.vae.parameters(), self.state.values()), torch.empty(0))
+        one = torch.zeros(1, *model.image_shape, dtype=torch.uint8, device=known.device)
+        with torch.inference_mode():
+            context = sum(part.numel() for part in self.encode(one))
+        output = self.vae.decoder.outputs * math.prod(model.image_shape)
+        return max(1, min(self.most, CHUNK_VALUES // (output + model.noise_size + context)))
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -178,7 +187,7 @@ def score(
     Returns:
         By measure, its values of all images, (N,) or (N, k), float64, on the CPU.
     """
-    noise = normal((len(images), scorer.vae.model.noise_size), seed, name, device=images.device)
+    noise = NormalRows(len(images), scorer.vae.model.noise_size, seed, name, device=images.device)
     kept: dict[str, Tensor] = {}
     for start in range(0, len(images), scorer.chunk):
         chunk = slice(start, start + scorer.chunk)

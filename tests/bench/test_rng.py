@@ -1,10 +1,10 @@
 """Streams of random numbers: repeatable, apart from each other, and pinned for ever."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.rng import generator, normal, seeded, stream_seed
+from bench.rng import NormalRows, generator, normal, seeded, stream_seed
 
 
 def test_stream_seeds_are_pinned() -> None:
@@ -46,3 +46,33 @@ def test_a_distribution_draws_from_its_own_stream_and_leaves_the_global_one() ->
     assert not torch.equal(draw("one"), draw("two"))
     assert torch.equal(draw("one"), normal((5,), 0, "one", device="cpu"))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@given(
+    st.integers(1, 600),
+    st.integers(0, 600),
+    st.integers(0, 600),
+    st.sampled_from([1, 7, 100, 128, 200, 512]),
+)
+@settings(deadline=None)
+def test_rows_are_the_same_whichever_are_asked_for_together(
+    count: int, start: int, stop: int, size: int
+) -> None:
+    def fresh() -> NormalRows:
+        return NormalRows(count, 3, 0, "rows", device="cpu")
+
+    whole = fresh()[:]
+    assert whole.shape == (count, 3)
+    assert torch.equal(fresh()[start:stop], whole[start:stop])
+    assert torch.equal(torch.cat(list(fresh().split(size))), whole)
+
+
+def test_more_rows_begin_with_the_fewer() -> None:
+    few, many = (NormalRows(count, 3, 0, "rows", device="cpu")[:] for count in (300, 900))
+    assert torch.equal(few, many[:300])
+    assert len(many.unique(dim=0)) == 900
+
+
+def test_rows_need_the_memory_of_a_block() -> None:
+    rows = NormalRows(10**9, 50, 0, "rows", device="cpu")
+    assert rows[10**9 - 2 :].shape == (2, 50)
