@@ -67,11 +67,13 @@ class Vae(nn.Module):
         with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
             context, encoder_state = self.model.encode(images, state, training=True)
             draw = self.model.draw(context, noise, state, training=True)
-        distribution = self.decoder(draw.output, state, images)
-        distortion = -distribution.log_prob(images).mean()
-        rate = draw.rate.mean()
-        decoder_state = self.decoder.update(distribution, images, state)
-        surrogate = self.decoder.surrogate(distribution, images, draw.rate)
+        target = self.model.target(images)
+        distribution = self.decoder(draw.output, state, target)
+        distortion = -distribution.log_prob(target).mean()
+        rates = draw.rate.sum(-1)
+        rate = rates.mean()
+        decoder_state = self.decoder.update(distribution, target, state)
+        surrogate = self.decoder.surrogate(distribution, target, rates)
         loss = descended(distortion + rate, surrogate)
         with torch.no_grad():
             sigma = self.decoder.sigma(distribution)

@@ -16,7 +16,8 @@ class Draw(NamedTuple):
 
     Attributes:
         output: raw network output for the decoder, (B, outputs * C, H, W), float32.
-        rate: KL(q(z|x) || p(z)) in nats, (B,), in closed form where there is one.
+        rate: KL(q(z|x) || p(z)) in nats by part of the latent, (B, parts), in closed form where
+            there is one; the sum over parts is the rate of the image.
         log_ratio: ln p(z) - ln q(z|x) at the draw, in nats, (B,), for importance weights.
         state: the model's state entries that this batch changed (training only).
 
@@ -70,9 +71,22 @@ class Model(Configured, nn.Module):
         """How many standard normal numbers one draw consumes: `latent`, unless overridden."""
         return self.latent
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many of these numbers each part of the latent takes, by the part's name.
+
+        In the order of `noise` and of `Draw.rate`. One latent is one part; a hierarchy has a part
+        for each group of latents.
+        """
+        return {"latent": self.noise_size}
+
     def initial_state(self) -> State:
         """Running statistics before the first batch."""
         return {}
+
+    def target(self, data: Tensor) -> Tensor:
+        """What the decoder scores of a batch: the images (B, C, H, W) themselves."""
+        return data
 
     def encode(self, images: Tensor, state: State, *, training: bool) -> tuple[Context, State]:
         """The context of images (B, C, H, W) in [0, 1], and the changed state entries."""
@@ -86,6 +100,14 @@ class Model(Configured, nn.Module):
         """Raw output (B, outputs * C, H, W) for draws from the prior."""
         raise NotImplementedError
 
+    def top(self, context: Context) -> tuple[Tensor, Tensor] | None:
+        """Mean and log variance, (B, size) each, of the part that depends on the image alone.
+
+        That part is the first of `parts`, is Gaussian given the image and has the prior N(0, I), so
+        that its mutual information with the image can be estimated. None if there is no such part.
+        """
+        return None
+
 
 class GaussianLatentModel(Model):
     """A model with one latent vector, q(z|x) diagonal Gaussian and p(z) = N(0, I).
@@ -97,7 +119,7 @@ class GaussianLatentModel(Model):
     >>> model = LinearVae(channels=1, resolution=8, latent=3)
     >>> mean, log_variance = torch.ones(5, 3), torch.zeros(5, 3)
     >>> model.draw((mean, log_variance), torch.randn(5, 3), {}, training=False).rate  # ½ μ² each
-    tensor([1.5000, 1.5000, 1.5000, 1.5000, 1.5000])
+    tensor([[1.5000], [1.5000], [1.5000], [1.5000], [1.5000]])
     """
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
@@ -108,9 +130,13 @@ class GaussianLatentModel(Model):
         mean, log_variance = context
         latent = mean + (0.5 * log_variance).exp() * noise
         output, changed = self.decode(latent, state, training=training)
-        rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+        rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1, keepdim=True)
         log_ratio = 0.5 * (noise.square() - latent.square() + log_variance).sum(-1)
         return Draw(output, rate, log_ratio, changed)
 
     def generate(self, noise: Tensor, state: State) -> Tensor:
         return self.decode(noise, state, training=False)[0]
+
+    def top(self, context: Context) -> tuple[Tensor, Tensor]:
+        mean, log_variance = context
+        return mean, log_variance

@@ -78,7 +78,7 @@ class Scorer:
         with self.autocast(images):
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
-        return PosteriorSample(scaled(images), distribution, draw.rate, context)
+        return PosteriorSample(scaled(images), distribution, draw.rate.sum(-1), context)
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""

@@ -63,9 +63,11 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
     terms, _ = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
     context, _ = vae.model.encode(images, state, training=True)
     draw = vae.model.draw(context, noise, state, training=True)
+    assert draw.rate.shape == (BATCH, len(vae.model.parts))
+    assert sum(vae.model.parts.values()) == vae.model.noise_size
     distribution = vae.decoder(draw.output, state, images)
     assert distribution.event_shape == images.shape[1:]
-    expected = (draw.rate - distribution.log_prob(images)).mean()
+    expected = (draw.rate.sum(-1) - distribution.log_prob(images)).mean()
     # Float32 sums of up to 2352 values in another order: 1e-7 · √2352 = 5e-6.
     torch.testing.assert_close(terms.loss.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
 
@@ -123,7 +125,7 @@ def test_scoring_repeats_training(decoder: str, model: str, channels: int) -> No
         context, _ = vae.model.encode(images, state, training=False)
         draw = vae.model.draw(context, noise, state, training=False)
         scored = vae.decoder(draw.output, state)
-        loss = (draw.rate - scored.log_prob(images)).mean()
+        loss = (draw.rate.sum(-1) - scored.log_prob(images)).mean()
     if getattr(vae.decoder, "over", None) == "image":
         assert loss > terms.loss
     else:

@@ -16,7 +16,7 @@ def test_rate_and_log_ratio_are_those_of_the_gaussians() -> None:
     draw = model.draw((mean, log_variance), noise, {}, training=False)
     posterior, prior = Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)
     latent = posterior.mean + posterior.stddev * noise
-    torch.testing.assert_close(draw.rate, kl_divergence(posterior, prior).sum(-1))
+    torch.testing.assert_close(draw.rate, kl_divergence(posterior, prior).sum(-1, keepdim=True))
     ratio = (prior.log_prob(latent) - posterior.log_prob(latent)).sum(-1)
     torch.testing.assert_close(draw.log_ratio, ratio)
 
