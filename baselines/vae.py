@@ -70,6 +70,11 @@ class Vae(nn.Module):
         target = self.model.target(images)
         distribution = self.decoder(draw.output, state, target)
         distortion = -distribution.log_prob(target).mean()
+        if draw.rate.ndim != 2:
+            raise ValueError(
+                f"{type(self.model).__name__}: `Draw.rate` must be (B, parts), "
+                f"not {tuple(draw.rate.shape)}"
+            )
         rates = draw.rate.sum(-1)
         rate = rates.mean()
         decoder_state = self.decoder.update(distribution, target, state)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.probabilities import log_mass
-from bench.evaluation.context import Evaluated, EvaluationContext, Protocol, Scores, means
+from bench.evaluation.context import Curves, Evaluated, EvaluationContext, Protocol, Scores, means
 from bench.evaluation.scorer import Measure, PosteriorSample, score
 
 NO_LIKELIHOOD = "its training loss is no likelihood of the data"
@@ -19,6 +19,8 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
         "squared_error": squared_error,
         "variance": mean_variance,
     }
+    if len(context.scorer.vae.model.parts) > 1:
+        kept["rate_by_part"] = rate_by_part
     if context.scorer.vae.decoder.is_likelihood:
         kept["distortion"] = distortion
     if has_mass(context):
@@ -79,7 +81,11 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         protocol["absent"] = NO_LIKELIHOOD
     if "bits_per_dim" in metrics:
         protocol["bits"] = "probability of the 8-bit value's bin, end bins open"
-    return Evaluated(metrics, {"likelihood": protocol}, {})
+    curves: Curves = {}
+    if "rate_by_part" in scores:
+        by_part = scores["rate_by_part"].mean(0).tolist()
+        curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
+    return Evaluated(metrics, {"likelihood": protocol}, curves)
 
 
 @torch.inference_mode()
@@ -116,6 +122,11 @@ def eight_bit_distortion(drawn: PosteriorSample) -> Tensor:
 def rate(drawn: PosteriorSample) -> Tensor:
     """KL(q(z|x) || p(z)), nats, (B,)."""
     return drawn.rate
+
+
+def rate_by_part(drawn: PosteriorSample) -> Tensor:
+    """The same by part of the latent, nats, (B, parts)."""
+    return drawn.rate_by_part
 
 
 def squared_error(drawn: PosteriorSample) -> Tensor:

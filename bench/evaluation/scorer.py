@@ -78,7 +78,8 @@ class Scorer:
         with self.autocast(images):
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
-        return PosteriorSample(scaled(images), distribution, draw.rate.sum(-1), context)
+        target = self.vae.model.target(scaled(images))
+        return PosteriorSample(target, distribution, draw.rate, context)
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
@@ -141,15 +142,20 @@ class PosteriorSample:
     """One draw z ~ q(z|x) for each image of a chunk, and p(x|z) at that draw.
 
     Attributes:
-        images: (B, C, H, W) in [0, 1].
+        images: what the decoder scores, (B, C, H, W) in [0, 1].
         distribution: p(x|z), one for each image.
-        rate: KL(q(z|x) || p(z)), nats, (B,).
+        rate_by_part: KL(q(z|x) || p(z)) by part of the latent, nats, (B, parts).
     """
 
     images: Tensor
     distribution: Distribution
-    rate: Tensor
+    rate_by_part: Tensor
     context: Context
+
+    @cached_property
+    def rate(self) -> Tensor:
+        """KL(q(z|x) || p(z)), nats, (B,)."""
+        return self.rate_by_part.sum(-1)
 
     @cached_property
     def mean(self) -> Tensor:

@@ -166,8 +166,9 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
     inner = cast(GaussianLatentModel, trained.vae.model)
 
     class Wrapped(other):  # type: ignore[misc, valid-type]
-        image_shape, noise_size = inner.image_shape, inner.noise_size
+        image_shape, noise_size, parts = inner.image_shape, inner.noise_size, inner.parts
         encode, decode = staticmethod(inner.encode), staticmethod(inner.decode)
+        target = staticmethod(inner.target)
 
     trained.vae.model = Wrapped()
     metrics, protocol, _ = evaluate(run_of(spec), trained, grey(0.1), None)
