@@ -22,6 +22,7 @@ from bench.evaluation.context import Metrics
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.base import build as build_extractor
+from bench.evaluation.network_size import network_size
 from bench.execution import environment
 from bench.execution.artifacts import save
 from bench.execution.messages import Message, Task
@@ -179,6 +180,7 @@ class Worker:
             "images_per_second": images * len(trained.history) / seconds if seconds else 0.0,
             # What an interrupted process had already spent on the epochs before this one.
             "earlier_seconds": max(0.0, seconds - here),
+            **network_size(trained.vae, trained.state),
         }
         if trained.divergence is not None:
             record["status"] = DIVERGED

@@ -1,0 +1,37 @@
+"""How large a VAE is: parameters, latents, and the arithmetic of one pass."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from baselines.state import State
+from baselines.vae import Vae
+
+
+def network_size(vae: Vae, state: State) -> dict[str, int]:
+    """What a table of models compares.
+
+    Returns:
+        `parameters` of the model and the decoder, `latents` of an image, and `multiply_adds` of
+        encoding and decoding one image: those of convolutions and matrix products, a training step
+        has about three times as many.
+
+    >>> from baselines.decoders.gaussian import UnitGaussian
+    >>> from baselines.models.linear_vae import LinearVae
+    >>> vae = Vae(LinearVae(channels=1, resolution=4, latent=2), UnitGaussian())
+    >>> network_size(vae, vae.initial_state())  # 16 · 2 weights in, 2 · 16 out
+    {'parameters': 84, 'latents': 2, 'multiply_adds': 64}
+    """
+    model = vae.model
+    parameters = list(vae.parameters())
+    device = parameters[0].device if parameters else torch.device("cpu")
+    image = torch.zeros(1, *model.image_shape, device=device)
+    noise = torch.zeros(1, model.noise_size, device=device)
+    # Not `inference_mode`, in which a linear layer is one operation that is not counted.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        context, _ = model.encode(image, state, training=False)
+        model.draw(context, noise, state, training=False)
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "latents": model.noise_size,
+        "multiply_adds": counter.get_total_flops() // 2,
+    }
