@@ -149,6 +149,7 @@ def effective_latents(mean: Tensor, log_variance: Tensor) -> float:
     >>> effective_latents(moved, torch.zeros(2, 3))
     2.0
     """
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).double().mean(0)
+    mean, log_variance = mean.double(), log_variance.double()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
     total = kl.sum().item()
     return total**2 / kl.square().sum().item() if total > 0 else 0.0
