@@ -110,11 +110,11 @@ def verdict(
 
     With N images the estimate of the mutual information ends at ln N, and beyond that the marginal
     KL, the rate less this estimate, bends where the rate does. So its own bend is looked for
-    where its values are known.
+    among the values that are known.
 
     Arguments:
         betas, rate, marginal_kl: of each run with a chosen β.
-        told: those `betas` at which the marginal KL is within reach.
+        told: those `betas` at which the marginal KL is known.
         learned: β = 2σ² by decoder, the mean over seeds; at a bend within the bend's interval.
     """
     kept = [place for place, beta in enumerate(betas) if beta in told]
@@ -123,16 +123,16 @@ def verdict(
     found, of, sentences = bend(own, [marginal_kl[place] for place in kept]), "marginal KL", []
     if not enough(own):
         sentences.append(
-            f"These data cannot tell where the marginal KL bends: it is within reach at {share}."
+            f"These data cannot tell where the marginal KL bends: it is known at {share} only."
         )
     elif found is None:
-        sentences.append(f"The marginal KL, within reach at {share}, has no bend that these locate.")
+        sentences.append(f"The marginal KL, known at {share}, has no bend that these locate.")
     if found is None:
         found, of = bend(betas, rate), "rate"
     if found is None:
         sentences.append("The rate has no bend that these values of β locate.")
         return Finding(None, of, " ".join(sentences))
-    where = f", within reach at {share}," if of == "marginal KL" and len(own) < len(betas) else ""
+    where = f", known at {share}," if of == "marginal KL" and len(own) < len(betas) else ""
     sentences.append(
         f"The {of}{where} bends at β = {found.beta:.2g} (95 % interval {found.low:.2g} to "
         f"{found.high:.2g})."

@@ -27,8 +27,8 @@ from bench.report.reach import AGREEMENT, CEILING, LOWER, RATE, least_upper, wit
 TITLE = "Information against β"
 KL = "metrics.marginal_kl"
 MEASURES = {
-    LOWER: "mutual information, lower bound\nI(x; z), nats",
-    KL: "marginal KL, upper bound\nKL(m(z) ‖ p(z)), nats",
+    LOWER: "mutual information\nI(x; z), nats\nlower bound",
+    KL: "marginal KL\nKL(m(z) ‖ p(z)), nats\nupper bound",
 }
 
 
@@ -104,12 +104,13 @@ def figure(
     _between(information, sweep.fixed, LOWER, upper)
     _between(kl, sweep.fixed, KL, (sweep.fixed[RATE] - upper).clip(lower=0))
     if found.bend is not None:
-        kl.axvspan(found.bend.low, found.bend.high, color="0.8", linewidth=0, zorder=0)
+        kl.axvspan(found.bend.low, found.bend.high, color="0.85", linewidth=0, zorder=0)
         kl.annotate(
-            f"bend of the\n{found.of}",
+            f"bend of\nthe {found.of}",
             (found.bend.beta, 0.97),
             xycoords=("data", "axes fraction"),
             horizontalalignment="center",
+            multialignment="center",
             verticalalignment="top",
             color="0.35",
         )
@@ -147,7 +148,7 @@ def _between(axes: Axes, runs: pd.DataFrame, column: str, other: pd.Series[float
         ends[column],
         ends["other"],
         facecolor="none",
-        edgecolor="0.85",
+        edgecolor="0.88",
         hatch="////",
         linewidth=0,
         zorder=-1,
@@ -158,7 +159,7 @@ def _caption(sweep: Sweep, found: breakpoint.Finding, ceiling: float) -> str:
     sentences = [
         "Above: the mutual information of image and latent; below: how far the aggregate "
         "posterior is from the prior. Lines: β-VAEs, the mean over seeds, with a band from the "
-        f"smallest to the largest ({seeds(sweep.fixed)}). Hatched: up or down to the other bound."
+        f"smallest to the largest ({seeds(sweep.fixed)}). Hatched: what the other bound leaves open."
     ]
     if len(sweep.learned):
         sentences.append(
@@ -168,8 +169,7 @@ def _caption(sweep: Sweep, found: breakpoint.Finding, ceiling: float) -> str:
         sentences.append(f"Dashed: ln N = {ceiling:.2f}, the ceiling of the lower bound.")
     if not within_reach(pd.concat([sweep.fixed, sweep.learned])).all():
         sentences.append(
-            f"Hollow: beyond reach, the bounds are more than {AGREEMENT:g} nats apart, and the "
-            "marginal KL may be anything in the hatched range."
+            f"Hollow: unknown, since the bounds are more than {AGREEMENT:g} nats apart."
         )
     sentences.append(found.words)
     if found.bend is not None:
