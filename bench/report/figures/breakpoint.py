@@ -138,11 +138,10 @@ def verdict(
         f"{found.high:.2g})."
     )
     for decoder, beta in learned.items():
-        if beta in found:
-            place = "at this bend"
-        elif beta < found.beta:
-            place = f"{found.beta / beta:.2g} times below this bend"
-        else:
-            place = f"{beta / found.beta:.2g} times above this bend"
-        sentences.append(f"{decoder} learned β = {beta:.2g}, {place}.")
+        place = "at"
+        if beta not in found:
+            ratio = max(beta / found.beta, found.beta / beta)
+            side = "above" if beta > found.beta else "below"
+            place = f"{float(f'{ratio:.2g}'):g} times {side}"
+        sentences.append(f"{decoder} learned β = {beta:.2g}, {place} this bend.")
     return Finding(found, of, " ".join(sentences))

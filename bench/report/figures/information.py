@@ -126,7 +126,10 @@ def _points(
     """The mean of the runs that share `each`: filled, or hollow where one is beyond reach."""
     told = within_reach(runs).groupby(runs[each]).all()
     means = runs.groupby(each)[["beta", column]].mean()
-    for chosen, edge, face in ((told, "white", style.colour), (~told, style.colour, "white")):
+    for chosen, face, edge, width in (
+        (told, style.colour, "white", 0.5),
+        (~told, "white", style.colour, 1.2),
+    ):
         axes.plot(
             means.loc[chosen, "beta"],
             means.loc[chosen, column],
@@ -135,7 +138,7 @@ def _points(
             markersize=size,
             markeredgecolor=edge,
             markerfacecolor=face,
-            markeredgewidth=0.5 if chosen is told else 1.2,
+            markeredgewidth=width,
             zorder=4,
         )
 
@@ -159,7 +162,8 @@ def _caption(sweep: Sweep, found: breakpoint.Finding, ceiling: float) -> str:
     sentences = [
         "Above: the mutual information of image and latent; below: how far the aggregate "
         "posterior is from the prior. Lines: β-VAEs, the mean over seeds, with a band from the "
-        f"smallest to the largest ({seeds(sweep.fixed)}). Hatched: what the other bound leaves open."
+        f"smallest to the largest ({seeds(sweep.fixed)}). Hatched: what the other bound leaves "
+        "open."
     ]
     if len(sweep.learned):
         sentences.append(
