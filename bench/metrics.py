@@ -151,12 +151,23 @@ METRICS = (
     Metric("z_variance", None, Units.NONE, "calibration",
            meaning="variance of (x-μ)/σ over all values; 1 where σ fits the errors"),
     Metric("mutual_information", None, Units.NATS, "information",
-           meaning="I(x; z), nats, by Monte Carlo over the aggregate posterior; at most ln N for N "
-                   "images"),
+           meaning="I(x; z), nats, by Monte Carlo over the aggregate posterior: a lower bound, at "
+                   "most ln N for N images"),
+    Metric("mutual_information_upper", None, Units.NATS, "information",
+           label="mutual information, upper bound",
+           meaning="I(x; z), nats, with each draw's own encoding left out of the aggregate "
+                   "posterior: an upper bound, which few images can make very loose; the rate is "
+                   "another"),
     Metric("marginal_kl", None, Units.NATS, "information", label="marginal KL",
-           meaning="KL(m(z) || p(z)), nats: the rate less the mutual information"),
+           meaning="KL(m(z) || p(z)), nats: the rate less mutual_information, so an upper bound"),
+    Metric("marginal_kl_lower", None, Units.NATS, "information", label="marginal KL, lower bound",
+           meaning="KL(m(z) || p(z)), nats: the rate less mutual_information_upper, so a lower "
+                   "bound, which says nothing where it is negative"),
     Metric("active_units", None, Units.NONE, "information",
            meaning="latents whose posterior mean has a variance above 0.01"),
+    Metric("effective_latents", None, Units.NONE, "information",
+           meaning="(Σ KL)² / Σ KL² over the latents' shares of the rate: how many carry it, "
+                   "whatever its size"),
     Metric("fid_sampled", "lower", FRECHET, "sample_quality", label="FID, drawn pixels",
            threshold=DISTANCE, compares="sampled",
            meaning="the same distance of draws from p(x|z), clipped to 8 bits"),

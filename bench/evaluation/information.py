@@ -1,6 +1,7 @@
-"""Information in a Gaussian latent: mutual information, marginal KL, and active units."""
+"""Information in a Gaussian latent: bounds of I(x; z), marginal KL, and the latents in use."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,14 @@ ACTIVE = 0.01
 """The variance over images above which a posterior mean counts as active (Burda et al. 2016)."""
 
 NO_LATENT = "the model has no single Gaussian latent"
+ONE_IMAGE = "one image: an aggregate posterior needs two or more"
+
+
+class Information(NamedTuple):
+    """Two estimates of I(x; z), nats, (N,), float64: their means bound it from both sides."""
+
+    lower: Tensor
+    upper: Tensor
 
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
@@ -22,24 +31,37 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
-    """The rate's two parts, which add up to it, and the latents in use."""
+    """The rate's two parts, bounded from both sides, and the latents in use."""
     if not has_gaussian_latent(context):
         return Evaluated({}, {"information": {"absent": NO_LATENT}}, {})
     seed, device = context.run.seed, context.images.device
     mean, log_variance = scores["encoding"].to(device).chunk(2, dim=1)
     count = len(mean)
+    if count < 2:
+        return Evaluated({}, {"information": {"absent": ONE_IMAGE}}, {})
     # The draws that were scored: the same stream, from its start.
-    noise = NormalRows(len(mean), mean.shape[1], seed, POSTERIOR, device=device)[:]
-    carried = information(mean, log_variance, noise).cpu()
-    metrics = means({"mutual_information": carried, "marginal_kl": scores["rate"] - carried})
+    noise = NormalRows(count, mean.shape[1], seed, POSTERIOR, device=device)[:]
+    lower, upper = (bound.cpu() for bound in information(mean, log_variance, noise))
+    metrics = means(
+        {
+            "mutual_information": lower,
+            "mutual_information_upper": upper,
+            "marginal_kl": scores["rate"] - lower,
+            "marginal_kl_lower": scores["rate"] - upper,
+        }
+    )
     metrics["active_units"] = active_units(mean)
+    metrics["effective_latents"] = effective_latents(mean, log_variance)
     protocol = {
         "images": count,
         "draws": 1,
         "bound": math.log(count),
         "estimator": "ln q(z|x) - ln m(z), m the mixture of all N encodings, the draw's own among "
         "them: at most ln N, and in expectation a lower bound of I(x; z) for new images",
+        "upper_estimator": "the same with m the mixture of the N - 1 other encodings: in "
+        "expectation an upper bound of I(x; z) for new images, without a ceiling",
         "marginal_kl": "rate - mutual_information",
+        "marginal_kl_lower": "rate - mutual_information_upper",
         "active_variance": ACTIVE,
         "standard_error": "over images, the encodings being given",
         "seed": seed,
@@ -58,32 +80,76 @@ def encoding(drawn: PosteriorSample) -> Tensor:
     return torch.cat([mean, log_variance], dim=1)
 
 
-def information(mean: Tensor, log_variance: Tensor, noise: Tensor, *, rows: int = 512) -> Tensor:
-    """ln q(z|x) - ln m(z) for one draw z = μ + σ·noise of each image, nats, (N,), float64.
+def information(
+    mean: Tensor, log_variance: Tensor, noise: Tensor, *, rows: int = 512
+) -> Information:
+    """Bound the information that one block of Gaussian latents has about the image, both ways.
 
-    m(z) = 1/N Σ_n q(z|x_n) is the aggregate posterior of the N images (Rosca et al. 2018), the
-    draw's own encoding among them. The mean over images is therefore at most ln N: an unbiased
-    estimate of I(n; z) for an image n chosen uniformly among these N, and in expectation a lower
-    bound of I(x; z) for new images (Poole et al. 2019), far below it where that nears ln N.
+    For one draw z = μ + σ·noise of each image, both bounds are ln q(z|x) - ln m(z), with m(z) a
+    mixture of encodings in place of the aggregate posterior (Rosca et al. 2018):
+
+    * lower: of all N, the draw's own among them. An image's value is at most ln N. In expectation
+      it is I(n; z) for an image n chosen uniformly among these N, and at most I(x; z) for new
+      images; it is far below where that nears ln N.
+    * upper: of the N - 1 others, the "leave one out" bound (Poole et al. 2019, arXiv 1905.06922).
+      In expectation it is at least I(x; z), since ln is concave. It has no ceiling: a draw
+      far from all other encodings adds the squared distance, so few images can decide it.
+
+    An image's lower value is never above 1 - 1/N times its upper one.
 
     Arguments:
-        mean, log_variance, noise: (N, latent) each.
+        mean, log_variance, noise: (N, latent) each, of N independent images.
         rows: draws whose densities under all encodings are held at once.
+
+    Raises:
+        ValueError: fewer than two images.
+
+    >>> apart = torch.tensor([[0.0], [10.0]])
+    >>> bounds = information(apart, torch.zeros(2, 1), torch.zeros(2, 1))
+    >>> bounds.lower.exp().tolist(), bounds.upper.tolist()
+    ([2.0, 2.0], [50.0, 50.0])
     """
+    count = len(mean)
+    if count < 2:
+        raise ValueError(f"information needs two images or more, not {count}")
     mean, log_variance, noise = mean.double(), log_variance.double(), noise.double()
     draws = mean + (0.5 * log_variance).exp() * noise
     # ln q(z|x) up to a constant that cancels: a quadratic form in z, hence two matrix products.
     precision = (-log_variance).exp()
     constant = (mean.square() * precision + log_variance).sum(1)
     squared, linear = (-0.5 * precision).T, (mean * precision).T
-    own = torch.empty(len(draws), dtype=torch.float64, device=draws.device)
-    for start, part in zip(range(0, len(draws), rows), draws.split(rows), strict=True):
+    own, others = torch.empty(2, count, dtype=torch.float64, device=draws.device)
+    for start, part in zip(range(0, count, rows), draws.split(rows), strict=True):
         # In place, since every copy has a number for each pair of a draw and an encoding.
         log_q = (part.square() @ squared).add_(part @ linear).sub_(0.5 * constant)
-        own[start : start + rows] = log_q.diagonal(start) - log_q.logsumexp(1)
-    return own + torch.tensor(float(len(draws)), dtype=own.dtype).log()
+        diagonal = log_q.diagonal(start)
+        own[start : start + rows] = diagonal
+        # The own density is left out before the sum; subtracted after it, it would take all
+        # digits of the others with it.
+        diagonal.fill_(-math.inf)
+        others[start : start + rows] = log_q.logsumexp(1)
+    everyone = torch.logaddexp(own, others)
+    return Information(own - everyone + math.log(count), own - others + math.log(count - 1))
 
 
 def active_units(mean: Tensor) -> int:
     """How many latents have a posterior mean (N, latent) that varies over images."""
     return int((mean.var(0) > ACTIVE).sum())
+
+
+def effective_latents(mean: Tensor, log_variance: Tensor) -> float:
+    """Over how many latents the rate is spread: (Σ KL)² / Σ KL², 0 where the rate is 0.
+
+    KL is a latent's mean of KL(q || N(0, 1)) over images: k where k latents share the rate evenly.
+
+    Arguments:
+        mean, log_variance: (N, latent) each.
+
+    >>> moved = torch.tensor([[1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]])
+    >>> effective_latents(moved, torch.zeros(2, 3))
+    2.0
+    """
+    mean, log_variance = mean.double(), log_variance.double()
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
+    total = kl.sum().item()
+    return total**2 / kl.square().sum().item() if total > 0 else 0.0

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from bench.metrics import better, heading, is_shown
 from bench.records.frame import Line, missing
+from bench.report.figures import information
+from bench.report.figures.subset import Subset, subsets
 from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
 from bench.report.tables import NoteKind, Table
@@ -71,11 +73,13 @@ def _cost(table: Table) -> Iterator[str]:
 
 
 def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
-    places = list(table.frame.groupby(["dataset", "model"], sort=False))
-    for (dataset, model), rows in places[:PLACES]:
+    places = list(subsets(table, ()))
+    for place in places[:PLACES]:
+        rows = place.rows
         sentences = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
-        sentences += [*_tuned(table, rows), *_edges(rows), *_published(rows)]
+        sentences += [*_tuned(table, rows), *_edges(rows), *_published(rows), *_bends(place)]
         if sentences:
+            dataset, model = rows[["dataset", "model"]].iloc[0]
             yield f"{dataset} with {model}", tuple(map(_unbroken, sentences))
     if len(places) > PLACES:
         yield "", (f"The table has {len(places) - PLACES} further pairs of data set and model.",)
@@ -162,6 +166,13 @@ def _published(rows: pd.DataFrame) -> Iterator[str]:
                 f"({worst['decoder']}: {worst[metric]:.4g}, paper "
                 f"{worst[f'published_{metric}']:g})."
             )
+
+
+def _bends(place: Subset) -> Iterator[str]:
+    """Whether the learned β are where the curves over β bend."""
+    for sweep in information.measured(place.completed):
+        setting = f"{sweep.setting}: " if sweep.setting else ""
+        yield setting + information.verdict(sweep).words
 
 
 def _cannot(table: Table) -> Iterator[str]:

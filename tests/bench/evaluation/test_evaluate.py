@@ -96,7 +96,9 @@ def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
     levels = torch.randint(0, 256, (300, 1, SIDE, SIDE), generator=rng).to(torch.uint8)
     metrics, protocol, curves = measured(spec, dataset(levels), [0.0] * 256)
     assert metrics["bits_per_dim"] == pytest.approx(8, abs=1e-6)
-    assert metrics["rate"] == metrics["mutual_information"] == metrics["active_units"] == 0
+    assert metrics["rate"] == metrics["active_units"] == metrics["effective_latents"] == 0
+    for name in ("mutual_information", "mutual_information_upper", "marginal_kl_lower"):
+        assert metrics[name] == pytest.approx(0, abs=1e-12)
     assert metrics["neg_log_p"] == pytest.approx(8 * math.log(2) * SIDE**2, rel=1e-6)
     assert metrics["iwae_4_ess"] == pytest.approx(4, rel=1e-5)
     assert metrics["calibration_error"] < 0.02
@@ -172,8 +174,18 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
 
     trained.vae.model = Wrapped()
     metrics, protocol, _ = evaluate(run_of(spec), trained, grey(0.1), None)
-    assert not {"mutual_information", "marginal_kl", "active_units"} & metrics.keys()
+    own = {metric.name for metric in METRICS if metric.home == "information"}
+    assert not own & metrics.keys()
     assert "latent" in protocol["information"]["absent"]
+
+
+def test_one_image_has_no_information() -> None:
+    spec = decoder_spec("beta", link="identity", beta=0.02)
+    trained, data = flat(spec, outputs=[0.5]), dataset(grey(0.1).test[:3])
+    run = run_of(spec, samples=0, iwae=0)
+    metrics, protocol, _ = evaluate(run, trained, data, None)
+    assert "mutual_information" not in metrics
+    assert "one image" in protocol["information"]["absent"]
 
 
 def test_distances_tell_means_from_draws() -> None:

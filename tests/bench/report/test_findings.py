@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,3 +113,15 @@ def test_a_row_in_another_setting_is_not_held_against_the_paper(results: Results
     assert "Against the paper" not in said(results)["shows"]
     results.add("gaussian", dataset="mnist", metrics={"neg_log_p": 741.5})
     assert "-log p (1 row) ours is 1 away" in said(results)["shows"]
+
+
+def test_the_learned_beta_is_placed_at_the_bend_that_the_data_show(results: Results) -> None:
+    for beta in (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0):
+        nats = 5 + 9 * max(0.0, math.log(0.01 / beta))
+        metrics = {"rate": nats, "mutual_information": 4.9, "marginal_kl": nats - 4.9}
+        results.add({"name": "beta", "beta": beta}, metrics={**metrics, "beta_effective": beta})
+    results.add("shared", metrics={**metrics, "beta_effective": 0.1})
+    told = said(results)["shows"]
+    assert "where the marginal KL bends: it is known at 4 of 6 values of β only" in told
+    assert "The rate bends at β = 0.01 (" in told
+    assert "shared learned β = 0.1, 10 times above this bend." in told

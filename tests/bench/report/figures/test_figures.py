@@ -25,7 +25,15 @@ from bench.report.figures import (
     search,
     style,
 )
-from tests.bench.report.figures.conftest import IMAGES, LEVELS, Laboratory, add_beta, mosaic, rate
+from tests.bench.report.figures.conftest import (
+    IMAGES,
+    LEVELS,
+    Laboratory,
+    add_beta,
+    add_sweep,
+    mosaic,
+    rate,
+)
 
 
 def along_x(line: Line2D) -> list[float]:
@@ -42,15 +50,49 @@ def test_information_is_the_mean_over_seeds_with_the_learned_beta_upright(
     (sketch,) = information.sketches(figure4.part())
     frame = figure4.table().frame
     above, below = sketch.figure.axes
+    swept = frame[frame["decoder"] != "shared"]
     for axes, metric in ((above, "mutual_information"), (below, "marginal_kl")):
-        curve, upright, points = axes.get_lines()[:3]
-        swept = frame[frame["decoder"] != "shared"]
+        curve, _, _, upright, _, learned = axes.get_lines()[:6]
         assert along_y(curve) == pytest.approx(list(swept[metric]))
         assert along_x(curve) == pytest.approx(list(swept["beta_effective"]))
         assert along_x(upright)[0] == pytest.approx(0.022)
-        assert len(along_x(points)) == 3
-    (bound,) = [line for line in above.get_lines() if line.get_linestyle() == "--"]
-    assert along_y(bound)[0] == pytest.approx(math.log(IMAGES))
+        assert len(along_x(learned)) == 3
+    (ceiling,) = [line for line in above.get_lines() if line.get_linestyle() == "--"]
+    assert along_y(ceiling)[0] == pytest.approx(math.log(IMAGES))
+
+
+def test_what_a_thousand_images_cannot_show_is_hollow_and_has_no_bend(
+    figure4: Laboratory,
+) -> None:
+    (sketch,) = information.sketches(figure4.part())
+    for axes in sketch.figure.axes:
+        known, hollow = axes.get_lines()[1:3]
+        assert along_x(known) == [3.0, 10.0]
+        assert len(along_x(hollow)) == 8
+        assert hollow.get_markerfacecolor() == "white" != known.get_markerfacecolor()
+    assert "where the marginal KL bends: it is known at 2 of 10 values of β" in sketch.caption
+    assert "Hollow: unknown" in sketch.caption
+    assert "The marginal KL bends" not in sketch.caption
+    assert "bound" in sketch.figure.axes[0].get_ylabel()
+    assert "upper bound" in sketch.figure.axes[1].get_ylabel()
+
+
+def test_the_other_bound_ends_what_is_open(lab: Laboratory) -> None:
+    """The rate less the upper bound, but no less than 0; above, the rate where that is less."""
+    add_sweep(lab, gap=4.0)
+    (sketch,) = information.sketches(lab.part())
+    above, below = (
+        np.asarray(area.get_paths()[0].vertices)
+        for axes in sketch.figure.axes
+        for area in axes.collections
+        if area.get_hatch()
+    )
+    full, carried = math.log(IMAGES), rate(1e-4) * 1.01
+    for shape, low, high in ((above, full, full + 4), (below, carried - full - 4, carried - full)):
+        ends = shape[np.isclose(shape[:, 0], 1e-4), 1]
+        assert (ends.min(), ends.max()) == pytest.approx((low, high))
+    assert below[:, 1].min() == 0
+    assert above[np.isclose(above[:, 0], 1.0), 1].max() == pytest.approx(rate(1.0) * 1.01)
 
 
 def test_the_band_reaches_from_the_smallest_to_the_largest_seed(figure4: Laboratory) -> None:
@@ -62,11 +104,14 @@ def test_the_band_reaches_from_the_smallest_to_the_largest_seed(figure4: Laborat
     assert heights.min() == pytest.approx(0.1)
 
 
-def test_the_caption_says_where_the_learned_beta_lies(figure4: Laboratory) -> None:
-    (sketch,) = information.sketches(figure4.part())
+def test_the_caption_says_where_the_learned_beta_lies(lab: Laboratory) -> None:
+    add_sweep(lab, gap=0.3)
+    (sketch,) = information.sketches(lab.part())
     assert "The marginal KL bends at β = 1." in sketch.caption
     assert "shared learned β = 0.022" in sketch.caption
-    assert "times below the bend" in sketch.caption
+    assert "times below this bend" in sketch.caption
+    assert "Hollow" not in sketch.caption
+    assert len(along_x(sketch.figure.axes[0].get_lines()[2])) == 0
 
 
 def test_a_beta_by_itself_makes_no_sweep(lab: Laboratory) -> None:
@@ -79,7 +124,12 @@ def test_a_beta_by_itself_makes_no_sweep(lab: Laboratory) -> None:
 def test_beta_is_swept_with_all_other_settings_equal(lab: Laboratory) -> None:
     for lr in (0.1, 0.2):
         for beta in (0.1, 1.0):
-            metrics = {"mutual_information": beta, "marginal_kl": lr, "beta_effective": beta}
+            metrics = {
+                "rate": beta + lr,
+                "mutual_information": beta,
+                "marginal_kl": lr,
+                "beta_effective": beta,
+            }
             decoder = {"name": "beta", "beta": beta}
             lab.add(decoder, metrics=metrics, training={"lr": lr}, seed=0)
     sketches = list(information.sketches(lab.part()))
@@ -237,7 +287,7 @@ def test_a_decoder_looks_the_same_in_every_figure(figure4: Laboratory) -> None:
     part = figure4.part()
     (information_,) = information.sketches(part)
     curves = next(iter(learning.sketches(part))).figure.axes[0].get_lines()
-    upright = information_.figure.axes[0].get_lines()[1]
+    upright = information_.figure.axes[0].get_lines()[3]
     assert curves[-1].get_color() == upright.get_color() == part.styles["shared"].colour
 
 
