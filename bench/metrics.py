@@ -66,7 +66,8 @@ DISTANCE = Threshold(0.02, "of the baseline")
 class Metric:
     """What a number means.
 
-    name: in it, K is a number of draws and `<extractor>` the name of a feature network.
+    name: in it, K is a number of draws and `<extractor>` the name of a feature network. A metric of
+        information is also found with `_top` behind its name: of a hierarchy's top group alone.
     better: None where neither direction is.
     home: the module of `bench.evaluation` that computes it.
     label: its heading, where that is not the name with spaces; K and `<extractor>` as in the name.
@@ -94,7 +95,8 @@ class Metric:
         """Matches the names that records hold; groups `K` and `extractor`."""
         # `<name>_se` is a standard error: no extractor is called so.
         name = re.escape(self.name).replace("<extractor>", r"(?P<extractor>\S+(?<!_se))")
-        return re.compile(re.sub(r"_K(?=_|$)", r"_(?P<K>[1-9]\\d*)", name))
+        top = "(?:_top)?" if self.home == "information" else ""
+        return re.compile(re.sub(r"_K(?=_|$)", r"_(?P<K>[1-9]\\d*)", name) + top)
 
     @property
     def heading(self) -> str:
@@ -220,7 +222,8 @@ def heading(name: str) -> str:
     text = metric.heading
     for group, value in _groups(metric, name).items():
         text = text.replace("K" if group == "K" else f"<{group}>", value.replace("_", " "))
-    return text
+    in_top = metric.home == "information" and name.endswith("_top")
+    return f"{text}, top group" if in_top else text
 
 
 def _groups(metric: Metric, name: str) -> dict[str, str]:

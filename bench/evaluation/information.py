@@ -1,20 +1,27 @@
-"""Information in a Gaussian latent: bounds of I(x; z), marginal KL, and the latents in use."""
+"""Information in a Gaussian latent: bounds of I(x; z), marginal KL, and the latents in use.
+
+Of a model with several groups of latents it is that in the top group, whose posterior depends on
+the image alone. Of the whole hierarchy the estimate would need a pass of the network for each pair
+of images, and could not exceed ln N nats of thousands.
+"""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from baselines.models.base import GaussianLatentModel
+from baselines.models.base import Model
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores, means
+from bench.evaluation.out_of_memory import cat
 from bench.evaluation.scorer import POSTERIOR, Measure, PosteriorSample
 from bench.rng import NormalRows
 
 ACTIVE = 0.01
 """The variance over images above which a posterior mean counts as active (Burda et al. 2016)."""
 
-NO_LATENT = "the model has no single Gaussian latent"
+NO_LATENT = "the model has no Gaussian latent that depends on the image alone"
 ONE_IMAGE = "one image: an aggregate posterior needs two or more"
 
 
@@ -26,28 +33,37 @@ class Information(NamedTuple):
 
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
-    """The encoding of each image, where the model has one Gaussian latent."""
-    return {"encoding": encoding} if has_gaussian_latent(context) else {}
+    """The encoding of each image, where the model has such a latent, and the latent's rate."""
+    if not has_top(context):
+        return {}
+    model = context.scorer.vae.model
+    return {"encoding": partial(encoding, model), "rate_of_top": rate_of_top}
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
-    """The rate's two parts, bounded from both sides, and the latents in use."""
-    if not has_gaussian_latent(context):
+    """The rate's two parts, bounded from both sides, and the latents in use.
+
+    Names end in `_top` where the latent is the first of several groups.
+    """
+    if "encoding" not in scores:
         return Evaluated({}, {"information": {"absent": NO_LATENT}}, {})
     seed, device = context.run.seed, context.images.device
     mean, log_variance = scores["encoding"].to(device).chunk(2, dim=1)
     count = len(mean)
     if count < 2:
         return Evaluated({}, {"information": {"absent": ONE_IMAGE}}, {})
-    # The draws that were scored: the same stream, from its start.
-    noise = NormalRows(count, mean.shape[1], seed, POSTERIOR, device=device)[:]
+    # The draws that were scored: the same stream, of which the first part is this latent's.
+    size = context.scorer.vae.model.noise_size
+    rows = NormalRows(count, size, seed, POSTERIOR, device=device)
+    # Copied, as a view would keep its whole block.
+    noise = cat([block[:, : mean.shape[1]].clone() for block in rows.split(rows.BLOCK)])
     lower, upper = (bound.cpu() for bound in information(mean, log_variance, noise))
     metrics = means(
         {
             "mutual_information": lower,
             "mutual_information_upper": upper,
-            "marginal_kl": scores["rate"] - lower,
-            "marginal_kl_lower": scores["rate"] - upper,
+            "marginal_kl": scores["rate_of_top"] - lower,
+            "marginal_kl_lower": scores["rate_of_top"] - upper,
         }
     )
     metrics["active_units"] = active_units(mean)
@@ -66,18 +82,35 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "standard_error": "over images, the encodings being given",
         "seed": seed,
     }
+    parts = context.scorer.vae.model.parts
+    if len(parts) > 1:
+        protocol["of"] = f"the top group of {len(parts)}"
+        metrics = {_of_top(name): value for name, value in metrics.items()}
     return Evaluated(metrics, {"information": protocol}, {})
 
 
-def has_gaussian_latent(context: EvaluationContext) -> bool:
-    """Whether a context of the model is the mean and the log variance of one Gaussian latent."""
-    return isinstance(context.scorer.vae.model, GaussianLatentModel)
+def _of_top(name: str) -> str:
+    stem = name.removesuffix("_se")
+    return f"{stem}_top{name[len(stem) :]}"
 
 
-def encoding(drawn: PosteriorSample) -> Tensor:
-    """The mean and the log variance of q(z|x), concatenated, (B, 2 · latent)."""
-    mean, log_variance = drawn.context
-    return torch.cat([mean, log_variance], dim=1)
+@torch.inference_mode()
+def has_top(context: EvaluationContext) -> bool:
+    """Whether the model has a latent that depends on the image alone; see `Model.top`."""
+    scorer = context.scorer
+    return scorer.vae.model.top(scorer.encode(context.images[:1])) is not None
+
+
+def encoding(model: Model, drawn: PosteriorSample) -> Tensor:
+    """The mean and the log variance of q(z|x) of that latent, concatenated, (B, 2 · latent)."""
+    top = model.top(drawn.context)
+    assert top is not None
+    return torch.cat(top, dim=1)
+
+
+def rate_of_top(drawn: PosteriorSample) -> Tensor:
+    """KL(q(z|x) || p(z)) of that latent, nats, (B,)."""
+    return drawn.rate_by_part[:, 0]
 
 
 def information(

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from baselines.build import build_decoder, build_model
 from baselines.decoders.base import Decoder
-from baselines.models.base import GaussianLatentModel
+from baselines.models.base import GaussianLatentModel, Model
 from baselines.options import DecoderSpec
 from baselines.state import State
 from baselines.vae import Vae
@@ -170,7 +170,7 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
     class Wrapped(other):  # type: ignore[misc, valid-type]
         image_shape, noise_size, parts = inner.image_shape, inner.noise_size, inner.parts
         encode, decode = staticmethod(inner.encode), staticmethod(inner.decode)
-        target = staticmethod(inner.target)
+        target, top = staticmethod(inner.target), Model.top
 
     trained.vae.model = Wrapped()
     metrics, protocol, _ = evaluate(run_of(spec), trained, grey(0.1), None)
