@@ -97,11 +97,16 @@ class TrainingSettings(Value):
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Records are older than the other options, and a run without them keeps its id.
-        always = {"batch", "optimizer", "lr", "precision"}
-        off = {k: field.default for k, field in type(self).model_fields.items() if k not in always}
-        off["epochs"] = None
+        off = self.off()
         return {k: v for k, v in dump(self).items() if k not in off or getattr(self, k) != off[k]}
+
+    @classmethod
+    def off(cls) -> dict[str, Any]:
+        """The options that a record leaves out where they have these values."""
+        # Records are older than these options, and a run without them keeps its id.
+        always = {"batch", "optimizer", "lr", "precision"}
+        off = {k: field.default for k, field in cls.model_fields.items() if k not in always}
+        return {**off, "epochs": None}
 
     @property
     def unit(self) -> Literal["epochs", "steps"]:

@@ -52,7 +52,7 @@ class Optimiser:
 
     def __init__(self, vae: Vae, settings: TrainingSettings, total: int) -> None:
         named = dict(vae.named_parameters())
-        self._parameters = list(named.values())
+        self._parameters: list[Tensor] = list(named.values())
         device = self._parameters[0].device
         self._settings, self._total = settings, total
         factors = {f"decoder.{k}": v for k, v in vae.decoder.learning_rates().items()}
@@ -74,7 +74,7 @@ class Optimiser:
         if settings.skip is not None:
             self.skipped = torch.zeros((), dtype=torch.bool, device=device)
             # Fused Adam changes nothing where this is 1. It is what a GradScaler sets.
-            self._adam.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
+            self._adam.found_inf = torch.zeros((), device=device)
         # float64: 1 - dᵗ of a small t has few digits in float32.
         self._taken = torch.zeros((), dtype=torch.float64, device=device)
         self._average = (
@@ -114,7 +114,7 @@ class Optimiser:
         if self.skipped is not None:
             weight = torch.where(self.skipped, 0.0, weight)
         averages = list(self._average.values())
-        difference = torch._foreach_sub(self._parameters, averages)
+        difference = torch._foreach_sub(self._parameters, averages)  # type: ignore[arg-type]
         torch._foreach_mul_(difference, weight.float())
         torch._foreach_add_(averages, difference)
 

@@ -12,8 +12,10 @@ from torch import Tensor
 from baselines.decoders.gaussian import OptimalGaussian
 from baselines.models.linear_vae import LinearVae
 from baselines.vae import Vae, step_terms
+from bench.run import Training as Settings
 from bench.training import cuda_graph
 from bench.training.cuda_graph import WARM_UP, graphed_steps, maybe_graphed
+from bench.training.optimiser import Optimiser
 from bench.training.step import Step, scaled
 
 BATCH, LATENT = 6, 2
@@ -22,17 +24,16 @@ BATCH, LATENT = 6, 2
 class Training:
     """A linear VAE, its step, and all that a step may change."""
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", **options: Any) -> None:
         torch.manual_seed(0)
         model = LinearVae(channels=1, resolution=8, latent=LATENT)
         decoder = OptimalGaussian(link="identity", over="pixel")
         self.vae = Vae(model, decoder).to(device)
         self.images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8).to(device)
         self.state = {name: value.to(device) for name, value in self.vae.initial_state().items()}
-        self.optimizer = torch.optim.Adam(
-            self.vae.parameters(), lr=0.01, fused=True, capturable=device != "cpu"
-        )
-        self.step = Step(self.vae, self.state, self.optimizer, self.images, BATCH, torch.float32)
+        settings = Settings(batch=BATCH, lr=0.01, **options)
+        self.optimiser = Optimiser(self.vae, settings, total=100)
+        self.step = Step(self.vae, self.state, self.optimiser, self.images, settings)
 
     def fill(self, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(number)
@@ -41,8 +42,10 @@ class Training:
         return self.step.chosen, self.step.noise
 
     def everything(self) -> list[Tensor]:
-        moments = [v for entry in self.optimizer.state.values() for v in entry.values()]
-        values = [*self.vae.parameters(), *self.state.values(), *moments, self.step.terms]
+        content = self.optimiser.state_dict()
+        moments = [v for entry in content["optimizer"].values() for v in entry.values()]
+        added = [content["taken"], *content["average"].values()]
+        values = [*self.vae.parameters(), *self.state.values(), *moments, *added, self.step.terms]
         return [value.detach().clone() for value in values]
 
 
@@ -53,6 +56,7 @@ def equal(one: Training, other: Training) -> bool:
 def test_steps_in_place_are_the_loop_of_functions() -> None:
     """To the bit on one machine: `step_terms`, backward, Adam, and the state passed on."""
     ours, plain = Training(), Training()
+    adam = torch.optim.Adam(plain.vae.parameters(), lr=0.01, fused=True)
     parameters: dict[str, Tensor] = dict(plain.vae.named_parameters())
     state = plain.vae.initial_state()
     for number in range(5):
@@ -61,8 +65,8 @@ def test_steps_in_place_are_the_loop_of_functions() -> None:
         chosen, noise = plain.fill(number)
         terms, state = step_terms(plain.vae, parameters, state, scaled(plain.images[chosen]), noise)
         terms.loss.backward()
-        plain.optimizer.step()
-        plain.optimizer.zero_grad()
+        adam.step()
+        adam.zero_grad()
         assert torch.equal(ours.step.terms, torch.stack([term.detach() for term in terms]))
         for name, value in state.items():
             assert torch.equal(ours.state[name], value)
@@ -179,7 +183,7 @@ def test_a_step_goes_on_after_a_capture_that_failed_inside_it(
 
     def capture(step: Callable[[], None], stream: object) -> Callable[[], None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training.optimizer, "step", broken)
+            patch.setattr(training.optimiser, "update", broken)
             step()
         raise AssertionError("unreachable")
 
