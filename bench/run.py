@@ -78,15 +78,12 @@ class TrainingSettings(Value):
     ema: Decay | None = None
     flips: StrictBool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _steps_replace_the_default(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("steps") is not None:
-            return {"epochs": None, **given}
-        return given
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.steps is not None and "epochs" not in self.model_fields_set:
+            # Not in a `before` validator: behind one, a strict reader of JSON takes no list for a
+            # tuple.
+            self.__dict__["epochs"] = None
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("expected `epochs` or `steps`, one of the two (the other null)")
         if self.weight_decay and self.optimizer != "adamw":

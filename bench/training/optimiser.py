@@ -114,7 +114,7 @@ class Optimiser:
         if self.skipped is not None:
             weight = torch.where(self.skipped, 0.0, weight)
         averages = list(self._average.values())
-        difference = torch._foreach_sub(self._parameters, averages)  # type: ignore[arg-type]
+        difference = torch._foreach_sub(self._parameters, averages)
         torch._foreach_mul_(difference, weight.float())
         torch._foreach_add_(averages, difference)
 
