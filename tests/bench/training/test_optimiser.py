@@ -202,14 +202,24 @@ def test_no_step_asks_for_a_number(options: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
-def test_no_update_on_a_cuda_device_asks_for_a_number(options: dict[str, object]) -> None:
-    """Where there is no such device torch cannot trace `backward`, so gradients are made here."""
+def test_no_update_on_a_cuda_device_asks_for_a_number(
+    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as torch can follow it without the device.
+
+    It cannot trace `backward` there, nor its kernel with a learning rate that is a tensor.
+    """
+    rates: list[Tensor] = []
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *given, lr, **named: rates.append(lr))
     with FakeTensorMode(), torch.device("cuda"):
         training = SmallTraining("cuda", **options)
         for _ in range(2):
             for parameter in training.vae.parameters():
                 parameter.grad = torch.zeros_like(parameter)
             training.optimiser.update(terms())
-        moments = training.optimiser.state_dict()["optimizer"].values()
-        assert {entry["step"].device.type for entry in moments} == {"cuda"}
-        assert all(parameter.is_cuda for parameter in training.vae.parameters())
+        content = training.optimiser.state_dict()
+        moments = [v for entry in content["optimizer"].values() for v in entry.values()]
+        kept = [*moments, *content["average"].values(), content["taken"], *rates]
+        assert {value.device.type for value in kept} == {"cuda"}
+        # The type that the kernel reads.
+        assert {rate.dtype for rate in rates} <= {torch.float32}
