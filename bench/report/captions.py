@@ -74,7 +74,7 @@ ADDED = {
     "weight_decay": "weight decay {}",
     "warm_up": "warm-up over {} steps",
     "schedule": "{} schedule",
-    "clip": "the gradient's norm clipped at {}",
+    "clip": "gradient norm clipped at {}",
     "skip": "steps with a norm above {} skipped",
     "ema": "scored with averages of the weights (decay {})",
     "flips": "half of the images mirrored",
@@ -87,18 +87,17 @@ def _training(tests: pd.DataFrame) -> Iterator[str]:
     length = words([f"{said[unit]} {unit}" for unit in ("epochs", "steps") if said[unit]], "or")
     if not length:
         return
-    yield (
-        f"Training: {length}, batch {said['batch']}, {said['optimizer']}, learning rate "
-        f"{said['lr']}, {_values(tests, 'run.training.precision')}."
-    )
     added = [
         text.format(said[key])
         + (" (not in all rows)" if tests[f"run.training.{key}"].isna().any() else "")
         for key, text in ADDED.items()
         if said[key]
     ]
-    if added:
-        yield f"And {'; '.join(added)}."
+    yield (
+        f"Training: {length}, batch {said['batch']}, {said['optimizer']}, learning rate "
+        f"{said['lr']}, {_values(tests, 'run.training.precision')}"
+        + (f"; {', '.join(added)}." if added else ".")
+    )
 
 
 def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:

@@ -16,6 +16,7 @@ from bench import data
 from bench.errors import Stopped
 from bench.grid.expand import Row
 from bench.grid.read import read_grid
+from bench.records.store import DIVERGED, Store
 from bench.run import Training
 from bench.training.train import train
 from bench.training.weights import load, save
@@ -259,3 +260,20 @@ def test_a_warm_up_as_long_as_the_training_is_refused(expand: Expand) -> None:
     expand(training={"epochs": 2, "batch": 70, "warm_up": 5})
     message = refused(lambda: expand(training={"epochs": 2, "batch": 70, "warm_up": 6}))
     assert "training.warm_up 6 is not below the 6 steps" in message
+
+
+def test_records_tell_what_was_skipped(
+    write_grid: Callable[..., Path], tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    """The gradient of `gaussian` has a norm of 6, that of `optimal` one of 300."""
+    grid = write_grid(training={"steps": 7, "batch": 70, "skip": 100.0, "ema": 0.9})
+    code, _, err = call("run", grid, "--results", tmp_path, "--device", "cpu")
+    assert code == 0, err
+    assert "diverged at step 0: the last 3 steps were all skipped" in err
+    records = {
+        record["run"]["decoder"]["name"]: record for record in Store(tmp_path / "small").records()
+    }
+    assert records["gaussian"]["cost"]["skipped_steps"] == 0
+    assert records["optimal"]["status"] == DIVERGED
+    assert records["optimal"]["divergence"]["what"] == "every step skipped"
+    assert "epochs" not in records["gaussian"]["run"]["training"]
