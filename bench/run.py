@@ -9,12 +9,25 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
+    StrictBool,
     model_serializer,
+    model_validator,
 )
 
-from baselines.options import DECODERS, MODELS, Count, DecoderSpec, ModelSpec, Positive, Size, Spec
+from baselines.options import (
+    DECODERS,
+    MODELS,
+    Count,
+    Decay,
+    DecoderSpec,
+    ModelSpec,
+    Positive,
+    Size,
+    Spec,
+)
 from bench.errors import RequestError
 from bench.files import digest
 
@@ -42,12 +55,82 @@ class Value(BaseModel):
 
 
 class TrainingSettings(Value):
-    """What a grid and a run say alike of optimisation."""
+    """What a grid and a run say alike of optimisation.
 
-    epochs: Size = 10
+    It lasts `epochs` or `steps`, one of the two. An option that is off is in no record and moves no
+    id. `docs/grids.md` says what each means.
+
+    >>> TrainingSettings(steps=500, ema=0.999).model_dump()
+    {'batch': 128, 'optimizer': 'adam', 'lr': 0.001, 'steps': 500, 'ema': 0.999}
+    """
+
+    epochs: Size | None = 10
     batch: Size = 128
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
     lr: Positive = 1e-3
+    steps: Size | None = None
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    warm_up: Count = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: Positive | None = None
+    skip: Positive | None = None
+    ema: Decay | None = None
+    flips: StrictBool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.steps is not None and "epochs" not in self.model_fields_set:
+            # Not in a `before` validator: behind one, a strict reader of JSON takes no list for a
+            # tuple.
+            self.__dict__["epochs"] = None
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("expected `epochs` or `steps`, one of the two (the other null)")
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError("`weight_decay` needs `optimizer: adamw`")
+        if self.steps is not None and self.warm_up >= self.steps:
+            raise ValueError("`warm_up` must be below `steps`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        off = self.off()
+        return {k: v for k, v in dump(self).items() if k not in off or getattr(self, k) != off[k]}
+
+    @classmethod
+    def off(cls) -> dict[str, Any]:
+        """The options that a record leaves out where they have these values."""
+        # Records are older than these options, and a run without them keeps its id.
+        always = {"batch", "optimizer", "lr", "precision"}
+        off = {k: field.default for k, field in cls.model_fields.items() if k not in always}
+        return {**off, "epochs": None}
+
+    @property
+    def unit(self) -> Literal["epochs", "steps"]:
+        """What the length of training is given in."""
+        return "epochs" if self.steps is None else "steps"
+
+    @property
+    def length(self) -> int:
+        """How many `unit` training lasts."""
+        length: int = getattr(self, self.unit)
+        return length
+
+    def done(self, line: Mapping[str, float]) -> int:
+        """How many `unit` were done when an epoch wrote this line of history.jsonl."""
+        return int(line["epoch"]) + 1 if self.unit == "epochs" else int(line["steps"])
+
+    def steps_over(self, images: int) -> int:
+        """How many steps training takes on so many images.
+
+        >>> TrainingSettings(epochs=3, batch=128).steps_over(1000)  # 7 an epoch
+        21
+        """
+        return self.length * (1 if self.unit == "steps" else images // self.batch)
+
+    def epochs_over(self, images: int) -> int:
+        """The same in epochs, the last of which `steps` may end early."""
+        return -(-self.steps_over(images) // (images // self.batch))
 
 
 class Training(TrainingSettings):

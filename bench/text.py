@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -30,6 +30,13 @@ def setting(value: Any) -> str:
         return "none"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else plain(value)
     return text[:8] if re.fullmatch(r"[0-9a-f]{16,}", text) else text
+
+
+def divergence(found: Mapping[str, Any]) -> str:
+    """`diverged at step 17: distortion was not finite`, of the part of a record that tells it."""
+    # Older records have no reason: it was always this one.
+    reason = found.get("reason", f"{found['what']} was not finite")
+    return f"diverged at step {found['step']}: {reason}"
 
 
 def words(values: Sequence[str], joint: str = "and") -> str:

@@ -257,8 +257,8 @@ def status(
                     "id": run.id,
                     "run": run_label(run),
                     "seed": run.seed,
-                    "epochs_done": line.epochs,
-                    "epochs": run.training.epochs,
+                    f"{run.training.unit}_done": line.trained,
+                    run.training.unit: run.training.length,
                 }
                 for line, run in _running(lines)
             ],
@@ -278,7 +278,7 @@ def status(
         ("dataset · model · decoder", "done", "running", "failed", "diverged", "to do"), shown
     )
     for line, run in _running(lines):
-        epochs = f"{line.epochs} of {run.training.epochs} epochs done"
-        print(f"running: {run_label(run)} seed {run.seed}: {epochs}")
+        done = f"{line.trained} of {run.training.length} {run.training.unit} done"
+        print(f"running: {run_label(run)} seed {run.seed}: {done}")
     print(f"{chosen.name}: {_progress_text(lines)}")
     return DONE

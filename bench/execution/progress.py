@@ -19,7 +19,7 @@ from bench.metrics import is_shown
 from bench.records.labels import row_label, spec_label
 from bench.records.store import COMPLETED, DIVERGED, Record
 from bench.run import Run
-from bench.text import duration
+from bench.text import divergence, duration
 from bench.tuning import Choice
 
 QUIET = 10.0
@@ -94,8 +94,7 @@ class Progress(Listener):
             shown = [name for name in metrics if is_shown(name, "progress")]
             told = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown)
         elif record["status"] == DIVERGED:
-            divergence = record["divergence"]
-            told = f"diverged at step {divergence['step']}: {divergence['what']} is not finite"
+            told = divergence(record["divergence"])
         else:
             told = f"failed: {record['failure']['type']}: {record['failure']['message']}"
         left = self.left()
@@ -140,12 +139,13 @@ class Progress(Listener):
         return Group(head, *body)
 
     def _text(self, current: Current) -> str:
-        total, name = current.run.training.epochs, self._name(current.run)
+        training, name = current.run.training, self._name(current.run)
+        unit, total = training.unit.removesuffix("s"), training.length
         if not current.lines:
-            return f"{name}  epoch 1/{total}"
+            return f"{name}  {unit} 1/{total}"
         line = current.lines[-1]
-        last = int(line["epoch"]) + 1
-        stage = "measuring" if last == total else f"epoch {last + 1}/{total}"
+        last = training.done(line)
+        stage = "measuring" if last == total else f"{unit} {last + 1}/{total}"
         return (
             f"{name}  {stage}  -elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
             f"rate {line['rate']:.4g}  sigma {line['sigma']:.3g}  "

@@ -29,7 +29,8 @@ class Line:
     """A run of a row and its state; `seconds` is what it cost, or should cost if that is known.
 
     `run` is None for a trial whose value the search has not chosen yet, and for a final run that
-    waits for the search. Of a running one, `epochs` counts those that are done, in `spent` seconds.
+    waits for the search. Of a running one, `trained` says how many of its epochs or steps are done,
+    in `spent` seconds.
     """
 
     row: Row
@@ -37,7 +38,7 @@ class Line:
     kind: Literal["trial", "final"]
     state: State
     seconds: float | None
-    epochs: int = 0
+    trained: int = 0
     spent: float = 0.0
 
     @property
@@ -98,20 +99,21 @@ def _line(row: Row, run: Run, kind: Literal["trial", "final"], known: "Known") -
     expected = known.costs.of(run)
     if not known.store.held(run):
         return Line(row, run, kind, state, expected)
-    epochs, spent = _history(known.store, run)
-    if expected is None and epochs:
-        expected = spent / epochs * run.training.epochs
-    return Line(row, run, kind, "running", expected, epochs, spent)
+    trained, spent = _history(known.store, run)
+    if expected is None and trained:
+        expected = spent / trained * run.training.length
+    return Line(row, run, kind, "running", expected, trained, spent)
 
 
 def _history(store: Store, run: Run) -> tuple[int, float]:
-    """The epochs that a run has done, and their seconds; none where its history cannot be read."""
+    """How far a run has trained, and the seconds; none where its history cannot be read."""
     try:
         text = (store.run_folder(run) / HISTORY).read_text()
-        seconds = [float(json.loads(line)["seconds"]) for line in text.splitlines()]
+        lines = [json.loads(line) for line in text.splitlines()]
+        seconds = math.fsum(float(line["seconds"]) for line in lines)
+        return (run.training.done(lines[-1]) if lines else 0), seconds
     except (OSError, ValueError, TypeError, KeyError):
         return 0, 0.0
-    return len(seconds), math.fsum(seconds)
 
 
 class Known:

@@ -45,11 +45,11 @@ class Board(Listener):
             ) from None
 
     def epoch(self, run: Run, line: dict[str, float]) -> None:
-        terms = {name: line[name] for name in line.keys() - {"epoch", "seconds"}}
-        self._write(run, "training", terms, int(line["epoch"]) + 1)
+        terms = {name: line[name] for name in line.keys() - {"epoch", "steps", "seconds"}}
+        self._write(run, "training", terms, run.training.done(line))
 
     def finished(self, run: Run, record: Record) -> None:
-        self._write(run, run.evaluation.split, record["metrics"], run.training.epochs)
+        self._write(run, run.evaluation.split, record["metrics"], run.training.length)
         self._writers.pop(run.id).close()
 
     def close(self) -> None:

@@ -174,14 +174,16 @@ class Worker:
             record["protocol"]["training"] = {"weights_of": weights.name}
         here = time.perf_counter() - start
         seconds = sum(line["seconds"] for line in trained.history)
-        images = run.training.batch * (len(dataset.train) // run.training.batch)
+        images = sum(line["seconds"] * line["images_per_second"] for line in trained.history)
         record["cost"] |= {
             "training_seconds": seconds,
-            "images_per_second": images * len(trained.history) / seconds if seconds else 0.0,
+            "images_per_second": images / seconds if seconds else 0.0,
             # What an interrupted process had already spent on the epochs before this one.
             "earlier_seconds": max(0.0, seconds - here),
             **network_size(trained.vae, trained.state),
         }
+        if run.training.skip is not None:
+            record["cost"]["skipped_steps"] = sum(line["skipped"] for line in trained.history)
         if trained.divergence is not None:
             record["status"] = DIVERGED
             record["divergence"] = asdict(trained.divergence)

@@ -71,6 +71,11 @@ def expand(
                 f"training.batch {training.batch} is larger than the {description.train} training "
                 f"images of {dataset}; choose a smaller batch"
             )
+        if description is not None and training.warm_up >= training.steps_over(description.train):
+            raise RequestError(
+                f"training.warm_up {training.warm_up} is not below the "
+                f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
+            )
         for model in grid.models:
             for entry in grid.decoders:
                 if entry.search:

@@ -11,6 +11,7 @@ from bench.metrics import better, extractor, find, heading, is_distance, is_show
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
+from bench.run import TrainingSettings
 from bench.significance import ERRORS_NEEDED
 from bench.text import plain, words
 
@@ -68,14 +69,35 @@ def _bold(rows: pd.DataFrame) -> str:
     )
 
 
+ADDED = {
+    "betas": "betas {}",
+    "weight_decay": "weight decay {}",
+    "warm_up": "warm-up over {} steps",
+    "schedule": "{} schedule",
+    "clip": "gradient norm clipped at {}",
+    "skip": "steps with a norm above {} skipped",
+    "ema": "scored with averages of the weights (decay {})",
+    "flips": "half of the images mirrored",
+}
+"""What is said of a training option that is on."""
+
+
 def _training(tests: pd.DataFrame) -> Iterator[str]:
-    if "run.training.epochs" in tests:
-        yield (
-            f"Training: {_values(tests, 'run.training.epochs')} epochs, batch "
-            f"{_values(tests, 'run.training.batch')}, {_values(tests, 'run.training.optimizer')}, "
-            f"learning rate {_values(tests, 'run.training.lr')}, "
-            f"{_values(tests, 'run.training.precision')}."
-        )
+    said = {key: _values(tests, f"run.training.{key}") for key in TrainingSettings.model_fields}
+    length = words([f"{said[unit]} {unit}" for unit in ("epochs", "steps") if said[unit]], "or")
+    if not length:
+        return
+    added = [
+        text.format(said[key])
+        + (" (not in all rows)" if tests[f"run.training.{key}"].isna().any() else "")
+        for key, text in ADDED.items()
+        if said[key]
+    ]
+    yield (
+        f"Training: {length}, batch {said['batch']}, {said['optimizer']}, learning rate "
+        f"{said['lr']}, {_values(tests, 'run.training.precision')}"
+        + (f"; {', '.join(added)}." if added else ".")
+    )
 
 
 def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:

@@ -14,9 +14,10 @@ import pandas as pd
 from baselines.options import DECODERS, MODELS, Spec
 from bench.grid.read import bundled_grids, read_grid
 from bench.grid.schema import Grid
-from bench.records.frame import Line
+from bench.records.frame import Line, missing
 from bench.records.identity import recorded
 from bench.records.labels import TUNED
+from bench.run import TrainingSettings
 from bench.text import setting
 
 SIGMA_VAE = "shared"
@@ -84,8 +85,11 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
                 pairs[key] = value, fields[key].default if key in fields else None
     grid = _grid(table)
     if line["run.model.name"] in {model.name for model in grid.models}:
-        for key, value in grid.training.model_dump().items():
-            pairs[key] = line.get(f"run.training.{key}", value), value
+        part, off = "run.training.", TrainingSettings.off()
+        said = {k.removeprefix(part): v for k, v in line.items() if k.startswith(part)}
+        trained = off | {key: value for key, value in said.items() if not missing(value)}
+        for key, value in (off | grid.training.model_dump()).items():
+            pairs[key] = trained.get(key, value), value
     # How a run was computed is no part of what the paper says.
     pairs.pop("precision", None)
     return [f"{k} {setting(a)} against {setting(b)}" for k, (a, b) in pairs.items() if a != b]

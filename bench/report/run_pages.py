@@ -21,7 +21,8 @@ from bench.records.store import Record
 from bench.report.images import Picture, data_uri
 from bench.report.layout import significant
 from bench.report.tables import Table
-from bench.text import plain
+from bench.run import TrainingSettings
+from bench.text import divergence, plain
 
 logger = logging.getLogger("sigma-bench")
 CHOICES = ("auto", "all", "none")
@@ -94,7 +95,7 @@ def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
 def outcome(record: Record) -> str:
     """How a run ended, in words."""
     if found := record.get("divergence"):
-        return f"diverged at step {found['step']:.0f}: {found['what']} was not finite"
+        return divergence(found)
     if found := record.get("failure"):
         return f"failed: {found['type']}: {found['message']}"
     return str(record["status"])
@@ -195,8 +196,14 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     if grid is None or run["split_seed"] != grid.split_seed:
         changed["split_seed"] = run["split_seed"]
     asked = grid.model_dump(mode="json") if grid else {"training": {}, "evaluation": {}}
-    for part in ("training", "evaluation"):
-        for key, value in _options(run[part]).items():
+    off = TrainingSettings.off()
+    asked["training"] = off | asked["training"]
+    if grid is None:
+        # It may say `epochs`, which `steps` has to take out.
+        del asked["training"]["epochs"]
+    given = {"training": off | run["training"], "evaluation": run["evaluation"]}
+    for part, options in given.items():
+        for key, value in _options(options).items():
             if key not in asked[part] or asked[part][key] != value:
                 changed[f"{part}.{key}"] = value
     words = ["sigma-bench", "run", grid_name]

@@ -15,24 +15,17 @@ from baselines.state import State
 from baselines.vae import Terms, Vae
 from bench.files import atomic, set_aside, write_bytes
 from bench.run import HISTORY as HISTORY
+from bench.training.divergence import Divergence
+from bench.training.optimiser import Optimiser
 
 Epoch = dict[str, float]
-"""A line of history.jsonl: epoch, the mean of each term, seconds, images_per_second."""
+"""A line of history.jsonl.
+
+`epoch`, counted from 0; `steps`, how many the run has done; the mean of each term; `skipped`, steps
+of the epoch, where the run skips any; `seconds`; `images_per_second`.
+"""
 
 logger = logging.getLogger("sigma-bench")
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Where a loss became NaN or infinite; a result of the run, not a crash.
-
-    `step` counts from 0 over the whole run; `what` is the first term that was not finite; `last`
-    holds the terms of the step before.
-    """
-
-    step: int
-    what: str
-    last: dict[str, float]
 
 
 @dataclass
@@ -75,16 +68,16 @@ class Checkpoint:
     path: Path
     run_id: str
 
-    def save(self, trained: Trained, optimizer: torch.optim.Optimizer, begun: PartialEpoch) -> None:
+    def save(self, trained: Trained, optimiser: Optimiser, begun: PartialEpoch) -> None:
         buffer = io.BytesIO()
         torch.save(
             {
                 "run": self.run_id,
                 "parameters": trained.vae.state_dict(),
                 "state": trained.state,
-                "optimizer": optimizer.state_dict()["state"],
                 "history": trained.history,
                 "begun": asdict(begun),
+                **optimiser.state_dict(),
             },
             buffer,
         )
@@ -93,8 +86,8 @@ class Checkpoint:
             file.write(buffer.getbuffer())
         write_history(trained.history, self.path.parent)
 
-    def restore(self, trained: Trained, optimizer: torch.optim.Optimizer) -> PartialEpoch:
-        """Load the checkpoint, where there is one, into `trained` and `optimizer`.
+    def restore(self, trained: Trained, optimiser: Optimiser) -> PartialEpoch:
+        """Load the checkpoint, where there is one, into `trained` and `optimiser`.
 
         A checkpoint that is torn, changed or of another run is set aside.
         """
@@ -110,9 +103,7 @@ class Checkpoint:
         trained.vae.load_state_dict(content["parameters"])
         for name, value in content["state"].items():
             trained.state[name].copy_(value)
-        # The groups stay this process's: on another device their options differ.
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": content["optimizer"], "param_groups": groups})
+        optimiser.load_state_dict(content)
         trained.history = content["history"]
         return PartialEpoch(**content["begun"])
 

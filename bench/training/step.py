@@ -5,6 +5,8 @@ from torch import Tensor
 
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
+from bench.run import Training
+from bench.training.optimiser import Optimiser
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -20,40 +22,53 @@ class Step:
 
     Attributes:
         chosen: (B,) int64, the indices of the batch in the 8-bit images (N, C, H, W).
-        noise: (B, noise_size), standard normal. Both are filled before a call.
-        terms: (len(Terms),), the terms of the last call.
+        flipped: (B,) bool, which of them are mirrored left to right; None where none ever is.
+        noise: (B, noise_size), standard normal. All three are filled before a call.
+        terms: (len(Terms),), the terms of the last call; NaN where the optimiser skipped it.
     """
 
     def __init__(
         self,
         vae: Vae,
         state: State,
-        optimizer: torch.optim.Optimizer,
+        optimiser: Optimiser,
         images: Tensor,
-        batch: int,
-        precision: torch.dtype,
+        training: Training,
     ) -> None:
-        device = images.device
+        device, batch = images.device, training.batch
         self.chosen = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.flipped = (
+            torch.zeros(batch, dtype=torch.bool, device=device) if training.flips else None
+        )
         self.noise = torch.zeros(batch, vae.model.noise_size, device=device)
         self.terms = torch.zeros(len(Terms._fields), device=device)
-        self._images, self._precision = images, precision
+        self._images, self._precision = images, getattr(torch, training.precision)
         self._vae = vae
         self._parameters: dict[str, Tensor] = dict(vae.named_parameters())
-        self._state, self._optimizer = state, optimizer
+        self._state, self._optimiser = state, optimiser
 
     def __call__(self) -> None:
-        batch = scaled(self._images[self.chosen])
+        batch = scaled(self._batch())
         try:
             terms, state = step_terms(
                 self._vae, self._parameters, self._state, batch, self.noise, self._precision
             )
             terms.loss.backward()
-            self._optimizer.step()
+            values = torch.stack([term.detach() for term in terms])
+            self._optimiser.update(values)
         finally:
             # Backward adds to a gradient that exists, so none may be left, least of all by a step
             # that raised or by a capture that failed.
-            self._optimizer.zero_grad()
+            self._optimiser.zero_grad()
+        skipped = self._optimiser.skipped
         for name, value in state.items():
-            self._state[name].copy_(value.detach())
-        torch.stack([term.detach() for term in terms], out=self.terms)
+            old, new = self._state[name], value.detach()
+            old.copy_(new if skipped is None else torch.where(skipped, old, new))
+        self.terms.copy_(values if skipped is None else torch.where(skipped, torch.nan, values))
+
+    def _batch(self) -> Tensor:
+        images = self._images[self.chosen]
+        if self.flipped is None:
+            return images
+        flipped = self.flipped.view(-1, *(1,) * (images.ndim - 1))
+        return torch.where(flipped, images.flip(-1), images)

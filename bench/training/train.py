@@ -13,9 +13,11 @@ from baselines.vae import Terms, Vae
 from bench.errors import Stopped
 from bench.rng import generator, seeded
 from bench.run import Run
-from bench.training.checkpoint import Checkpoint, Divergence, Epoch, PartialEpoch, Trained
+from bench.training.checkpoint import Checkpoint, Epoch, PartialEpoch, Trained
 from bench.training.cuda_graph import maybe_graphed
+from bench.training.divergence import PATIENCE, find_divergence, mean_terms
 from bench.training.malloc import keep_freed_memory
+from bench.training.optimiser import Optimiser
 from bench.training.step import Step
 
 logger = logging.getLogger("sigma-bench")
@@ -45,9 +47,10 @@ def train(
 ) -> Trained:
     """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
 
-    Resumes from the folder's checkpoint where there is one. Data order and noise of an epoch are
-    functions of (seed, epoch), so a resumed run is bit-equal to an undisturbed one. Nothing in an
-    epoch waits for the device: terms are collected there and read once, at its end.
+    Resumes from the folder's checkpoint where there is one. Data order, flips and noise of an epoch
+    are functions of (seed, epoch), so a resumed run is bit-equal to an undisturbed one. Nothing in
+    an epoch waits for the device: terms are collected there and read once, at its end. With `ema`
+    the weights that are returned are the averages; the history is of those that were descended.
 
     Raises:
         Stopped: `stop`, called before every step, returned True; a later call resumes there.
@@ -60,21 +63,23 @@ def train(
     vae.decoder.initialise(images)
     state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
     trained = Trained(vae, state)
-    optimizer = _optimizer(run, vae)
-    checkpoint = Checkpoint(folder / "checkpoint.pt", run.id)
-    begun = checkpoint.restore(trained, optimizer)
-
     batch, count = run.training.batch, len(images)
-    steps = count // batch
-    precision = getattr(torch, run.training.precision)
-    step = Step(vae, trained.state, optimizer, images, batch, precision)
+    total, per_epoch = run.training.steps_over(count), count // batch
+    patience = min(PATIENCE, per_epoch, total)
+    optimiser = Optimiser(vae, run.training, total)
+    checkpoint = Checkpoint(folder / "checkpoint.pt", run.id)
+    begun = checkpoint.restore(trained, optimiser)
+    step = Step(vae, trained.state, optimiser, images, run.training)
     advance = maybe_graphed(step, device)
-    for epoch in range(len(trained.history), run.training.epochs):
+    for epoch in range(len(trained.history), run.training.epochs_over(count)):
+        first = epoch * per_epoch
+        steps = min(per_epoch, total - first)
         start = time.perf_counter() - begun.seconds
-        order = torch.randperm(
-            count, generator=generator(run.seed, "order", epoch, device=device), device=device
+        orders, mirrors, noises = (
+            generator(run.seed, name, epoch, device=device) for name in ("order", "flips", "noise")
         )
-        noises = generator(run.seed, "noise", epoch, device=device)
+        order = torch.randperm(count, generator=orders, device=device)
+        flipped = torch.rand(count, generator=mirrors, device=device) < 0.5
         log = torch.empty(steps, len(Terms._fields), device=device)
         done = len(begun.terms)
         log[:done] = begun.terms
@@ -83,55 +88,31 @@ def train(
         for index in range(done, steps):
             if stop():
                 begun = PartialEpoch(log[:index].cpu(), time.perf_counter() - start)
-                checkpoint.save(trained, optimizer, begun)
+                checkpoint.save(trained, optimiser, begun)
                 raise Stopped
-            step.chosen.copy_(order[index * batch : (index + 1) * batch])
+            part = slice(index * batch, (index + 1) * batch)
+            step.chosen.copy_(order[part])
+            if step.flipped is not None:
+                step.flipped.copy_(flipped[part])
             step.noise.normal_(generator=noises)
             advance()
             log[index].copy_(step.terms)
         begun = PartialEpoch()
         terms_read = log.double().cpu()
-        trained.divergence = _divergence(terms_read, epoch * steps, trained.history)
+        before = {key: trained.history[-1][key] for key in Terms._fields} if epoch else {}
+        trained.divergence = find_divergence(terms_read, first, before, run.training, patience)
         if trained.divergence is not None:
             return trained
         seconds = time.perf_counter() - start
-        means = dict(zip(Terms._fields, terms_read.mean(0).tolist(), strict=True))
         line: Epoch = {
             "epoch": epoch,
-            **means,
+            "steps": first + steps,
+            **mean_terms(terms_read, run.training),
             "seconds": seconds,
             "images_per_second": steps * batch / seconds,
         }
         trained.history.append(line)
-        checkpoint.save(trained, optimizer, begun)
+        checkpoint.save(trained, optimiser, begun)
         on_epoch(line)
+    optimiser.adopt_average()
     return trained
-
-
-def _optimizer(run: Run, vae: Vae) -> torch.optim.Optimizer:
-    factors = {f"decoder.{k}": v for k, v in vae.decoder.learning_rates().items()}
-    groups: dict[float, list[Tensor]] = {}
-    for name, parameter in vae.named_parameters():
-        groups.setdefault(factors.get(name, 1.0), []).append(parameter)
-    return torch.optim.Adam(
-        [{"params": group, "lr": run.training.lr * factor} for factor, group in groups.items()],
-        fused=True,
-        # Adam's step count is then on the device, where a CUDA graph can increment it.
-        capturable=next(vae.parameters()).is_cuda,
-    )
-
-
-def _divergence(terms: Tensor, first_step: int, history: list[Epoch]) -> Divergence | None:
-    finite = terms.isfinite()
-    bad = (~finite.all(dim=1)).nonzero()
-    if not len(bad):
-        return None
-    step = int(bad[0])
-    # The loss is the sum of the others: name the term that is not finite.
-    names = [n for n, ok in zip(Terms._fields, finite[step].tolist(), strict=True) if not ok]
-    what = next((name for name in names if name != "loss"), "loss")
-    if step:
-        last = dict(zip(Terms._fields, terms[step - 1].tolist(), strict=True))
-    else:
-        last = {key: history[-1][key] for key in Terms._fields} if history else {}
-    return Divergence(first_step + step, what, last)

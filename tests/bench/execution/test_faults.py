@@ -21,6 +21,18 @@ Start = Callable[..., "subprocess.Popen[str]"]
 Found = Callable[[Path], dict[str, Record]]
 
 
+OPTIONS = {
+    "optimizer": "adamw",
+    "warm_up": 30,
+    "schedule": "cosine",
+    "clip": 200.0,
+    "skip": 1e4,
+    "ema": 0.99,
+    "flips": True,
+}
+"""What a training remembers from step to step: all of it must be in the checkpoint."""
+
+
 def family(process: "subprocess.Popen[str]") -> list[int]:
     """The invocation and what it has started."""
     with contextlib.suppress(OSError):
@@ -36,7 +48,7 @@ def kill_at_random(
     grid = write_grid(
         decoders=["gaussian", "optimal", "shared", "per_pixel"],
         seeds=list(range(seeds)),
-        training={"epochs": 12, "batch": 10, "precision": "float32"},
+        training={**OPTIONS, "steps": 250, "batch": 10, "precision": "float32"},
     )
     assert start(grid, tmp_path / "whole", jobs=2).wait(300) == 0
     expected = found(tmp_path / "whole")

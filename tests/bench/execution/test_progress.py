@@ -59,7 +59,7 @@ def test_plain_lines_say_what_happened(expand: Callable[..., list[Row]]) -> None
     assert lines[0].startswith("[1/2]")
     assert "gaussian seed 0  neg_log_p -12.5  sigma 0.25  fd_x 33  (1 min 05 s)" in lines[0]
     assert "1 min 05 s left" in lines[0]
-    assert "diverged at step 7: rate is not finite" in lines[1]
+    assert "diverged at step 7: rate was not finite" in lines[1]
 
 
 def test_the_panel_shows_the_current_runs(expand: Callable[..., list[Row]]) -> None:

@@ -124,6 +124,25 @@ def test_a_running_run_tells_its_epochs_and_the_time_that_is_left(
         assert told()["seconds_left"] == 20 - 6 + 20
 
 
+def test_a_running_run_whose_length_is_in_steps_tells_them(
+    write_grid: Callable[..., Path], expand: Expand, tmp_path: Path, call: Call
+) -> None:
+    size = {"decoders": ["gaussian"], "training": {"steps": 8, "batch": 70}}
+    (row,) = expand(**size)
+    store, grid = Store.open(tmp_path / "results", "small"), write_grid(**size)
+    words = ("status", grid, "--results", tmp_path / "results")
+    with store.claim(row.runs[0]):
+        history = [{"epoch": k, "steps": 3 * (k + 1), "seconds": 3.0} for k in range(2)]
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        (store.run_folder(row.runs[0]) / "history.jsonl").write_text(lines)
+        told = json.loads(call(*words, "--json")[1])
+        assert told["running"][0]["steps_done"] == 6
+        assert told["running"][0]["steps"] == 8
+        # 1 s a step.
+        assert told["seconds_left"] == 2
+        assert "seed 0: 6 of 8 steps done" in call(*words)[1]
+
+
 @pytest.mark.parametrize("command", ["run", "status"])
 def test_the_name_of_a_folder_of_results_is_no_grid_and_the_message_says_so(
     command: str, tmp_path: Path, call: Call

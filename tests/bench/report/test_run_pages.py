@@ -62,6 +62,29 @@ def test_settings_that_the_grid_has_not_are_said(
     assert [again.id for again in repeated(command)] == [run.id]
 
 
+STEPS = {"steps": 5, "batch": 70, "optimizer": "adamw", "betas": [0.9, 0.9], "ema": 0.9}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("run_has", "grid_has"), [(STEPS, {}), ({"epochs": 2, "batch": 70}, STEPS), (STEPS, STEPS)]
+)
+def test_options_that_the_grid_has_and_the_run_not_are_taken_out(
+    write_grid: Callable[..., Path],
+    expand: Callable[..., list[Any]],
+    run_has: dict[str, Any],
+    grid_has: dict[str, Any],
+    known: bool,
+) -> None:
+    run = expand(training=run_has)[0].runs[0]
+    path = write_grid(training=grid_has or {"epochs": 2, "batch": 70})
+    if not known and grid_has:
+        return  # nothing says what to take out
+    grid = read_grid(str(path)) if known else None
+    command = run_pages.command(run.model_dump(mode="json"), str(path), grid)
+    assert [again.id for again in repeated(command)] == [run.id]
+
+
 def test_a_tuned_run_is_repeated_without_its_search(
     write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
 ) -> None:

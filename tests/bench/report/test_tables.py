@@ -199,6 +199,11 @@ def test_a_published_beta_matches_by_value_or_by_being_tuned(results: Results) -
             {"training": {"epochs": 1, "batch": 64, "precision": "bfloat16"}},
             ["epochs 1 against 10, batch 64 against 128"],
         ),
+        (
+            "shared",
+            {"training": {"steps": 500, "ema": 0.99}},
+            ["epochs none against 10, steps 500 against none, ema 0.99 against none"],
+        ),
     ],
 )
 def test_a_row_in_another_setting_than_the_papers_is_said_to_be(
@@ -247,6 +252,20 @@ def test_a_decoder_of_another_version_keeps_all_its_options(results: Results) ->
     records = list(Store(results.folder).records())
     records[0]["run"]["decoder"] = {"name": "laplace", "scale": 2.0}
     assert list(rows(frame(records), []).table["decoder"]) == ["laplace (scale=2)"]
+
+
+def test_the_caption_tells_the_options_of_training_that_are_on(results: Results) -> None:
+    on = {"steps": 500, "batch": 64, "optimizer": "adamw", "betas": (0.9, 0.9), "ema": 0.999}
+    results.add(training={**on, "weight_decay": 0.01, "warm_up": 100, "clip": 200.0})
+    results.add("optimal", training={**on, "schedule": "cosine", "skip": 400.0, "flips": True})
+    (told,) = [text for text in results.table().caption if text.startswith("Training: ")]
+    assert told == (
+        "Training: 500 steps, batch 64, adamw, learning rate 0.001, float32; betas (0.9, 0.9), "
+        "weight decay 0.01 (not in all rows), warm-up over 100 steps (not in all rows), "
+        "cosine schedule (not in all rows), gradient norm clipped at 200 (not in all rows), "
+        "steps with a norm above 400 skipped (not in all rows), scored with averages of the "
+        "weights (decay 0.999), half of the images mirrored (not in all rows)."
+    )
 
 
 def test_the_caption_tells_the_protocol(results: Results) -> None:

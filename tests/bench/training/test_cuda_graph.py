@@ -10,49 +10,17 @@ import torch
 from torch import Tensor
 
 from baselines.decoders.gaussian import OptimalGaussian
-from baselines.models.linear_vae import LinearVae
-from baselines.vae import Vae, step_terms
+from baselines.vae import step_terms
 from bench.training import cuda_graph
 from bench.training.cuda_graph import WARM_UP, graphed_steps, maybe_graphed
-from bench.training.step import Step, scaled
-
-BATCH, LATENT = 6, 2
-
-
-class Training:
-    """A linear VAE, its step, and all that a step may change."""
-
-    def __init__(self, device: str = "cpu") -> None:
-        torch.manual_seed(0)
-        model = LinearVae(channels=1, resolution=8, latent=LATENT)
-        decoder = OptimalGaussian(link="identity", over="pixel")
-        self.vae = Vae(model, decoder).to(device)
-        self.images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8).to(device)
-        self.state = {name: value.to(device) for name, value in self.vae.initial_state().items()}
-        self.optimizer = torch.optim.Adam(
-            self.vae.parameters(), lr=0.01, fused=True, capturable=device != "cpu"
-        )
-        self.step = Step(self.vae, self.state, self.optimizer, self.images, BATCH, torch.float32)
-
-    def fill(self, number: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(number)
-        self.step.chosen.copy_(torch.randperm(20, generator=generator)[:BATCH])
-        self.step.noise.copy_(torch.randn(BATCH, LATENT, generator=generator))
-        return self.step.chosen, self.step.noise
-
-    def everything(self) -> list[Tensor]:
-        moments = [v for entry in self.optimizer.state.values() for v in entry.values()]
-        values = [*self.vae.parameters(), *self.state.values(), *moments, self.step.terms]
-        return [value.detach().clone() for value in values]
-
-
-def equal(one: Training, other: Training) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.everything(), other.everything(), strict=True))
+from bench.training.step import scaled
+from tests.bench.training.small_training import SmallTraining, equal
 
 
 def test_steps_in_place_are_the_loop_of_functions() -> None:
     """To the bit on one machine: `step_terms`, backward, Adam, and the state passed on."""
-    ours, plain = Training(), Training()
+    ours, plain = SmallTraining(), SmallTraining()
+    adam = torch.optim.Adam(plain.vae.parameters(), lr=0.01, fused=True)
     parameters: dict[str, Tensor] = dict(plain.vae.named_parameters())
     state = plain.vae.initial_state()
     for number in range(5):
@@ -61,8 +29,8 @@ def test_steps_in_place_are_the_loop_of_functions() -> None:
         chosen, noise = plain.fill(number)
         terms, state = step_terms(plain.vae, parameters, state, scaled(plain.images[chosen]), noise)
         terms.loss.backward()
-        plain.optimizer.step()
-        plain.optimizer.zero_grad()
+        adam.step()
+        adam.zero_grad()
         assert torch.equal(ours.step.terms, torch.stack([term.detach() for term in terms]))
         for name, value in state.items():
             assert torch.equal(ours.state[name], value)
@@ -72,7 +40,7 @@ def test_steps_in_place_are_the_loop_of_functions() -> None:
 
 def test_a_step_writes_where_it_wrote_before() -> None:
     """A replayed graph knows addresses, no names."""
-    training = Training()
+    training = SmallTraining()
     training.fill(0)
     training.step()
     tensors = [*training.vae.parameters(), *training.state.values(), training.step.terms]
@@ -87,7 +55,7 @@ def test_a_step_writes_where_it_wrote_before() -> None:
 
 @pytest.mark.parametrize("where", ["forward", "update"])
 def test_a_step_that_raised_changed_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    training, undisturbed = Training(), Training()
+    training, undisturbed = SmallTraining(), SmallTraining()
     for number in range(2):
         for each in (training, undisturbed):
             each.fill(number)
@@ -97,7 +65,7 @@ def test_a_step_that_raised_changed_nothing(where: str, monkeypatch: pytest.Monk
         patch.setattr(OptimalGaussian, where, broken)
         with pytest.raises(RuntimeError, match="a decoder's own"):
             training.step()
-    assert equal(training, undisturbed)
+    assert equal(training.everything(), undisturbed.everything())
     assert all(parameter.grad is None for parameter in training.vae.parameters())
 
 
@@ -175,11 +143,11 @@ def test_a_step_goes_on_after_a_capture_that_failed_inside_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the capture did to Python's side (gradients) is undone; the numbers stay."""
-    training, undisturbed = Training(), Training()
+    training, undisturbed = SmallTraining(), SmallTraining()
 
     def capture(step: Callable[[], None], stream: object) -> Callable[[], None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training.optimizer, "step", broken)
+            patch.setattr(training.optimiser, "update", broken)
             step()
         raise AssertionError("unreachable")
 
@@ -195,7 +163,7 @@ def test_a_step_goes_on_after_a_capture_that_failed_inside_it(
         next(steps)
         undisturbed.fill(number)
         undisturbed.step()
-    assert equal(training, undisturbed)
+    assert equal(training.everything(), undisturbed.everything())
 
 
 def test_no_graph_where_there_is_none_or_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +175,7 @@ def test_no_graph_where_there_is_none_or_none_is_wanted(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_replayed_step_is_the_eager_one(caplog: pytest.LogCaptureFixture) -> None:
-    eager, graphed = Training("cuda:0"), Training("cuda:0")
+    eager, graphed = SmallTraining("cuda:0"), SmallTraining("cuda:0")
     advance = maybe_graphed(graphed.step, torch.device("cuda:0"))
     for number in range(WARM_UP + 4):
         eager.fill(number)
@@ -228,7 +196,7 @@ def test_a_decoder_that_waits_is_trained_without_a_graph(
         "sigma",
         lambda *given: torch.ones((), device="cuda:0") * original(*given).item(),
     )
-    training = Training("cuda:0")
+    training = SmallTraining("cuda:0")
     advance = maybe_graphed(training.step, torch.device("cuda:0"))
     for number in range(WARM_UP + 2):
         training.fill(number)
