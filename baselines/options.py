@@ -50,7 +50,9 @@ from baselines.declarations import (
     from_source,
     taken,
 )
+from baselines.levels import Levels as Levels
 from baselines.registration import register
+from baselines.sizes import Sizes, of_size
 
 # -- the vocabulary of options ---------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ def _arguments(kind: type) -> _Arguments:
 
 def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
     """The values of all arguments in their order, given or default."""
-    possible = _arguments(kind)
+    possible, given = _arguments(kind), of_size(getattr(kind, "sizes", {}), given)
     if unknown := given.keys() - possible.keys():
         raise TypeError(
             f"{kind.__name__} has no option '{min(unknown)}'; possible: {', '.join(possible)}"
@@ -214,6 +216,16 @@ class Spec(BaseModel):
         """The keyword arguments of the implementation."""
         return self.model_dump(exclude={"name"})
 
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        return self._unlike({})
+
+    def _unlike(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        ordinary = {**{key: field.default for key, field in fields.items()}, **given}
+        return {key: value for key, value in self.options.items() if value != ordinary[key]}
+
     @classmethod
     def summary(cls) -> str:
         """The first line of the class's documentation."""
@@ -241,9 +253,24 @@ class ModelSpec(Spec):
 
     >>> MODELS["conv_vae"](width=8).options
     {'latent': 20, 'width': 8}
+    >>> spec = MODELS["hierarchical"](size="vdvae", output_blocks=2)
+    >>> spec.width, spec.changed
+    (384, {'size': 'vdvae', 'output_blocks': 2})
     """
 
     honours_detached_outputs: ClassVar[bool]
+    sizes: ClassVar[Sizes]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_size(cls, given: Any) -> Any:
+        return of_size(cls.sizes, given) if isinstance(given, Mapping) else given
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fewest that give this spec; a size stands for those that it sets."""
+        named = [{"size": size, **self._unlike(self.sizes[size])} for size in self.sizes]
+        return min([self._unlike({}), *named], key=len)
 
     def __reduce__(self) -> Any:
         return _by_name, ("model", self.model_dump())

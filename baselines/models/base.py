@@ -1,10 +1,11 @@
 """What every model is: images in, one posterior draw's raw output, rate and density ratio out."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from baselines.options import Configured, Count, Given, Size
+from baselines.sizes import Sizes
 from baselines.state import State
 
 Context = tuple[Tensor, ...]
@@ -44,6 +45,8 @@ class Model(Configured, nn.Module):
 
     Class attributes:
         honours_detached_outputs: whether it does that. If not, decoders that need it are refused.
+        sizes: options by the name of a size; `size: NAME` stands for them, and the model's own
+            defaults for the rest.
 
     >>> import torch
     >>> from baselines.models.conv_vae import ConvVae
@@ -54,6 +57,7 @@ class Model(Configured, nn.Module):
 
     kind = "model"
     honours_detached_outputs = False
+    sizes: ClassVar[Sizes] = {}
 
     channels: Given[Size]
     resolution: Given[Size]
@@ -109,6 +113,36 @@ class Model(Configured, nn.Module):
         return None
 
 
+class GaussianDraw(NamedTuple):
+    """One draw of a Gaussian latent whose prior is N(0, I).
+
+    Attributes:
+        latent: the draw, (B, size).
+        rate: KL(q || p) in nats, (B,).
+        log_ratio: ln p - ln q at the draw, (B,).
+
+    >>> GaussianDraw._fields
+    ('latent', 'rate', 'log_ratio')
+    """
+
+    latent: Tensor
+    rate: Tensor
+    log_ratio: Tensor
+
+
+def gaussian_draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> GaussianDraw:
+    """A draw of N(mean, exp(log_variance)) by standard normal noise, all (B, size).
+
+    >>> import torch
+    >>> gaussian_draw(torch.ones(1, 3), torch.zeros(1, 3), torch.zeros(1, 3))  # ½ μ² each
+    GaussianDraw(latent=tensor([[1., 1., 1.]]), rate=tensor([1.5000]), log_ratio=tensor([-1.5000]))
+    """
+    latent = mean + (0.5 * log_variance).exp() * noise
+    rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+    log_ratio = 0.5 * (noise.square() - latent.square() + log_variance).sum(-1)
+    return GaussianDraw(latent, rate, log_ratio)
+
+
 class GaussianLatentModel(Model):
     """A model with one latent vector, q(z|x) diagonal Gaussian and p(z) = N(0, I).
 
@@ -127,12 +161,9 @@ class GaussianLatentModel(Model):
         raise NotImplementedError
 
     def draw(self, context: Context, noise: Tensor, state: State, *, training: bool) -> Draw:
-        mean, log_variance = context
-        latent = mean + (0.5 * log_variance).exp() * noise
+        latent, rate, log_ratio = gaussian_draw(*self.top(context), noise)
         output, changed = self.decode(latent, state, training=training)
-        rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1, keepdim=True)
-        log_ratio = 0.5 * (noise.square() - latent.square() + log_variance).sum(-1)
-        return Draw(output, rate, log_ratio, changed)
+        return Draw(output, rate.unsqueeze(-1), log_ratio, changed)
 
     def generate(self, noise: Tensor, state: State) -> Tensor:
         return self.decode(noise, state, training=False)[0]

@@ -14,37 +14,46 @@ from tests.specs import decoder_spec, model_spec
 
 BATCH = 6
 REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
-SMALL = {"conv_vae": {"width": 4}, "conv_vae_tf": {"width": 4}, "linear_vae": {}}
+SIDE = {"hierarchical": 16}
+SMALL: dict[str, dict[str, int]] = {
+    "conv_vae": {"width": 4},
+    "conv_vae_tf": {"width": 4},
+    "linear_vae": {},
+    "hierarchical": {"width": 4, "middle": 2},
+}
 
 pairs = pytest.mark.parametrize(
     ("decoder", "model", "channels"), list(itertools.product(DECODERS, MODELS, (1, 3)))
 )
 
 
-def make(decoder: str, model: str, channels: int, resolution: int = 28) -> Vae:
+def make(decoder: str, model: str, channels: int, resolution: int | None = None) -> Vae:
     torch.manual_seed(0)
     head = build_decoder(decoder_spec(decoder, **REQUIRED.get(decoder, {})))
     spec = model_spec(model, latent=5, **SMALL[model])
     body = build_model(
         spec,
         channels=channels,
-        resolution=resolution,
+        resolution=resolution or SIDE.get(model, 28),
         outputs=head.outputs,
         detached_outputs=head.detached_outputs,
     )
     return Vae(body, head)
 
 
-def batch(vae: Vae, channels: int, resolution: int = 28) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(vae: Vae) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
-    images = torch.rand(BATCH, channels, resolution, resolution).mul(255).round() / 255
+    images = torch.rand(BATCH, *vae.model.image_shape).mul(255).round() / 255
     return images, torch.randn(BATCH, vae.model.noise_size)
 
 
 @pairs
 def test_gradients_reach_every_parameter(decoder: str, model: str, channels: int) -> None:
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
+    with torch.no_grad():
+        for parameter in vae.parameters():  # a layer that begins at zero stops what is behind it
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
     terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     terms.loss.backward()
     for name, parameter in vae.named_parameters():
@@ -58,7 +67,7 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
     decoder: str, model: str, channels: int
 ) -> None:
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     state = vae.initial_state()
     terms, _ = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
     context, _ = vae.model.encode(images, state, training=True)
@@ -76,7 +85,7 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
 def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
     """On one machine equal arguments give equal bits, and nothing that went in was written to."""
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     state = vae.initial_state()
     before = {name: value.clone() for name, value in {**state, **vae.state_dict()}.items()}
     first = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
@@ -91,7 +100,7 @@ def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
 @pairs
 def test_scoring_is_finite_and_in_range(decoder: str, model: str, channels: int) -> None:
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     with torch.no_grad():
         distribution = vae.decoder(vae.model.generate(noise, state), state)
@@ -118,7 +127,7 @@ def test_scoring_repeats_training(decoder: str, model: str, channels: int) -> No
     The one documented exception: σ of each image is known in training alone.
     """
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     initial = vae.initial_state()
     terms, state = step_terms(vae, dict(vae.named_parameters()), initial, images, noise)
     with torch.no_grad():
@@ -138,7 +147,7 @@ def test_every_likelihood_is_a_probability_of_levels(
 ) -> None:
     """All but the cross-entropy, which has no probability of an intensity and says so."""
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     with torch.no_grad():
         output = vae.model.generate(noise[:1], state)[..., ::7, ::7]
@@ -168,7 +177,7 @@ def test_bfloat16_networks_give_float32_likelihoods(
     decoder: str, model: str, channels: int
 ) -> None:
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     parameters: dict[str, torch.Tensor] = dict(vae.named_parameters())
     state = vae.initial_state()
     exact, _ = step_terms(vae, parameters, state, images, noise)
@@ -182,7 +191,7 @@ def test_weights_and_state_survive_saving(
     decoder: str, model: str, channels: int, tmp_path: object
 ) -> None:
     vae = make(decoder, model, channels)
-    images, noise = batch(vae, channels)
+    images, noise = batch(vae)
     _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     saved = {name: value.clone() for name, value in vae.state_dict().items()}
     torch.manual_seed(99)
@@ -207,7 +216,7 @@ def test_a_running_variance_has_the_axes_that_images_share(
     head = build_decoder(decoder_spec("optimal", over=over))
     body = build_model(model_spec("linear_vae", latent=5), channels=3, resolution=28, outputs=1)
     vae = Vae(body, head)
-    images, noise = batch(vae, 3)
+    images, noise = batch(vae)
     state = vae.initial_state()
     _, after = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
     assert state["decoder.variance"].shape == after["decoder.variance"].shape == shape
@@ -217,7 +226,7 @@ def test_a_running_variance_has_the_axes_that_images_share(
 @pytest.mark.parametrize("model", list(MODELS))
 def test_every_resolution(model: str, resolution: int) -> None:
     vae = make("per_pixel", model, 3, resolution)
-    images, noise = batch(vae, 3, resolution)
+    images, noise = batch(vae)
     terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     assert terms.loss.isfinite()
 

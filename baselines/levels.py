@@ -1,0 +1,97 @@
+"""Counts at the resolutions of a pyramid of feature maps, as one readable string: `1@1 2@4 4@8`."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+BELOW, FULL = "below", "full"
+ENTRY = re.compile(rf"(\d+)@(\d+|{BELOW}|{FULL})", re.ASCII)
+
+
+def resolutions(side: int) -> tuple[int, ...]:
+    """The sides of the feature maps, the images' first: halved while even and above 4, then 1.
+
+    Raises:
+        ValueError: images of that side have no such pyramid.
+
+    >>> resolutions(28), resolutions(32)
+    ((28, 14, 7, 1), (32, 16, 8, 4, 1))
+    """
+    if side % 2 or not 16 <= side <= 64:
+        raise ValueError(f"resolution {side} is not an even number from 16 to 64")
+    sides = [side]
+    while sides[-1] % 2 == 0 and sides[-1] > 4:
+        sides.append(sides[-1] // 2)
+    return (*sides, 1)
+
+
+def counts(text: str, side: int) -> dict[int, int]:
+    """The counts at each of `resolutions(side)`, the images' first.
+
+    `below` means every resolution below the images' that has no entry of its own, `full` the
+    images' own. What is not named has count 0.
+
+    Raises:
+        ValueError: an entry's resolution is not in the pyramid.
+
+    >>> counts("1@below", 28)
+    {28: 0, 14: 1, 7: 1, 1: 1}
+    >>> counts("1@1 2@4 4@8 8@16", 32)
+    {32: 0, 16: 8, 8: 4, 4: 2, 1: 1}
+    """
+    given = _entries(text)
+    found = dict.fromkeys(resolutions(side), int(given.pop(BELOW, 0)))
+    found[side] = int(given.pop(FULL, 0))
+    for place, count in given.items():
+        if int(place) not in found:
+            possible = ", ".join(map(str, reversed(found)))
+            raise ValueError(
+                f"'{count}@{place}': images of {side}x{side} have no feature maps of {place}x"
+                f"{place}; possible: {possible}"
+            )
+        found[int(place)] = count
+    return found
+
+
+def canonical(text: str) -> str:
+    """The one way to write it: the smallest resolution first, then `below` and `full`.
+
+    Raises:
+        ValueError: it is no such string.
+
+    >>> canonical(" 2@4   1@1")
+    '1@1 2@4'
+    """
+    places = _entries(text)
+    order = sorted(places, key=lambda place: (place == FULL, place == BELOW, _side(place)))
+    return " ".join(f"{places[place]}@{place}" for place in order)
+
+
+def _side(place: str) -> int:
+    return int(place) if place.isdecimal() else 0
+
+
+def _entries(text: str) -> dict[str, int]:
+    """The count of each place, in the order of the text."""
+    found: dict[str, int] = {}
+    for word in text.split():
+        entry = ENTRY.fullmatch(word)
+        if entry is None:
+            raise PydanticCustomError(
+                "levels",
+                "expected COUNT@RESOLUTION as in '1@1 2@4' ('below': each resolution below the "
+                "images', 'full': the images' own), and '{word}' is none",
+                {"word": word},
+            )
+        count, place = int(entry[1]), str(_side(entry[2]) or entry[2])
+        if place in found:
+            raise PydanticCustomError("levels", "'{word}' repeats a resolution", {"word": word})
+        found[place] = count
+    if not found:
+        raise PydanticCustomError("levels", "expected COUNT@RESOLUTION as in '1@1 2@4'")
+    return found
+
+
+Levels = Annotated[str, AfterValidator(canonical)]
