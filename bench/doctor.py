@@ -106,7 +106,9 @@ def _data() -> list[Finding]:
     findings = []
     for name in data.names():
         # The main job needs the embedded set, so it is read; the others are only looked for.
-        remedy = f"sigma-bench fetch {name}, or set SIGMA_BENCH_DATA to a folder that has it"
+        remedy = data.remedy(name)
+        if name in data.fetchable():
+            remedy += ", or set SIGMA_BENCH_DATA to a folder that has it"
         try:
             here = data.prepare(name) if name == "mnist5k" else data.available(name)
         except RequestError as error:

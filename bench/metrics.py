@@ -9,7 +9,9 @@ from functools import cache, cached_property
 from typing import Literal
 
 Direction = Literal["lower", "higher"]
-Home = Literal["likelihood", "iwae", "information", "calibration", "sample_quality"]
+Home = Literal[
+    "likelihood", "iwae", "information", "calibration", "sample_quality", "reconstruction"
+]
 Place = Literal["table", "overview", "findings", "progress"]
 """Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
 line about a finished run."""
@@ -24,6 +26,7 @@ class Units(StrEnum):
     FRECHET = "Fréchet distance"
     KERNEL = "kernel distance"
     SHARE = "share between 0 and 1"
+    DECIBEL = "dB"
     NATS = "nats"
     NONE = "none"
 
@@ -58,6 +61,8 @@ NATS = Threshold(2e-4, "per dimension")
 BITS = Threshold(3e-4, "of the metric")
 COVERAGE = Threshold(0.005, "of the metric")
 MANIFOLD = Threshold(0.01, "of the metric")
+# A hundredth of a squared error, as of `mse`.
+DECIBELS = Threshold(0.04, "of the metric")
 # Distances of a few thousand samples scatter by percents.
 DISTANCE = Threshold(0.02, "of the baseline")
 
@@ -195,6 +200,12 @@ METRICS = (
            meaning="precision on another extractor's features"),
     Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="recall on another extractor's features"),
+    Metric("psnr", "higher", Units.DECIBEL, "reconstruction", label="PSNR", threshold=DECIBELS,
+           meaning="peak signal-to-noise ratio of reconstructions (8-bit decoder means of one "
+                   "posterior draw), dB, mean over images; 58.9, the error of rounding, at most"),
+    Metric("ssim", "higher", Units.NONE, "reconstruction", label="SSIM",
+           meaning="structural similarity of the same reconstructions (Wang et al. 2004), 11x11 "
+                   "Gaussian window, mean over channels; 1 for equal images"),
     Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
            meaning="the σ that fits the training data"),
     Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",

@@ -66,7 +66,7 @@ def _list_datasets() -> list[dict[str, Any]]:
             if known
             else "known once it is here"
         )
-        here = "here" if data.available(name) else f"sigma-bench fetch {name}"
+        here = "here" if data.available(name) else data.remedy(name)
         entries.append({"dataset": name, "images": sizes, "where": here})
     own = "uint8 `images` (N, H, W, C), optional `test_images`"
     entries.append({"dataset": "npz:PATH", "images": own, "where": "your own"})

@@ -1,8 +1,8 @@
 """Data sets by name: uint8 tensors with fixed splits and a content hash."""
 
 from bench.data.dataset import Dataset, Description, available, describe, load, prepare
-from bench.data.fetch import fetch, fetchable
-from bench.data.sources import names, stem
+from bench.data.fetch import fetch, fetchable, remedy
+from bench.data.sources import names, note, stem
 
 __all__ = [
     "Dataset",
@@ -13,6 +13,8 @@ __all__ = [
     "fetchable",
     "load",
     "names",
+    "note",
     "prepare",
+    "remedy",
     "stem",
 ]

@@ -107,7 +107,7 @@ def _checked(source: Source, split_seed: int) -> tuple[Fingerprint, Images] | No
             raise ValueError(f"{len(found)} images")
         published = _in_pieces(found, np.argsort(order(stated, split_seed)))
         pieces = itertools.chain(published, [found[stated.train :]])
-        facts = fingerprint_in_pieces(found, stated.train, stated.test, pieces)
+        facts = fingerprint_in_pieces(found, stated.sizes, pieces)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, IndexError) as error:

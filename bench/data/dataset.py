@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.data import cache
-from bench.data.fingerprint import Fingerprint
+from bench.data.fingerprint import Fingerprint, Sizes
 from bench.data.sources import Source, resolve
 from bench.data.splits import split_sizes
 from bench.errors import RequestError
@@ -70,7 +70,7 @@ def _inspect(name: str, signature: str | None) -> None:
     """Check the headers of the user's own files, once for each state of them."""
     source = resolve(name)
     if source.inspect is not None:
-        _sizes(source, *source.inspect())
+        _sizes(source, source.inspect())
 
 
 def available(name: str) -> bool:
@@ -105,7 +105,7 @@ def load(name: str, split_seed: int = 0) -> Dataset:
 
 
 def _description(source: Source, facts: Fingerprint, split_seed: int) -> Description:
-    train, validation, test = _sizes(source, facts.train, facts.test)
+    train, validation, test = _sizes(source, facts.sizes)
     return Description(
         source.name,
         facts.content,
@@ -118,13 +118,13 @@ def _description(source: Source, facts: Fingerprint, split_seed: int) -> Descrip
     )
 
 
-def _sizes(source: Source, train: int, test: int) -> tuple[int, int, int]:
-    """The sizes of the splits of two parts; `RequestError` where one is too small."""
-    sizes = split_sizes(train, test)
+def _sizes(source: Source, parts: Sizes) -> tuple[int, int, int]:
+    """The sizes of the splits of the published parts; `RequestError` where one is too small."""
+    sizes = split_sizes(*parts)
     if not all(sizes):
         raise RequestError(
-            f"{source.name}: {train} images are too few to train, validate and test on; at least "
-            "10 are needed, or 12 with a test part"
+            f"{source.name}: {parts.train} images are too few to train, validate and test on; at "
+            "least 10 are needed, or 12 with a test part"
         )
     if sizes[2] < FEWEST_TESTED:
         raise RequestError(

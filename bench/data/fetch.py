@@ -1,15 +1,21 @@
-"""Download the raw files of a published data set to where they are read."""
+"""How to get the raw files of a published data set: download them, or install a package."""
 
 import filelock
 
 from bench.data.catalog import PUBLISHED, raw_root
 from bench.data.download import Progress
+from bench.data.embedded import INSTALL
 from bench.errors import RequestError
 
 
 def fetchable() -> tuple[str, ...]:
     """The names that `fetch` takes."""
     return tuple(name for name, published in PUBLISHED.items() if published.fetch is not None)
+
+
+def remedy(name: str) -> str:
+    """The command that brings a published data set here."""
+    return f"sigma-bench fetch {name}" if name in fetchable() else INSTALL
 
 
 def fetch(name: str, progress: Progress | None = None) -> None:
@@ -23,9 +29,10 @@ def fetch(name: str, progress: Progress | None = None) -> None:
     """
     download = PUBLISHED[name].fetch if name in PUBLISHED else None
     if download is None:
+        packaged = " and ".join(known for known in PUBLISHED if known not in fetchable())
         raise RequestError(
-            f"'{name}' cannot be fetched, only {', '.join(fetchable())} can; mnist5k comes with "
-            'pip install "sigma-vae-bench[embedded]"'
+            f"'{name}' cannot be fetched, only {', '.join(fetchable())} can; {packaged} come with "
+            f"{INSTALL}"
         )
     root = raw_root()
     try:

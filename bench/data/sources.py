@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.data import user_files
 from bench.data.catalog import PUBLISHED
-from bench.data.fingerprint import Fingerprint, Parts, fingerprint_of
+from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
 from bench.data.images import RESOLUTIONS
 from bench.data.splits import permutation
 from bench.errors import RequestError, nearest
@@ -32,7 +35,7 @@ class Source:
     files: Callable[[], Iterable[Path]]
     read: Callable[[], Parts]
     pinned: Fingerprint | None = None
-    inspect: Callable[[], user_files.Sizes] | None = None
+    inspect: Callable[[], Sizes] | None = None
 
     def signature(self) -> str | None:
         """A hash of the files' paths, sizes and times of change; `None` where one is missing.
@@ -65,6 +68,15 @@ REGISTERED: dict[str, Registered] = {}
 def names() -> tuple[str, ...]:
     """The names of data sets that need no path."""
     return (*PUBLISHED, *REGISTERED)
+
+
+def note(name: str) -> str:
+    """What a reader of numbers on a data set must know, empty where that is nothing.
+
+    `name` is what a record has, be it known here or not.
+    """
+    stem = re.split(r"[@\[]", name, maxsplit=1)[0]
+    return PUBLISHED[stem].note if stem in PUBLISHED else ""
 
 
 def resolve(name: str) -> Source:
@@ -102,7 +114,7 @@ def _split_cut(name: str) -> tuple[str, int | None]:
 
 
 def _cut(source: Source, kept: int) -> Parts:
-    """`kept` images of the published training part, and the same share of the test part.
+    """`kept` images of the published training part, and the same share of the other parts.
 
     They are the first of a permutation that the content decides, so each cut holds the smaller
     ones, whatever the split seed.
@@ -111,28 +123,33 @@ def _cut(source: Source, kept: int) -> Parts:
     facts = fingerprint_of(parts)
     if source.pinned not in (facts, None):
         raise RequestError(f"{source.name}: the raw files are not the published ones; fetch again")
-    train, test = _shares(source.name, user_files.Sizes(facts.train, facts.test), kept)
-    return Parts(
-        parts.train[permutation(facts.train, facts.content, 0)[:train]],
-        parts.test[permutation(facts.test, facts.content, 0)[:test]],
-    )
+    sizes = _shares(source.name, facts.sizes, kept)
+
+    def first(count: int, among: int) -> npt.NDArray[np.intp]:
+        return permutation(among, facts.content, 0)[:count]
+
+    own = facts.train - facts.validation
+    validation = own + first(sizes.validation, facts.validation)
+    train = np.concatenate([first(sizes.train - sizes.validation, own), validation])
+    return Parts(parts.train[train], parts.test[first(sizes.test, facts.test)], sizes.validation)
 
 
-def _cut_sizes(source: Source, kept: int) -> user_files.Sizes:
+def _cut_sizes(source: Source, kept: int) -> Sizes:
     if source.pinned is not None:
-        sizes = user_files.Sizes(source.pinned.train, source.pinned.test)
+        sizes = source.pinned.sizes
     else:
         assert source.inspect is not None
         sizes = source.inspect()
     return _shares(source.name, sizes, kept)
 
 
-def _shares(name: str, sizes: user_files.Sizes, kept: int) -> user_files.Sizes:
+def _shares(name: str, sizes: Sizes, kept: int) -> Sizes:
     if not 0 < kept <= sizes.train:
         raise RequestError(
             f"{name}[:{kept}]: choose a number of images from 1 to {sizes.train}, which it has"
         )
-    return user_files.Sizes(kept, math.ceil(sizes.test * kept / sizes.train))
+    test, validation = (math.ceil(n * kept / sizes.train) for n in (sizes.test, sizes.validation))
+    return Sizes(kept, test, validation)
 
 
 def _whole(name: str) -> Source:

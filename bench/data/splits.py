@@ -8,12 +8,15 @@ import numpy.typing as npt
 from bench.data.fingerprint import Fingerprint
 
 
-def split_sizes(train: int, test: int) -> tuple[int, int, int]:
-    """The sizes of train, validation and test, given the sizes of the two published parts.
+def split_sizes(train: int, test: int, validation: int = 0) -> tuple[int, int, int]:
+    """The sizes of train, validation and test, given the sizes of the published parts.
 
     An official test part is the test split; without one, a fifth of all images is (10,000 at most).
+    `validation` images of the training part are the official validation part, if there is one.
     Any of the three is 0 where there are too few images.
     """
+    if validation:
+        return train - validation, validation, test
     if test:
         validation = min(5000, train // 12)
         return train - validation, validation, test
@@ -26,9 +29,13 @@ def order(facts: Fingerprint, seed: int) -> npt.NDArray[np.intp]:
 
     First those to train on, then those to validate with, then, where there is no official test
     part, those to test with. They keep the permutation's order, so the first images of a split
-    are a fair sample of it even where the source is sorted.
+    are a fair sample of it even where the source is sorted. An official validation part stays as
+    it is.
     """
-    _, n_validation, n_test = split_sizes(facts.train, facts.test)
+    n_train, n_validation, n_test = split_sizes(*facts.sizes)
+    if facts.validation:
+        last = np.arange(n_train, facts.train)
+        return np.concatenate([permutation(n_train, facts.content, seed), last])
     n_drawn = 0 if facts.test else n_test
     shuffled = permutation(facts.train, facts.content, seed)
     drawn, validation, rest = np.split(shuffled, [n_drawn, n_drawn + n_validation])

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from bench.data.fingerprint import Parts
+from bench.data.fingerprint import Parts, Sizes, parts_at
 from bench.data.images import (
     MODES,
     RESOLUTIONS,
@@ -22,17 +22,8 @@ from bench.data.images import (
     channels_and_sizes,
     channels_first,
     decode,
-    resize,
 )
 from bench.errors import RequestError
-
-
-class Sizes(NamedTuple):
-    """The images in the two parts."""
-
-    train: int
-    test: int
-
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -81,7 +72,7 @@ def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -
     test = _checked(where, "test_images", arrays.get("test_images", train[:0]))
     _check_alike(where, train.shape, test.shape)
     target = _allowed(where, resolution, train.shape[1])
-    return Parts(*(channels_first(resize(images, target)) for images in (train, test)))
+    return parts_at(train, test, target)
 
 
 WANTED = "expected is a numpy.savez of 'images' (uint8, (N, H, W, C)), perhaps 'test_images'"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from bench.data import note
 from bench.metrics import better, extractor, find, heading, is_distance, is_shown
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
@@ -43,6 +44,7 @@ def _sentences(
 ) -> Iterator[str]:
     if partial is not None:
         yield f"Partial: {partial[0]} of {partial[1]} runs are done."
+    yield from _data(tests)
     yield from _training(tests)
     yield from _likelihood(tests, rows)
     yield from _distance(tests, rows)
@@ -80,6 +82,13 @@ ADDED = {
     "flips": "half of the images mirrored",
 }
 """What is said of a training option that is on."""
+
+
+def _data(tests: pd.DataFrame) -> Iterator[str]:
+    if "run.dataset" in tests:
+        for name in tests["run.dataset"].unique():
+            if told := note(name):
+                yield f"{name}: {told}."
 
 
 def _training(tests: pd.DataFrame) -> Iterator[str]:

@@ -362,9 +362,7 @@ def test_zero_heads_let_every_gradient_through_after_two_steps() -> None:
     optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
     waiting = []
     for _ in range(3):
-        terms, _ = step_terms(
-            vae, dict(vae.named_parameters()), vae.initial_state(), images, noise
-        )
+        terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
         optimizer.zero_grad()
         terms.loss.backward()
         named = vae.model.named_parameters()

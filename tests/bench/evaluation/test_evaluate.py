@@ -121,6 +121,15 @@ def test_a_gaussian_on_its_own_data_has_its_entropy_in_bits() -> None:
     assert "density" in protocol["likelihood"]["units"]
 
 
+def test_a_constant_reconstructs_with_the_spread_of_its_images() -> None:
+    """Without covariance SSIM is C2 / (s² + C2), where equal means leave that alone."""
+    metrics, protocol, _ = measured(decoder_spec("beta", beta=0.02), grey(0.1), [0.0])
+    assert metrics["psnr"] == pytest.approx(-20 * math.log10(0.1), abs=0.1)
+    assert metrics["psnr"] == pytest.approx(-10 * math.log10(metrics["mse"]), abs=0.05)
+    assert pytest.approx(metrics["ssim"], abs=0.01) == 0.03**2 / (0.1**2 + 0.03**2)
+    assert protocol["reconstruction"]["images"] == 100
+
+
 def test_what_is_no_likelihood_has_no_measure_of_one() -> None:
     metrics, protocol, curves = measured(decoder_spec("bernoulli"), grey(0.1), [0.0])
     gone = {"neg_log_p", "distortion", "bits_per_dim", "iwae_4", "calibration_error", "z_variance"}

