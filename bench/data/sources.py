@@ -71,12 +71,9 @@ def names() -> tuple[str, ...]:
 
 
 def note(name: str) -> str:
-    """What a reader of numbers on a data set must know, empty where that is nothing.
-
-    `name` is what a record has, be it known here or not.
-    """
-    stem = re.split(r"[@\[]", name, maxsplit=1)[0]
-    return PUBLISHED[stem].note if stem in PUBLISHED else ""
+    """What a reader of numbers on a data set must know, empty where that is nothing."""
+    published = PUBLISHED.get(stem(name))
+    return published.note if published else ""
 
 
 def resolve(name: str) -> Source:
@@ -101,11 +98,8 @@ def resolve(name: str) -> Source:
 
 
 def stem(name: str) -> str:
-    """The name of a data set without a resolution and a cut: `mnist` of `mnist@32[:5000]`.
-
-    Raises `RequestError` for a resolution that is not offered.
-    """
-    return parse(_split_cut(name)[0])[0]
+    """A name less what may follow it: `mnist` of `mnist@32[:5000]`, be that known here or not."""
+    return re.split(r"[@\[]", name, maxsplit=1)[0]
 
 
 def _split_cut(name: str) -> tuple[str, int | None]:
