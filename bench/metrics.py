@@ -183,7 +183,7 @@ METRICS = (
     Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="recall on another extractor's features"),
     Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
-           meaning="the σ that fits the training data"),
+           meaning="the one σ that fits the validation images: their root mean squared error"),
     Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
            meaning="2σ², the β of a β-VAE with the same σ"),
 )

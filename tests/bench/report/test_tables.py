@@ -212,9 +212,15 @@ def test_a_row_in_another_setting_than_the_papers_is_said_to_be(
 
 @pytest.mark.parametrize(
     ("decoder", "learned", "moving"),
-    [("shared", 0.31, True), ("shared", 0.18, False), ("per_pixel", 0.31, False)],
+    [
+        ("shared", 0.31, True),
+        ("shared", 0.18, False),
+        # Right for the training images, where the model overfits.
+        ("shared", 0.14, False),
+        ("per_pixel", 0.31, False),
+    ],
 )
-def test_a_shared_sigma_far_from_the_fitted_one_is_warned_of(
+def test_a_shared_sigma_far_above_the_fitted_one_is_warned_of(
     results: Results, decoder: str, learned: float, moving: bool
 ) -> None:
     results.add(decoder, metrics={"neg_log_p": 1.0, "sigma": learned, "sigma_fitted": 0.17})
