@@ -1,6 +1,5 @@
 """The importance-weighted bound where the truth is known: exact posteriors, normal log weights."""
 
-
 import numpy as np
 import pytest
 import torch
