@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
@@ -108,6 +110,10 @@ class Metric:
         return self.label or self.name.replace("_", " ")
 
 
+FEW_DRAWS = 2.0
+"""The mean effective sample size, but at most K/2, below which an importance-weighted bound of K
+draws is loose by an unknown amount."""
+
 EVERYWHERE: tuple[Place, ...] = ("table", "overview", "findings", "progress")
 OWN, FRECHET, KERNEL, SHARE = Units.OWN, Units.FRECHET, Units.KERNEL, Units.SHARE
 
@@ -150,11 +156,16 @@ METRICS = (
     Metric("iwae_K_ess", "higher", Units.NONE, "iwae", label="IWAE K ess",
            meaning="effective sample size of its weights, of K, mean over images"),
     Metric("iwae_K_monte_carlo_se", None, Units.NATS, "iwae", label="IWAE K monte carlo se",
-           meaning="the part of its standard error that more draws would remove"),
+           meaning="standard error of iwae_K's mean over images as far as its draws cause it, from "
+                   "a jackknife over them; without its bias, which is the larger where the "
+                   "effective sample size is near 1"),
+    Metric("iwae_K_gain", None, Units.NATS, "iwae", label="IWAE K gain",
+           meaning="how much the last doubling of the draws raised iwae_K: about the bias that is "
+                   "left where the effective sample size is near K, a part of it where it is low"),
     Metric("neg_log_p_fitted_sigma", "lower", Units.DENSITY, "likelihood", label="-log p, fitted σ",
            threshold=NATS,
-           meaning="negative ELBO of a Gaussian with the one σ that fits the training data: what "
-                   "the mean network is worth once calibrated"),
+           meaning="negative ELBO of a Gaussian with the one σ that fits the validation images: "
+                   "what the mean network is worth once calibrated"),
     Metric("z_variance", None, Units.NONE, "calibration",
            meaning="variance of (x-μ)/σ over all values; 1 where σ fits the errors"),
     Metric("mutual_information", None, Units.NATS, "information",
@@ -207,7 +218,7 @@ METRICS = (
            meaning="structural similarity of the same reconstructions (Wang et al. 2004), 11x11 "
                    "Gaussian window, mean over channels; 1 for equal images"),
     Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
-           meaning="the σ that fits the training data"),
+           meaning="the one σ that fits the validation images: their root mean squared error"),
     Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
            meaning="2σ², the β of a β-VAE with the same σ"),
 )
@@ -263,6 +274,16 @@ def draws(name: str) -> int:
     """The number K of weighted draws in a metric's name, 0 where there is none."""
     metric = find(name)
     return int(_groups(metric, name).get("K", 0)) if metric else 0
+
+
+def is_loose(name: str, metrics: Mapping[str, float]) -> bool:
+    """Whether a metric is an importance-weighted bound that one or two draws dominate.
+
+    Its bias is then unknown and larger than its Monte Carlo error. `metrics` are those of a record
+    or of a row.
+    """
+    few = min(FEW_DRAWS, draws(name) / 2)
+    return metrics.get(f"{name}_ess", math.inf) < few
 
 
 def extractor(name: str) -> str:

@@ -6,8 +6,21 @@ import torch
 from torch import Tensor
 
 from baselines.probabilities import log_mass
-from bench.evaluation.context import Curves, Evaluated, EvaluationContext, Protocol, Scores, means
+from bench.evaluation.context import (
+    Curves,
+    Evaluated,
+    EvaluationContext,
+    Metrics,
+    Protocol,
+    Scores,
+    means,
+)
 from bench.evaluation.scorer import Measure, PosteriorSample, score
+from bench.run import Split
+
+FITTED_SPLIT: Split = "validation"
+"""The images that a σ is fitted to: the model has not seen them, so their errors are those of new
+images. A run that is scored on them has no fitted σ."""
 
 NO_LIKELIHOOD = "its training loss is no likelihood of the data"
 
@@ -29,24 +42,11 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
-    """`neg_log_p` and its parts, bits per dimension, the refitted σ, and the σ of scoring."""
+    """`neg_log_p` and its parts, bits per dimension, the σ of scoring, and a refitted one."""
     run, scorer, images = context.run, context.scorer, context.images
     decoder, dimensions = scorer.vae.decoder, images[0].numel()
-    training = score(
-        scorer,
-        context.dataset.train,
-        run.seed,
-        "posterior draw for training data",
-        {"squared_error": squared_error},
-    )
-    refitted = fitted_sigma(training["squared_error"], dimensions)
     variance = scores["variance"].mean().item()
-    gaussian = gaussian_distortion(scores["squared_error"], dimensions, refitted)
-    averaged = {
-        "rate": scores["rate"],
-        "mse": scores["squared_error"] / dimensions,
-        "neg_log_p_fitted_sigma": gaussian + scores["rate"],
-    }
+    averaged = {"rate": scores["rate"], "mse": scores["squared_error"] / dimensions}
     if "distortion" in scores:
         averaged["distortion"] = scores["distortion"]
         averaged["neg_log_p"] = scores["distortion"] + scores["rate"]
@@ -56,7 +56,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     metrics = means(averaged)
     metrics["sigma"] = math.sqrt(variance)
     metrics["beta_effective"] = 2 * variance
-    metrics["sigma_fitted"] = refitted
     protocol: Protocol = {
         "split": run.evaluation.split,
         "images": len(images),
@@ -68,11 +67,9 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
             if decoder.is_discrete
             else "-ln of a density on data in [0, 1]"
         ),
-        "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
         "draws": 1,
         "sigma": "frozen from the training split",
         "beta_convention": "sigma^2 = beta / 2, all terms summed over dimensions",
-        "fitted_sigma_images": len(context.dataset.train),
         "precision": run.evaluation.precision,
         "standard_error": "over images",
         "seed": run.seed,
@@ -81,11 +78,32 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         protocol["absent"] = NO_LIKELIHOOD
     if "bits_per_dim" in metrics:
         protocol["bits"] = "probability of the 8-bit value's bin, end bins open"
+    if run.evaluation.split != FITTED_SPLIT:
+        fitted, how = _refitted(context, scores)
+        metrics |= fitted
+        protocol |= how
     curves: Curves = {}
     if "rate_by_part" in scores:
         by_part = scores["rate_by_part"].mean(0).tolist()
         curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
     return Evaluated(metrics, {"likelihood": protocol}, curves)
+
+
+def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Protocol]:
+    """A Gaussian with the decoder's mean and the one σ that fits `FITTED_SPLIT`."""
+    images: Tensor = getattr(context.dataset, FITTED_SPLIT)
+    stream, measure = "posterior draw for the fitted sigma", {"squared_error": squared_error}
+    held_out = score(context.scorer, images, context.run.seed, stream, measure)
+    dimensions = images[0].numel()
+    sigma = fitted_sigma(held_out["squared_error"], dimensions)
+    distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
+    metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
+    protocol = {
+        "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
+        "fitted_sigma_split": FITTED_SPLIT,
+        "fitted_sigma_images": len(images),
+    }
+    return {**metrics, "sigma_fitted": sigma}, protocol
 
 
 @torch.inference_mode()
@@ -139,13 +157,13 @@ def mean_variance(drawn: PosteriorSample) -> Tensor:
     return drawn.variance.mean(dim=tuple(range(1, drawn.variance.ndim)))
 
 
-def fitted_sigma(training: Tensor, dimensions: int) -> float:
-    """The σ that maximises a fixed-σ Gaussian's likelihood of the training data: its RMSE.
+def fitted_sigma(squared_error: Tensor, dimensions: int) -> float:
+    """The σ that maximises a fixed-σ Gaussian's likelihood of images: their RMSE.
 
     Arguments:
-        training: squared error of each training image, (N,).
+        squared_error: ||x - μ||² of each image of `dimensions` values, (N,).
     """
-    return math.sqrt(training.mean().item() / dimensions)
+    return math.sqrt(squared_error.mean().item() / dimensions)
 
 
 def gaussian_distortion(squared_error: Tensor, dimensions: int, sigma: float) -> Tensor:

@@ -70,6 +70,7 @@ class _Likelihood(TypedDict):
     dimensions: NotRequired[Annotated[int, Field(ge=1, le=INT64)]]
     images: NotRequired[Whole]
     fitted_sigma_images: NotRequired[Whole]
+    fitted_sigma_split: NotRequired[str]
     split: NotRequired[str]
     precision: NotRequired[str]
     sigma: NotRequired[str]

@@ -34,6 +34,7 @@ def test_every_number_of_every_committed_record_has_a_line() -> None:
         ("iwae_64", "iwae_K"),
         ("iwae_64_ess", "iwae_K_ess"),
         ("iwae_64_monte_carlo_se", "iwae_K_monte_carlo_se"),
+        ("iwae_64_gain", "iwae_K_gain"),
         ("precision_colour", "precision_<extractor>"),
     ],
 )

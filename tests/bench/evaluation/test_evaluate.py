@@ -139,6 +139,40 @@ def test_what_is_no_likelihood_has_no_measure_of_one() -> None:
     assert curves == {}
 
 
+def test_a_sigma_is_fitted_to_images_that_are_neither_trained_on_nor_scored() -> None:
+    """With the mean at ½ it is the validation images' own σ: the other splits are black."""
+    spec = decoder_spec("gaussian", link="identity")
+    data, sigma = grey(0.1), 0.1
+    black = torch.zeros_like(data.train)
+    data = Dataset(data.description, black, data.validation, black)
+    metrics, protocol, _ = measured(spec, data, [0.5])
+    assert metrics["sigma_fitted"] == pytest.approx(sigma, rel=0.02)
+    density = 0.5 * math.log(2 * math.pi * sigma**2) + 0.5 * (0.5 / sigma) ** 2
+    assert metrics["neg_log_p_fitted_sigma"] == pytest.approx(SIDE**2 * density, rel=0.05)
+    assert protocol["likelihood"]["fitted_sigma_split"] == "validation"
+
+    trial = run_of(spec, split="validation")
+    metrics = evaluate(trial, flat(spec, outputs=[0.5]), data, None).metrics
+    assert metrics["mse"] == pytest.approx(sigma**2, rel=0.04)
+    assert not {"sigma_fitted", "neg_log_p_fitted_sigma"} & metrics.keys()
+
+
+def test_a_bound_says_that_few_draws_count() -> None:
+    """Encodings far too wide for their images: of 16 draws one is all of the sum."""
+    spec = decoder_spec("beta", link="identity", beta=2 * 0.01**2)
+    trained = flat(spec, outputs=[0.5])
+    with torch.no_grad():
+        trained.vae.model.get_parameter("output.weight").fill_(0.2)
+    metrics, protocol, _ = evaluate(run_of(spec, iwae=16), trained, grey(0.1), None)
+    assert metrics["iwae_16_ess"] < 1.5
+    assert "loose" in protocol["likelihood"]["iwae_bound"]
+    # An error of the mean of 100 images that each scatter by far more than a nat.
+    assert metrics["iwae_16_monte_carlo_se"] > 1
+    well, protocol, _ = measured(spec, grey(0.1), [0.5])
+    assert well["iwae_4_ess"] > 3.9
+    assert "iwae_bound" not in protocol["likelihood"]
+
+
 class OffGrid(Decoder):
     """A user's decoder whose distribution has a density and no cumulative distribution."""
 

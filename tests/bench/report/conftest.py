@@ -149,7 +149,8 @@ def protocol(run: Run) -> dict[str, Any]:
             "images": 1000,
             "of": "probability" if is_discrete(run.decoder.name) else "density",
             "sigma": "frozen from the training split",
-            "fitted_sigma_images": 3500,
+            "fitted_sigma_split": "validation",
+            "fitted_sigma_images": 500,
             "precision": run.evaluation.precision,
         }
     }
