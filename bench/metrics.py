@@ -219,6 +219,9 @@ METRICS = (
                    "Gaussian window, mean over channels; 1 for equal images"),
     Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
            meaning="the one σ that fits the validation images: their root mean squared error"),
+    Metric("sigma_at_floor", None, SHARE, "likelihood", label="σ at its floor",
+           meaning="share of values whose σ its clip holds (σ up to twice exp(min_log_sigma)): "
+                   "there the clip decides the density"),
     Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
            meaning="2σ², the β of a β-VAE with the same σ"),
 )

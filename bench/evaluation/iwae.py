@@ -1,6 +1,7 @@
 """The importance-weighted bound on the likelihood, its Monte Carlo error and effective draws."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,14 +74,15 @@ def importance_weighted(scorer: Scorer, images: Tensor, draws: int, seed: int) -
     """ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), for 8-bit images.
 
     A lower bound of ln p(x) in expectation, tighter with every draw (Burda et al. 2016, Eq. 8).
-    Encodes once; the weights are summed in float64.
+    Encodes once; the weights are summed in float64. More draws begin with the fewer.
     """
-    encoding, blocks = Chunks(BLOCK), []
+    model, encoding, blocks = scorer.vae.model, Chunks(BLOCK), []
     for index, block in enumerate(images.split(BLOCK)):
         context = encoding.attempt(len(block), partial(_encoded, scorer, block))
-        shape = (draws, len(block), scorer.vae.model.noise_size)
-        noise = normal(shape, seed, "importance weights", index, device=images.device)
-        weigh = partial(_weighed, scorer, context, scaled(block), noise)
+        streams = (f"importance weights, draw {draw}" for draw in range(draws))
+        rows = partial(normal, (BLOCK, model.noise_size), seed, index=index, device=images.device)
+        noises = [partial(rows, name) for name in streams]
+        weigh = partial(_weighed, scorer, context, model.target(scaled(block)), noises)
         blocks.append(_bound(scorer.chunks.attempt(draws * len(block), weigh)))
     return Bound(*(torch.cat(of_blocks).cpu() for of_blocks in zip(*blocks, strict=True)))
 
@@ -136,31 +138,41 @@ def last_doubling(weights: Tensor) -> Tensor:
     return log_mean(weights[: 2 * half]) - (first + second) / 2
 
 
-def _weighed(scorer: Scorer, context: Context, target: Tensor, noise: Tensor, size: int) -> Tensor:
-    """The log weights (K, B) of images and `noise` (K, B, noise_size), `size` of them at a time."""
-    parts = zip(
-        zip(*(of.split(size) for of in context), strict=True),
-        target.split(size),
-        noise.split(size, dim=1),
-        strict=True,
-    )
-    return torch.cat([_log_weights(scorer, *part, size) for part in parts], dim=1)
-
-
-def _log_weights(
-    scorer: Scorer, context: Context, target: Tensor, noise: Tensor, size: int
+def _weighed(
+    scorer: Scorer,
+    context: Context,
+    target: Tensor,
+    noises: Sequence[Callable[[], Tensor]],
+    size: int,
 ) -> Tensor:
-    """ln p(x|z) + ln p(z) - ln q(z|x), (K, B), float64, for noise (K, B, noise_size)."""
-    rows = []
-    for part in noise.split(max(1, size // len(target))):
-        draws, count = part.shape[:2]
-        repeated = tuple(
-            of.expand(draws, *of.shape).reshape(draws * count, *of.shape[1:]) for of in context
+    """The log weights (K, B), `size` pairs of an image and a draw at a time.
+
+    Each of the K `noises` makes (BLOCK, noise_size) numbers, the first B of which are used.
+    """
+    count, rows = len(target), []
+    together = max(1, size // count)
+    for first in range(0, len(noises), together):
+        noise = torch.stack([make()[:count] for make in noises[first : first + together]])
+        parts = zip(
+            zip(*(of.split(size) for of in context), strict=True),
+            target.split(size),
+            noise.split(size, dim=1),
+            strict=True,
         )
-        with scorer.autocast(target):
-            draw = scorer.vae.model.draw(repeated, part.flatten(0, 1), scorer.state, training=False)
-        distribution = scorer.vae.decoder(draw.output.unflatten(0, (draws, count)), scorer.state)
-        log_ratio = draw.log_ratio.unflatten(0, (draws, count))
-        log_p = distribution.log_prob(target.expand(draws, *target.shape))
-        rows.append((log_p + log_ratio).double())
+        rows.append(torch.cat([_log_weights(scorer, *part) for part in parts], dim=1))
     return torch.cat(rows)
+
+
+def _log_weights(scorer: Scorer, context: Context, target: Tensor, noise: Tensor) -> Tensor:
+    """ln p(x|z) + ln p(z) - ln q(z|x), (K, B), float64, for noise (K, B, noise_size)."""
+    draws, count = noise.shape[:2]
+    repeated = tuple(
+        of.expand(draws, *of.shape).reshape(draws * count, *of.shape[1:]) for of in context
+    )
+    with scorer.autocast(target):
+        draw = scorer.vae.model.draw(repeated, noise.flatten(0, 1), scorer.state, training=False)
+    distribution = scorer.vae.decoder(draw.output.unflatten(0, (draws, count)), scorer.state)
+    log_ratio = draw.log_ratio.unflatten(0, (draws, count))
+    log_p = distribution.log_prob(target.expand(draws, *target.shape))
+    weights: Tensor = (log_p + log_ratio).double()
+    return weights

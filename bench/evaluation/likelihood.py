@@ -1,6 +1,7 @@
 """The negative ELBO of one posterior draw and its parts, as a density and in bits of 8-bit data."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,6 +35,9 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
     }
     if len(context.scorer.vae.model.parts) > 1:
         kept["rate_by_part"] = rate_by_part
+    lowest = getattr(context.scorer.vae.decoder, "min_log_sigma", None)
+    if lowest is not None:
+        kept["sigma_at_floor"] = partial(sigma_at_floor, lowest)
     if context.scorer.vae.decoder.is_likelihood:
         kept["distortion"] = distortion
     if has_mass(context):
@@ -47,6 +51,8 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     decoder, dimensions = scorer.vae.decoder, images[0].numel()
     variance = scores["variance"].mean().item()
     averaged = {"rate": scores["rate"], "mse": scores["squared_error"] / dimensions}
+    if "sigma_at_floor" in scores:
+        averaged["sigma_at_floor"] = scores["sigma_at_floor"]
     if "distortion" in scores:
         averaged["distortion"] = scores["distortion"]
         averaged["neg_log_p"] = scores["distortion"] + scores["rate"]
@@ -155,6 +161,16 @@ def squared_error(drawn: PosteriorSample) -> Tensor:
 def mean_variance(drawn: PosteriorSample) -> Tensor:
     """The variance of p(x|z), averaged over the image, (B,)."""
     return drawn.variance.mean(dim=tuple(range(1, drawn.variance.ndim)))
+
+
+def sigma_at_floor(min_log_sigma: float, drawn: PosteriorSample) -> Tensor:
+    """The share of an image's values whose σ its clip holds, (B,): at most 2 exp(min_log_sigma).
+
+    There a soft clip passes less than half of the gradient. A density on 8-bit data has no upper
+    bound: a network that is certain of a value drives σ to its clip, which then decides the score.
+    """
+    at_floor = drawn.variance <= (2 * math.exp(min_log_sigma)) ** 2
+    return at_floor.expand_as(drawn.images).double().mean(dim=tuple(range(1, drawn.images.ndim)))
 
 
 def fitted_sigma(squared_error: Tensor, dimensions: int) -> float:

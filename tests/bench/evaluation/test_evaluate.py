@@ -157,6 +157,16 @@ def test_a_sigma_is_fitted_to_images_that_are_neither_trained_on_nor_scored() ->
     assert not {"sigma_fitted", "neg_log_p_fitted_sigma"} & metrics.keys()
 
 
+@pytest.mark.parametrize(("log_sigma", "share"), [(-7.0, 1), (-6.1, 1), (-5.9, 0), (-2.0, 0)])
+def test_values_whose_sigma_the_clip_holds_are_counted(log_sigma: float, share: float) -> None:
+    """Below the bound a soft clip passes less than half of the gradient."""
+    spec = decoder_spec("per_pixel", link="identity", min_log_sigma=-6.0)
+    metrics = measured(spec, grey(0.1), [0.5, log_sigma]).metrics
+    assert metrics["sigma_at_floor"] == share
+    open_below = decoder_spec("per_pixel", link="identity", min_log_sigma=None)
+    assert "sigma_at_floor" not in measured(open_below, grey(0.1), [0.5, log_sigma]).metrics
+
+
 def test_a_bound_says_that_few_draws_count() -> None:
     """Encodings far too wide for their images: of 16 draws one is all of the sum."""
     spec = decoder_spec("beta", link="identity", beta=2 * 0.01**2)
@@ -211,7 +221,8 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
 
     class Wrapped(nn.Module):
         image_shape, noise_size, parts = inner.image_shape, inner.noise_size, inner.parts
-        encode, draw, target = map(staticmethod, (inner.encode, inner.draw, inner.target))
+        encode, draw = staticmethod(inner.encode), staticmethod(inner.draw)
+        target = staticmethod(inner.target)
 
         def top(self, context: object) -> None:
             return None
