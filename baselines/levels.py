@@ -81,8 +81,7 @@ def _entries(text: str) -> dict[str, int]:
         if entry is None:
             raise PydanticCustomError(
                 "levels",
-                "expected COUNT@RESOLUTION as in '1@1 2@4' ('below': each resolution below the "
-                "images', 'full': the images' own), and '{word}' is none",
+                "expected COUNT@RESOLUTION as in '1@1 2@4' or '1@below 1@full' ('{word}' is none)",
                 {"word": word},
             )
         count, place = int(entry[1]), str(_side(entry[2]) or entry[2])

@@ -52,7 +52,7 @@ from baselines.declarations import (
 )
 from baselines.levels import Levels as Levels
 from baselines.registration import register
-from baselines.sizes import Sizes, of_size
+from baselines.sizes import Sizes, fewest, of_size
 
 # -- the vocabulary of options ---------------------------------------------------------------------
 
@@ -152,7 +152,11 @@ def _arguments(kind: type) -> _Arguments:
 
 def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
     """The values of all arguments in their order, given or default."""
-    possible, given = _arguments(kind), of_size(getattr(kind, "sizes", {}), given)
+    possible = _arguments(kind)
+    try:
+        given = of_size(getattr(kind, "sizes", {}), given)
+    except ValidationError as error:
+        raise _refused(kind, "size", given["size"], error) from None
     if unknown := given.keys() - possible.keys():
         raise TypeError(
             f"{kind.__name__} has no option '{min(unknown)}'; possible: {', '.join(possible)}"
@@ -165,12 +169,16 @@ def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
         try:
             checked[name] = adapter.validate_python(value)
         except ValidationError as error:
-            problems = dict.fromkeys(problem["msg"] for problem in error.errors())
-            message = " or ".join(text[0].lower() + text[1:] for text in problems)
-            raise ValueError(f"{kind.__name__}: {name}: {message}, not {value!r}") from None
+            raise _refused(kind, name, value, error) from None
     if fault := _disorder(checked):
         raise ValueError(f"{kind.__name__}: {fault}")
     return checked
+
+
+def _refused(kind: type, name: str, value: Any, error: ValidationError) -> ValueError:
+    problems = dict.fromkeys(problem["msg"] for problem in error.errors())
+    message = " or ".join(text[0].lower() + text[1:] for text in problems)
+    return ValueError(f"{kind.__name__}: {name}: {message}, not {value!r}")
 
 
 def _disorder(options: Mapping[str, Any]) -> str:
@@ -200,6 +208,7 @@ class Spec(BaseModel):
     )
     implementation: ClassVar[str]
     """`module:Class`."""
+    sizes: ClassVar[Sizes] = {}
     source: ClassVar[str | None] = None
     """sha256 (hex) of the code that brought the implementation, where that is a user's own."""
 
@@ -218,13 +227,11 @@ class Spec(BaseModel):
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The options that differ from their defaults."""
-        return self._unlike({})
-
-    def _unlike(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The fewest options that give this spec; a size stands for those that it sets."""
         fields = type(self).model_fields
-        ordinary = {**{key: field.default for key, field in fields.items()}, **given}
-        return {key: value for key, value in self.options.items() if value != ordinary[key]}
+        return fewest(
+            {key: field.default for key, field in fields.items()}, self.sizes, self.options
+        )
 
     @classmethod
     def summary(cls) -> str:
@@ -265,12 +272,6 @@ class ModelSpec(Spec):
     @classmethod
     def _of_size(cls, given: Any) -> Any:
         return of_size(cls.sizes, given) if isinstance(given, Mapping) else given
-
-    @property
-    def changed(self) -> dict[str, Any]:
-        """The fewest that give this spec; a size stands for those that it sets."""
-        named = [{"size": size, **self._unlike(self.sizes[size])} for size in self.sizes]
-        return min([self._unlike({}), *named], key=len)
 
     def __reduce__(self) -> Any:
         return _by_name, ("model", self.model_dump())

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
 Sizes = Mapping[str, Mapping[str, Any]]
 """Options by the name of a size."""
 
@@ -10,10 +13,11 @@ Sizes = Mapping[str, Mapping[str, Any]]
 def of_size(sizes: Sizes, given: Mapping[str, Any]) -> dict[str, Any]:
     """Options with `size` replaced by those that it stands for; what is given besides wins.
 
-    A run so records what it was made of, whatever a later version means by that size.
+    A run so records what it was made of, whatever a later version means by that size. Without
+    `sizes` it is an option like any other.
 
     Raises:
-        ValueError: there is no such size.
+        pydantic.ValidationError: there is no such size.
 
     >>> of_size({"small": {"width": 64, "latent": 16}}, {"size": "small", "latent": 8})
     {'width': 64, 'latent': 8}
@@ -23,5 +27,24 @@ def of_size(sizes: Sizes, given: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(given)
     size = options.pop("size")
     if not isinstance(size, str) or size not in sizes:
-        raise ValueError(f"unknown size {size!r}; possible: {', '.join(sizes)}")
+        problem = PydanticCustomError("size", "expected {names}", {"names": " or ".join(sizes)})
+        detail: Any = {"type": problem, "loc": ("size",), "input": size}
+        raise ValidationError.from_exception_data("size", [detail])
     return {**sizes[size], **options}
+
+
+def fewest(defaults: Mapping[str, Any], sizes: Sizes, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fewest options that give all of `options`, a size among them where that is shorter.
+
+    >>> defaults, sizes = {"width": 32, "latent": 8}, {"small": {"width": 64, "latent": 16}}
+    >>> fewest(defaults, sizes, {"width": 64, "latent": 16})
+    {'size': 'small'}
+    """
+    written = [
+        {**named, **{key: value for key, value in options.items() if value != usual[key]}}
+        for named, usual in [
+            ({}, defaults),
+            *(({"size": size}, {**defaults, **of}) for size, of in sizes.items()),
+        ]
+    ]
+    return min(written, key=len)

@@ -52,7 +52,7 @@ def test_gradients_reach_every_parameter(decoder: str, model: str, channels: int
     vae = make(decoder, model, channels)
     images, noise = batch(vae)
     with torch.no_grad():
-        for parameter in vae.parameters():  # a layer that begins at zero stops what is behind it
+        for parameter in vae.model.parameters():  # a layer of zeros stops what is behind it
             parameter.add_(torch.randn_like(parameter), alpha=0.01)
     terms, _ = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
     terms.loss.backward()

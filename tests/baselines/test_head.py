@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -155,7 +156,7 @@ class Encoder(nn.Module):
 
 def test_the_page_runs_and_finds_sigma() -> None:
     """Noise of σ = 0.1 on one constant image is what is left for the decoder to explain."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code, parts = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert sum(map(bool, code.splitlines())) <= 10
     torch.manual_seed(0)
     data = (0.5 + 0.1 * torch.randn(640, 1, 28, 28)).clamp(0, 1)
@@ -171,6 +172,11 @@ def test_the_page_runs_and_finds_sigma() -> None:
     entropy = 784 * 0.5 * math.log(2 * math.pi * math.e * 0.01)
     assert nats.shape == (128,)
     assert entropy - 10 < nats.mean().item() < entropy + 80
+    after: dict[str, Any] = {"head": head.train(), "x": data[:64], "torch": torch}
+    exec(compile(parts, str(PAGE), "exec"), after)
+    assert after["loss"].isfinite()
+    assert str(after["model"].parts) in PAGE.read_text()
+    assert list(after["by_part"]) == list(after["model"].parts)
 
 
 def test_the_page_has_a_line_for_every_decoder() -> None:

@@ -54,7 +54,7 @@ def batch(model: Model, count: int = 5) -> tuple[Tensor, Tensor]:
         ({"encoder": "1@full 1@below", "output_blocks": 1}, 3, 32, "0.13", 4, 2_696),
         ({"size": "small"}, 3, 32, "1.41", 15, 37_392),
         ({"size": "stand_in"}, 3, 32, "22.43", 15, 74_784),
-        # The release's 39 million (openai/vdvae; Child 2021, table 2), 43 blocks.
+        # VDVAE's 39 million (Child 2021, table 2) and the 43 blocks of its release.
         ({"size": "vdvae"}, 3, 32, "39.12", 43, 412_432),
     ],
 )
@@ -96,17 +96,17 @@ def test_a_string_is_one_however_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groups": "1@1 2x4"}, "expected COUNT@RESOLUTION as in '1@1 2@4' .*, and '2x4' is none"),
+        ({"groups": "1@1 2x4"}, r"expected COUNT@RESOLUTION as in .* \('2x4' is none\)"),
         ({"groups": ""}, "expected COUNT@RESOLUTION"),
         ({"encoder": "1@4 2@4"}, "'2@4' repeats a resolution"),
-        ({"size": "huge"}, "unknown size 'huge'; possible: tiny, small, stand_in, vdvae"),
-        ({"size": 3}, "unknown size 3; possible: tiny"),
+        ({"size": "huge"}, "size: expected tiny or small or stand_in or vdvae, not 'huge'"),
+        ({"size": 3}, "size: expected tiny or small or stand_in or vdvae, not 3"),
     ],
 )
 def test_bad_options_are_refused_before_there_are_data(
     options: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValidationError, match=message.removeprefix("size: ").partition(",")[0]):
         model_spec("hierarchical", **options)
     with pytest.raises(ValueError, match=message) as caught:
         Hierarchical(channels=1, resolution=28, **options)  # type: ignore[arg-type]
@@ -228,7 +228,8 @@ class LinearHierarchy:
 
     def evidence(self, images: Tensor) -> Tensor:
         marginal = MultivariateNormal(torch.zeros(256, dtype=torch.float64), self.covariance)
-        return marginal.log_prob(images.flatten(1).double())
+        value: Tensor = marginal.log_prob(images.flatten(1).double())
+        return value
 
     def log_weights(self, images: Tensor, noise: Tensor) -> Tensor:
         draw = drawn(self.model, images, noise)
@@ -244,7 +245,7 @@ def test_with_the_true_posterior_every_draw_gives_the_exact_evidence() -> None:
     found = hierarchy.log_weights(images, noise)
     torch.testing.assert_close(found, hierarchy.evidence(images), rtol=0, atol=0.01)
     # Samples have the variances and covariances of p(x).
-    noise = torch.randn(20_000, hierarchy.model.noise_size)
+    noise = torch.randn(10_000, hierarchy.model.noise_size)
     mean = hierarchy.model.generate(noise, {}).flatten(1)
     model = hierarchy.covariance - hierarchy.sigma**2 * torch.eye(256)
     torch.testing.assert_close(mean.T.cov().double(), model, rtol=0, atol=0.03)
@@ -268,10 +269,10 @@ def test_with_another_posterior_the_importance_weighted_bound_reaches_it() -> No
 def test_the_mean_of_the_log_ratio_is_minus_the_rate() -> None:
     model = small()
     images, _ = batch(model, 1)
-    count = 20_000
+    count = 8_000
     noise = torch.randn(count, model.noise_size)
     draw = drawn(model, images.expand(count, -1, -1, -1), noise)
-    assert draw.rate.mean(0).min() > 0.1
+    assert draw.rate.mean(0).min() > 0.03
     gap = (draw.rate.sum(1) + draw.log_ratio).double()
     assert abs(gap.mean().item()) < 4 * gap.std().item() / math.sqrt(count)
     # The top group's rate does not depend on the draw, and is that of torch's Gaussians.
@@ -328,11 +329,12 @@ def test_images_of_a_batch_do_not_mix() -> None:
     order = torch.tensor([3, 0, 6, 5, 1, 2, 4])
     permuted = drawn(model, images[order], noise[order])
     pieces = [drawn(model, images[part], noise[part]) for part in (slice(2), slice(2, 7))]
-    for field in range(3):
+    for field in ("output", "rate", "log_ratio"):
+        whole = getattr(together, field)
+        apart = torch.cat([getattr(piece, field) for piece in pieces])
         # Convolutions of another batch sum in another order.
-        torch.testing.assert_close(permuted[field], together[field][order], rtol=1e-4, atol=1e-4)
-        apart = torch.cat([piece[field] for piece in pieces])
-        torch.testing.assert_close(apart, together[field], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(getattr(permuted, field), whole[order], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -343,8 +345,7 @@ def test_rates_in_bfloat16_are_close() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rounded = drawn(model, images, noise)
     assert rounded.rate.dtype == rounded.log_ratio.dtype == rounded.output.dtype == torch.float32
-    print(exact.rate, rounded.rate - exact.rate)
-    torch.testing.assert_close(rounded.rate, exact.rate, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(rounded.rate, exact.rate, rtol=0, atol=0.01)
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -376,28 +377,29 @@ def test_zero_heads_let_every_gradient_through_after_two_steps() -> None:
     assert waiting[2] == set()
 
 
-def test_all_groups_open_as_sigma_falls() -> None:
+def test_the_groups_open_as_sigma_falls() -> None:
     """No warm-up of the rate is needed: σ starts large and the groups silent."""
-    torch.manual_seed(0)
-    model = Hierarchical(channels=1, resolution=16, width=12, middle=8, latent=2)
+    torch.manual_seed(1)
+    model = Hierarchical(channels=1, resolution=16, width=16, middle=8, latent=2, groups="1@1 1@4")
     vae = Vae(model, build_decoder(decoder_spec("optimal")))
-    side = torch.linspace(-2, 2, 16)
-    centre = torch.rand(64, 2, 1, 1) * 2 - 1
-    square = (side[:, None] - centre[:, 0]).square() + (side - centre[:, 1]).square()
-    images = (-3 * square).exp().unsqueeze(1)
-    optimizer = torch.optim.Adam(vae.parameters(), 3e-3)
-    state = vae.initial_state()
-    for _ in range(150):
+    # One brightness an image, and one a patch of 4x4 pixels.
+    patches = torch.rand(64, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    images = (torch.rand(64, 1, 1, 1) + patches) / 2
+    optimizer, state = torch.optim.Adam(vae.parameters(), 3e-3), vae.initial_state()
+    rates, sigmas = [], []
+    for step in range(101):
         noise = torch.randn(64, model.noise_size)
         terms, state = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
         optimizer.zero_grad()
         terms.loss.backward()
         optimizer.step()
         state = {name: value.detach() for name, value in state.items()}
-    with torch.no_grad():
-        rate = drawn(model, images, torch.randn(64, model.noise_size)).rate.mean(0)
-    print(rate, terms)
-    assert (rate > 0.1).all()
+        if step in (20, 100):
+            rates.append(drawn(model, images, noise).rate.mean(0))
+            sigmas.append(terms.sigma)
+    assert (rates[0] < 0.1).all()
+    assert (rates[1] > 1).all()
+    assert sigmas[1] < sigmas[0] / 2
 
 
 def test_several_sets_of_weights_train_in_one_call() -> None:

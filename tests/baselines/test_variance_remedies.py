@@ -83,7 +83,7 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
     body = build_model(spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
     vae = Vae(body, FaithfulGaussian(link="sigmoid", min_log_sigma=None))
     parameters: dict[str, Tensor] = dict(vae.named_parameters())
-    images, noise = torch.rand(6, 1, 28, 28), torch.randn(6, 3)
+    images, noise = torch.rand(6, 1, 28, 28), torch.randn(6, body.noise_size)
     state = vae.initial_state()
 
     def gradients() -> dict[str, Tensor]:
