@@ -36,7 +36,7 @@ def divergence(found: Mapping[str, Any]) -> str:
     """`diverged at step 17: distortion was not finite`, of the part of a record that tells it."""
     # Older records have no reason: it was always this one.
     reason = found.get("reason", f"{found['what']} was not finite")
-    return f"diverged at step {found['step']}: {reason}"
+    return f"diverged at step {found['step']:.0f}: {reason}"
 
 
 def words(values: Sequence[str], joint: str = "and") -> str:

@@ -15,6 +15,20 @@ from bench.training.step import Step
 BATCH, LATENT, TOTAL = 6, 2, 100
 
 
+EVERYTHING: dict[str, Any] = {
+    "optimizer": "adamw",
+    "betas": (0.9, 0.9),
+    "weight_decay": 0.01,
+    "warm_up": 5,
+    "schedule": "cosine",
+    "clip": 200.0,
+    "skip": 1e6,
+    "ema": 0.9,
+    "flips": True,
+}
+"""Every option of training that is off by default."""
+
+
 class SmallTraining:
     """A linear VAE, its step, and all that a step may change."""
 

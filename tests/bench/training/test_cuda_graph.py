@@ -14,7 +14,7 @@ from baselines.vae import step_terms
 from bench.training import cuda_graph
 from bench.training.cuda_graph import WARM_UP, graphed_steps, maybe_graphed
 from bench.training.step import scaled
-from tests.bench.training.small_training import SmallTraining, equal
+from tests.bench.training.small_training import EVERYTHING, SmallTraining, equal
 
 
 def test_steps_in_place_are_the_loop_of_functions() -> None:
@@ -174,8 +174,11 @@ def test_no_graph_where_there_is_none_or_none_is_wanted(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_replayed_step_is_the_eager_one(caplog: pytest.LogCaptureFixture) -> None:
-    eager, graphed = SmallTraining("cuda:0"), SmallTraining("cuda:0")
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
+def test_a_replayed_step_is_the_eager_one(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    eager, graphed = SmallTraining("cuda:0", **options), SmallTraining("cuda:0", **options)
     advance = maybe_graphed(graphed.step, torch.device("cuda:0"))
     for number in range(WARM_UP + 4):
         eager.fill(number)

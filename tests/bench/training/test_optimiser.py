@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,19 +13,7 @@ from baselines.vae import Terms, step_terms
 from bench.run import Training
 from bench.training.optimiser import rate_factor
 from bench.training.step import scaled
-from tests.bench.training.small_training import TOTAL, SmallTraining, equal
-
-EVERYTHING = {
-    "optimizer": "adamw",
-    "betas": (0.9, 0.9),
-    "weight_decay": 0.01,
-    "warm_up": 5,
-    "schedule": "cosine",
-    "clip": 200.0,
-    "skip": 1e6,
-    "ema": 0.9,
-    "flips": True,
-}
+from tests.bench.training.small_training import EVERYTHING, TOTAL, SmallTraining, equal
 
 
 def terms(value: float = 1.0) -> Tensor:
@@ -71,9 +60,7 @@ def test_the_norm_over_all_parameters_is_clipped(
         (torch.optim.AdamW, {"betas": (0.5, 0.99), "weight_decay": 0.0}),
     ],
 )
-def test_adam_and_adamw_are_torchs(
-    kind: type[torch.optim.Adam], options: dict[str, object]
-) -> None:
+def test_adam_and_adamw_are_torchs(kind: type[torch.optim.Adam], options: dict[str, Any]) -> None:
     """Its implementation for single tensors, on all parameters."""
     training = SmallTraining(optimizer=kind.__name__.lower(), **options)
     copies = [torch.nn.Parameter(p.detach().clone()) for p in training.vae.parameters()]
@@ -141,9 +128,9 @@ def test_the_schedule_is_torchs() -> None:
         weight = set_gradients(training, 1.0)[0].view(-1)
         before = weight[0].item()
         training.optimiser.update(terms())
-        expected = 0.01 * (step + 1) / 20
+        expected = float(0.01 * (step + 1) / 20)
         if step >= 20:
-            expected = cosine.get_last_lr()[0]
+            expected = float(cosine.get_last_lr()[0])
             sgd.step()
             cosine.step()
         assert before - weight[0].item() == pytest.approx(expected, rel=1e-3, abs=2e-7)
@@ -191,7 +178,7 @@ def test_flipped_images_are_mirrored() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
-def test_no_step_asks_for_a_number(options: dict[str, object]) -> None:
+def test_no_step_asks_for_a_number(options: dict[str, Any]) -> None:
     """A fake tensor has no values: what would wait for them raises."""
     with FakeTensorMode():
         training = SmallTraining(**options)
@@ -203,7 +190,7 @@ def test_no_step_asks_for_a_number(options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING])
 def test_no_update_on_a_cuda_device_asks_for_a_number(
-    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As far as torch can follow it without the device.
 
