@@ -98,6 +98,7 @@ def test_a_string_is_one_however_it_is_written() -> None:
     [
         ({"groups": "1@1 2x4"}, r"expected COUNT@RESOLUTION as in .* \('2x4' is none\)"),
         ({"groups": ""}, "expected COUNT@RESOLUTION"),
+        ({"groups": "1000000@1"}, r"\('1000000@1' is none\)"),
         ({"encoder": "1@4 2@4"}, "'2@4' repeats a resolution"),
         ({"size": "huge"}, "size: expected tiny or small or stand_in or vdvae, not 'huge'"),
         ({"size": 3}, "size: expected tiny or small or stand_in or vdvae, not 3"),
