@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 BELOW, FULL = "below", "full"
-ENTRY = re.compile(rf"(\d+)@(\d+|{BELOW}|{FULL})", re.ASCII)
+ENTRY = re.compile(rf"(\d{{1,3}})@(\d{{1,3}}|{BELOW}|{FULL})", re.ASCII)
 
 
 def resolutions(side: int) -> tuple[int, ...]:
