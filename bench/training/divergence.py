@@ -72,6 +72,7 @@ def mean_terms(terms: Tensor, training: Training) -> dict[str, float]:
     Where the run skips steps it has `skipped`, their number, as well, and the means are NaN where
     all were skipped.
 
+    >>> import torch
     >>> mean_terms(torch.tensor([[3.0, 2.0, 1.0, 0.5], [torch.nan] * 4]), Training(skip=400))
     {'loss': 3.0, 'distortion': 2.0, 'rate': 1.0, 'sigma': 0.5, 'skipped': 1}
     """
