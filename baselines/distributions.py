@@ -115,6 +115,16 @@ class EightBit(Distribution):
         uniform = uniform.double().expand(level.shape)
         return _by_piece(transform, parameters, level, uniform).clamp(0, 1)
 
+    def crps(self, images: Tensor) -> Tensor:
+        """Σ (F(k) - 1{x ≤ k/255})² / 255 of each value, (..., C, H, W), in float64."""
+
+        def score(raw: Tensor, level: Tensor) -> Tensor:
+            up_to = self.probabilities(raw.double()).cumsum(-1)[..., :-1]
+            reached = torch.arange(LEVELS - 1, device=raw.device) >= level.unsqueeze(-1)
+            return (up_to - reached.double()).square_().sum(-1) / (LEVELS - 1)
+
+        return _by_piece(score, *self._broadcast(to_level(images)))
+
     def _broadcast(self, level: Tensor) -> tuple[Tensor, Tensor]:
         shape = torch.broadcast_shapes(level.shape, self.parameters.shape[:-1])
         return self.parameters.expand(*shape, -1), level.expand(shape)
