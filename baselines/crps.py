@@ -1,14 +1,13 @@
 """The continuous ranked probability score of 8-bit values under the distribution of any decoder."""
 
 import math
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal, StudentT
 
 from baselines.distributions import LEVELS, EightBit, to_level
-from baselines.probabilities import base_of, cumulative, student_cdf
+from baselines.probabilities import base_of, cumulative, normal_cdf, student_cdf
 
 STEP = 1 / (LEVELS - 1)
 
@@ -50,91 +49,91 @@ def crps(distribution: Distribution, images: Tensor) -> Tensor:
     if isinstance(base, StudentT) and bool((base.df >= MIN_DF).all()):
         return _location_scale(level.double(), base.loc, base.scale, base.df.clamp_max(MAX_DF))
     total = torch.zeros_like(level, dtype=torch.float64)
-    for k in range(LEVELS - 1):
-        edge = torch.full_like(total, (k + 0.5) * STEP)
-        total = total + (cumulative(distribution, edge) - (level <= k).double()).square()
+    for k, edge in enumerate((torch.arange(LEVELS - 1, device=level.device) + 0.5) * STEP):
+        up_to = cumulative(distribution, edge)
+        total += torch.where(level <= k, 1 - up_to, up_to).square()
     return total * STEP
 
 
 def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
-    level, *values = torch.broadcast_tensors(level, *(value.double() for value in parameters))
-    laws = _Laws(*values)
-    nearest = (laws.location / STEP).round()
+    values = (value.double() for value in parameters)
+    level, location, scale, *df = torch.broadcast_tensors(level, *values)
+    family = _Student(scale, *df) if df else _Normal(scale)
+    nearest = (location / STEP).round()
     first, last = ((nearest + side).clamp(0, LEVELS - 1) for side in (-NEAR, NEAR))
-    # A NaN among the parameters is in no sum below, and must not read as 0.
-    total = 0 * (laws.location + laws.scale)
+    total = torch.zeros_like(level)
     for step in range(2 * NEAR):
         k = first + step
-        some = k < last
-        gap = laws.at(some).cdf((k[some] + 0.5) * STEP) - (level <= k)[some].double()
-        total[some] += gap.square() * STEP
-    # (1 - F)² above the value is F² below the mirrored value under the mirrored law.
-    top = torch.full_like(level, LEVELS - 1)
-    mirrored = replace(laws, location=1 - laws.location)
-    for law, low, high, stop in (
-        (laws, first, last, level),
-        (mirrored, top - last, top - first, top - level),
+        z = _where(k < last, ((k + 0.5) * STEP - location) / scale)
+        gap = family.cdf(z) - (level <= k).double()
+        total += gap.square().mul(STEP).masked_fill(k >= last, 0)
+    # (1 - F)² above the value is F² of the mirrored law below the mirrored value.
+    top, bottom = torch.full_like(level, LEVELS - 1), torch.zeros_like(level)
+    for centre, low, high, stop in (
+        (location, first, last, level),
+        (1 - location, top - last, top - first, top - level),
     ):
-        total += law.squares(torch.zeros_like(stop), torch.minimum(low, stop))
-        total += law.squares(torch.minimum(high, stop), stop)
+        for start, end in ((bottom, torch.minimum(low, stop)), (torch.minimum(high, stop), stop)):
+            for edge, sign in ((start, -1), (end, 1)):
+                z = _where(start < end, (edge * STEP - centre) / scale)
+                total += sign * family.squares(z)
     return total
 
 
-@dataclass(frozen=True)
-class _Laws:
-    """Gaussians, or Student-t where there is a `df`; all tensors of one shape, float64."""
+def _where(needed: Tensor, z: Tensor) -> Tensor:
+    """z, and 0 where nobody asks: there SciPy's Student-t, most of the time, costs nothing."""
+    return z.masked_fill(~needed, 0)
 
-    location: Tensor
-    scale: Tensor
-    df: Tensor | None = None
 
-    def at(self, some: Tensor) -> "_Laws":
-        return _Laws(
-            self.location[some], self.scale[some], None if self.df is None else self.df[some]
-        )
+class _Normal:
+    """Normal laws of some scales (...), float64."""
 
-    def cdf(self, value: Tensor) -> Tensor:
-        z = (value - self.location) / self.scale
-        return torch.special.ndtr(z) if self.df is None else student_cdf(self.df, z)
+    def __init__(self, scale: Tensor) -> None:
+        self.scale = scale
 
-    def squares(self, start: Tensor, stop: Tensor) -> Tensor:
-        """The sum of F(k)² / 255 over levels start ≤ k < stop, none of them near the location."""
-        some, total = start < stop, torch.zeros_like(start)
-        part = self.at(some)
-        total[some] = part._antiderivative(stop[some]) - part._antiderivative(start[some])
-        return total
+    def cdf(self, z: Tensor) -> Tensor:
+        """F of standardised values."""
+        return normal_cdf(z)
 
-    def _antiderivative(self, level: Tensor) -> Tensor:
-        """∫ F² up to a level, and what the sum over levels has more.
+    def squares(self, z: Tensor) -> Tensor:
+        """The sum of F(k)² / 255 over the levels k below a standardised edge z, but for a constant.
 
-        F is taken half-way between levels, so the sum is the midpoint rule of the integral. Euler
-        and Maclaurin's formula gives the difference, of which the first term will do where F is
+        F is taken half-way between edges, so the sum is the midpoint rule of ∫ F². Euler and
+        Maclaurin's formula gives the difference, of which the first term will do where F is
         smooth: far from the location, or where the scale is many levels.
         """
-        z = (level * STEP - self.location) / self.scale
-        cdf, density, integral = _normal(z) if self.df is None else _student(z, self.df)
+        cdf, density, integral = self._parts(z)
         return self.scale * integral - STEP**2 / 12 * cdf * density / self.scale
 
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """F, F' and ∫ F² of standardised values."""
+        cdf, density = normal_cdf(z), (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
+        rest = normal_cdf(math.sqrt(2) * z) / math.sqrt(math.pi)
+        return cdf, density, z * cdf.square() + 2 * cdf * density - rest
 
-def _normal(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Φ, φ and ∫ Φ² of the standard normal."""
-    cdf, density = torch.special.ndtr(z), (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
-    rest = torch.special.ndtr(math.sqrt(2) * z) / math.sqrt(math.pi)
-    return cdf, density, z * cdf.square() + 2 * cdf * density - rest
 
-
-def _student(z: Tensor, df: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """F, f and ∫ F² of the standard Student-t.
+class _Student(_Normal):
+    """Student-t laws.
 
     (ν + z²) f has the derivative -(ν-1) z f, and (ν + z²) f² is a Student-t density of 2ν-1
     degrees of freedom but for a factor.
     """
-    constant, square = _normaliser(df), df + z.square()
-    cdf, density = student_cdf(df, z), constant * (1 + z.square() / df).pow(-(df + 1) / 2)
-    more = 2 * df - 1
-    factor = constant.square() * df * (df / more).sqrt() / _normaliser(more)
-    rest = factor * student_cdf(more, z * (more / df).sqrt())
-    return cdf, density, z * cdf.square() + 2 / (df - 1) * (cdf * density * square - rest)
+
+    def __init__(self, scale: Tensor, df: Tensor) -> None:
+        super().__init__(scale)
+        self.df, self.more = df, 2 * df - 1
+        self.constant = _normaliser(df)
+        self.factor = self.constant.square() * df * (df / self.more).sqrt() / _normaliser(self.more)
+
+    def cdf(self, z: Tensor) -> Tensor:
+        return student_cdf(self.df, z)
+
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cdf, square = self.cdf(z), z.square()
+        density = self.constant * (-(self.df + 1) / 2 * torch.log1p(square / self.df)).exp()
+        rest = self.factor * student_cdf(self.more, z * (self.more / self.df).sqrt())
+        inner = cdf * density * (self.df + square) - rest
+        return cdf, density, z * cdf.square() + 2 / (self.df - 1) * inner
 
 
 def _normaliser(df: Tensor) -> Tensor:

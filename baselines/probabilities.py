@@ -83,7 +83,7 @@ def cumulative(distribution: Distribution, values: Tensor) -> Tensor:
 
     Arguments:
         distribution: an `Independent` over a base with a `cdf`, of images (..., C, H, W).
-        values: (..., C, H, W).
+        values: what broadcasts with (..., C, H, W).
 
     Returns:
         (..., C, H, W), float64.
@@ -96,7 +96,7 @@ def cumulative(distribution: Distribution, values: Tensor) -> Tensor:
     >>> cumulative(Independent(Normal(value, value), 3), value)  # at the median
     tensor([[[0.5000]]], dtype=torch.float64)
     """
-    return _cdf(base_of(distribution), values.double())
+    return _cdf(base_of(distribution), values.double()).double()
 
 
 def base_of(distribution: Distribution) -> Distribution:
@@ -123,13 +123,18 @@ def _standardised(base: Normal | StudentT, value: Tensor) -> Tensor:
 
 def _cdf(base: Distribution, value: Tensor) -> Tensor:
     if isinstance(base, Normal):
-        result: Tensor = torch.special.ndtr(_standardised(base, value))
-        return result
+        return normal_cdf(_standardised(base, value))
     if isinstance(base, StudentT):
         return student_cdf(base.df, _standardised(base, value))
     # A base may live on [0, 1] alone, and is not asked at the open ends.
     inner = base.cdf(value.masked_fill(value.isinf(), 0.5)).clamp(0, 1)
     return torch.where(value.isinf(), (value > 0).double(), inner)
+
+
+def normal_cdf(value: Tensor) -> Tensor:
+    """Φ of standard normal values, with its digits in the lower tail."""
+    # torch.special.ndtr is ½ + ½ erf, and 0 below -8.
+    return torch.erfc(value * -math.sqrt(0.5)) * 0.5
 
 
 def student_cdf(df: Tensor, value: Tensor) -> Tensor:
