@@ -61,7 +61,8 @@ def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
     family = _Student(scale, *df) if df else _Normal(scale)
     nearest = (location / STEP).round()
     first, last = ((nearest + side).clamp(0, LEVELS - 1) for side in (-NEAR, NEAR))
-    total = torch.zeros_like(level)
+    # No sum below has a NaN of the parameters, which must not read as a score.
+    total = 0 * (location + scale)
     for step in range(2 * NEAR):
         k = first + step
         z = _where(k < last, ((k + 0.5) * STEP - location) / scale)
