@@ -48,11 +48,11 @@ def crps(distribution: Distribution, images: Tensor) -> Tensor:
         return _location_scale(level.double(), base.loc, base.scale)
     if isinstance(base, StudentT) and bool((base.df >= MIN_DF).all()):
         return _location_scale(level.double(), base.loc, base.scale, base.df.clamp_max(MAX_DF))
-    total = torch.zeros_like(level, dtype=torch.float64)
+    total: Tensor = torch.zeros_like(level, dtype=torch.float64)
     for k, edge in enumerate((torch.arange(LEVELS - 1, device=level.device) + 0.5) * STEP):
         up_to = cumulative(distribution, edge)
-        total += torch.where(level <= k, 1 - up_to, up_to).square()
-    return total * STEP
+        total += STEP * torch.where(level <= k, 1 - up_to, up_to).square()
+    return total
 
 
 def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
     nearest = (location / STEP).round()
     first, last = ((nearest + side).clamp(0, LEVELS - 1) for side in (-NEAR, NEAR))
     # No sum below has a NaN of the parameters, which must not read as a score.
-    total = 0 * (location + scale)
+    total: Tensor = 0 * (location + scale)
     for step in range(2 * NEAR):
         k = first + step
         z = _where(k < last, ((k + 0.5) * STEP - location) / scale)
@@ -75,9 +75,11 @@ def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
         (1 - location, top - last, top - first, top - level),
     ):
         for start, end in ((bottom, torch.minimum(low, stop)), (torch.minimum(high, stop), stop)):
-            for edge, sign in ((start, -1), (end, 1)):
-                z = _where(start < end, (edge * STEP - centre) / scale)
-                total += sign * family.squares(z)
+            needed = start < end
+            z_start, z_end = (
+                _where(needed, (edge * STEP - centre) / scale) for edge in (start, end)
+            )
+            total += family.squares(z_end) - family.squares(z_start)
     return total
 
 
@@ -104,7 +106,8 @@ class _Normal:
         smooth: far from the location, or where the scale is many levels.
         """
         cdf, density, integral = self._parts(z)
-        return self.scale * integral - STEP**2 / 12 * cdf * density / self.scale
+        total: Tensor = self.scale * integral - STEP**2 / 12 * cdf * density / self.scale
+        return total
 
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """F, F' and ∫ F² of standardised values."""
@@ -138,4 +141,6 @@ class _Student(_Normal):
 
 
 def _normaliser(df: Tensor) -> Tensor:
-    return (((df + 1) / 2).lgamma() - (df / 2).lgamma()).exp() / (df * math.pi).sqrt()
+    """What (1 + z²/ν)^(-(ν+1)/2) is multiplied by to be a density."""
+    constant: Tensor = (((df + 1) / 2).lgamma() - (df / 2).lgamma()).exp() / (df * math.pi).sqrt()
+    return constant

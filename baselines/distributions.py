@@ -63,7 +63,8 @@ class EightBit(Distribution):
     @classmethod
     def cumulative(cls, parameters: Tensor) -> Tensor:
         """P of all levels up to each but the last, (..., 255), from parameters (..., P)."""
-        return cls.probabilities(parameters).cumsum(-1)[..., :-1]
+        result: Tensor = cls.probabilities(parameters).cumsum(-1)[..., :-1]
+        return result
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats per image of images in [0, 1], each value taken to its nearest level."""
@@ -125,9 +126,11 @@ class EightBit(Distribution):
 
         def score(raw: Tensor, level: Tensor) -> Tensor:
             reached = torch.arange(LEVELS - 1, device=raw.device) >= level.unsqueeze(-1)
-            return self.cumulative(raw).sub(reached.to(raw.dtype)).square_().sum(-1)
+            gap = self.cumulative(raw) - reached.to(raw.dtype)
+            total: Tensor = gap.square_().sum(-1) / (LEVELS - 1)
+            return total
 
-        return _by_piece(score, *self._broadcast(to_level(images))) / (LEVELS - 1)
+        return _by_piece(score, *self._broadcast(to_level(images)))
 
     def _broadcast(self, level: Tensor) -> tuple[Tensor, Tensor]:
         shape = torch.broadcast_shapes(level.shape, self.parameters.shape[:-1])
@@ -257,12 +260,13 @@ class LogisticMixture(EightBit):
         weight, precision = weight.softmax(-1), (-log_scale).exp()
         edges = _values(parameters)[1:] - 0.5 / (LEVELS - 1)
         # One component after the other: side by side they would be K times the memory.
-        return sum(
+        below: Tensor = sum(
             w * torch.sigmoid((edges - at) * per)
             for w, at, per in zip(
                 *(value.split(1, dim=-1) for value in (weight, location, precision)), strict=True
             )
         )
+        return below
 
     @classmethod
     def probabilities(cls, parameters: Tensor) -> Tensor:

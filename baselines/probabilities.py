@@ -112,7 +112,7 @@ def base_of(distribution: Distribution) -> Distribution:
 
 def _edge(level: Tensor) -> Tensor:
     """The lower edge of the bin of a level in 0, 1, … 256, float64; 256 is the upper end."""
-    edge = (level.double() - 0.5) / (LEVELS - 1)
+    edge: Tensor = (level.double() - 0.5) / (LEVELS - 1)
     return edge.masked_fill(level == 0, -math.inf).masked_fill(level == LEVELS, math.inf)
 
 

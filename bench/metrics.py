@@ -132,7 +132,7 @@ METRICS = (
            shown=("table",), expendable=True,
            meaning="mean gap between nominal and observed coverage of central intervals of the "
                    "8-bit p(x|z) (randomised PIT); 0 is calibrated. A σ that is far too wide "
-                   "passes on data that are mostly black: CRPS and bits/dim see it"),
+                   "passes on data that are mostly black; CRPS sees it"),
     Metric("crps", "lower", Units.NONE, "calibration", label="CRPS",
            shown=("table", "findings"), expendable=True,
            meaning="continuous ranked probability score of the 8-bit p(x|z), per dimension, on "

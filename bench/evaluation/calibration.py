@@ -35,7 +35,11 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
     if not has_mass(context):
         return {}
     randomised = context.generator("randomised PIT")
-    kept = {"pit": partial(pit_counts, generator=randomised), "crps": mean_crps, "z": z_moments}
+    kept: dict[str, Measure] = {
+        "pit": partial(pit_counts, generator=randomised),
+        "crps": mean_crps,
+        "z": z_moments,
+    }
     if not context.scorer.vae.decoder.is_discrete:
         kept["pit_density"] = density_counts
     return kept

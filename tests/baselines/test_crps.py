@@ -42,7 +42,8 @@ def from_distances(p: np.ndarray) -> np.ndarray:
     """E|X - x| - ½ E|X - X'| at every level x, from the probabilities of all levels."""
     values = np.arange(256) / 255
     gaps = np.abs(values[:, None] - values)
-    return gaps @ p - 0.5 * p @ gaps @ p
+    scores: np.ndarray = gaps @ p - 0.5 * p @ gaps @ p
+    return scores
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,8 @@ def by_levels(cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The sum over levels of (F(k) - 1{x ≤ k})² / 255 at every level x."""
     levels = np.arange(256)
     up_to = cdf((levels[:-1] + 0.5) / 255)
-    return ((up_to - (levels[:, None] <= levels[:-1])) ** 2).sum(1) / 255
+    scores: np.ndarray = ((up_to - (levels[:, None] <= levels[:-1])) ** 2).sum(1) / 255
+    return scores
 
 
 locations = st.one_of(
@@ -127,8 +129,7 @@ def test_the_score_of_the_right_sigma_is_the_lowest(mean: float) -> None:
 
 
 def test_the_expected_score_of_a_wrong_sigma_is_an_integral() -> None:
-    """∫ F² (1-G) + (1-F)² G over [0, 1], values from G: the midpoint rule of it, to the fourth
-    digit of a step."""
+    """∫ F² (1-G) + (1-F)² G over [0, 1], values from G; summed over levels by the midpoint rule."""
     said, true = scipy.stats.norm(0.5, 0.25).cdf, scipy.stats.norm(0.5, 0.5).cdf
     expected, _ = scipy.integrate.quad(
         lambda t: said(t) ** 2 * (1 - true(t)) + (1 - said(t)) ** 2 * true(t), 0, 1
@@ -139,6 +140,7 @@ def test_the_expected_score_of_a_wrong_sigma_is_an_integral() -> None:
 
 
 def test_a_broken_law_has_no_score() -> None:
-    for parameters in ((np.nan, 0.1), (0.1, np.nan)):
-        base = Normal(*(torch.full((1, 1, 1), p) for p in parameters), validate_args=False)
+    number, broken = torch.full((1, 1, 1), 0.1), torch.full((1, 1, 1), torch.nan)
+    for parameters in ((broken, number), (number, broken)):
+        base = Normal(*parameters, validate_args=False)
         assert crps(Independent(base, 3), torch.zeros(1, 1, 1)).isnan().all()

@@ -323,8 +323,11 @@ def test_a_density_and_a_softmax_of_the_same_8_bit_law_have_the_same_transform()
     levels = (torch.arange(256) / 255).view(256, 1, 1, 1, 1).expand(256, *mean.shape)
     masses = log_mass(Independent(Normal(mean.double(), 0.1), 3), levels)
     softmax = Categorical(masses.movedim(0, -1))
-    for of in (lambda each: pit(each, images, uniform), lambda each: crps(each, images)):
-        torch.testing.assert_close(of(law), of(softmax), rtol=0, atol=1e-6)
+    for one, other in (
+        (pit(law, images, uniform), pit(softmax, images, uniform)),
+        (crps(law, images), crps(softmax, images)),
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_the_transform_of_a_gaussians_own_values_is_uniform() -> None:

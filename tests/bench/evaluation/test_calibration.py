@@ -64,7 +64,8 @@ def shares(true: stats.rv_continuous, said: stats.rv_continuous, to: np.ndarray)
 def covered(true: stats.rv_continuous, said: stats.rv_continuous) -> np.ndarray:
     """The expected coverage of the central intervals of each `NOMINAL`."""
     low, high = (shares(true, said, (1 + side * NOMINAL) / 2) for side in (-1, 1))
-    return high - low
+    coverage: np.ndarray = high - low
+    return coverage
 
 
 def test_a_decoder_that_is_right_has_none_but_sampling_noise() -> None:
