@@ -60,6 +60,12 @@ class EightBit(Distribution):
         """P of all levels, (..., 256), from parameters (..., P)."""
         raise NotImplementedError
 
+    @classmethod
+    def cumulative(cls, parameters: Tensor) -> Tensor:
+        """P of all levels up to each but the last, (..., 255), from parameters (..., P)."""
+        result: Tensor = cls.probabilities(parameters).cumsum(-1)[..., :-1]
+        return result
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats per image of images in [0, 1], each value taken to its nearest level."""
         return self.level_log_prob(self.parameters, to_level(value)).sum((-3, -2, -1))
@@ -114,6 +120,17 @@ class EightBit(Distribution):
         parameters, level = self._broadcast(to_level(images))
         uniform = uniform.double().expand(level.shape)
         return _by_piece(transform, parameters, level, uniform).clamp(0, 1)
+
+    def crps(self, images: Tensor) -> Tensor:
+        """Σ (F(k) - 1{x ≤ k/255})² / 255 of each value, (..., C, H, W)."""
+
+        def score(raw: Tensor, level: Tensor) -> Tensor:
+            reached = torch.arange(LEVELS - 1, device=raw.device) >= level.unsqueeze(-1)
+            gap = self.cumulative(raw) - reached.to(raw.dtype)
+            total: Tensor = gap.square_().sum(-1) / (LEVELS - 1)
+            return total
+
+        return _by_piece(score, *self._broadcast(to_level(images)))
 
     def _broadcast(self, level: Tensor) -> tuple[Tensor, Tensor]:
         shape = torch.broadcast_shapes(level.shape, self.parameters.shape[:-1])
@@ -238,17 +255,22 @@ class LogisticMixture(EightBit):
         return (weight.log_softmax(-1) + mass).logsumexp(-1)
 
     @staticmethod
-    def probabilities(parameters: Tensor) -> Tensor:
+    def cumulative(parameters: Tensor) -> Tensor:
         weight, location, log_scale = parameters.chunk(3, dim=-1)
         weight, precision = weight.softmax(-1), (-log_scale).exp()
         edges = _values(parameters)[1:] - 0.5 / (LEVELS - 1)
         # One component after the other: side by side they would be K times the memory.
-        below = sum(
+        below: Tensor = sum(
             w * torch.sigmoid((edges - at) * per)
             for w, at, per in zip(
                 *(value.split(1, dim=-1) for value in (weight, location, precision)), strict=True
             )
         )
+        return below
+
+    @classmethod
+    def probabilities(cls, parameters: Tensor) -> Tensor:
+        below = cls.cumulative(parameters)
         # A rounding may turn the difference of two equal sums negative.
         return F.pad(F.pad(below, (1, 0)), (0, 1), value=1.0).diff(dim=-1).clamp_min(0)
 

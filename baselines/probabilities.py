@@ -1,4 +1,4 @@
-"""Probabilities of single 8-bit values under the distribution of any decoder."""
+"""Probabilities of single values under the distribution of any decoder."""
 
 import math
 
@@ -35,12 +35,9 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
     """
     if isinstance(distribution, EightBit):
         return distribution.log_mass(images)
-    base, level = _base(distribution), to_level(images).double()
-    first, last = level == 0, level == LEVELS - 1
-    lower, upper = (level - 0.5) / (LEVELS - 1), (level + 0.5) / (LEVELS - 1)
+    base, level = base_of(distribution), to_level(images)
     if isinstance(base, Normal | StudentT):
-        lower = _standardised(base, lower.masked_fill(first, -math.inf))
-        upper = _standardised(base, upper.masked_fill(last, math.inf))
+        lower, upper = (_standardised(base, _edge(level + step)) for step in (0, 1))
         # Both families are symmetric: the lower tail is where a cdf keeps its digits.
         mirror = lower + upper > 0
         lower, upper = torch.where(mirror, -upper, lower), torch.where(mirror, -lower, upper)
@@ -48,49 +45,75 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
         mass = up_to + _log1mexp(up_to - below)
         fine = up_to > -math.inf
     else:
-        # A base may live on [0, 1] alone: it is asked at inner edges only.
-        below = base.cdf(lower.masked_fill(first, 0.5)).masked_fill(first, 0.0)
-        up_to = base.cdf(upper.masked_fill(last, 0.5)).masked_fill(last, 1.0)
+        below, up_to = (_cdf(base, _edge(level + step)) for step in (0, 1))
         mass = (up_to - below).log()
         fine = up_to - below > COARSE
-    density = base.log_prob(level / (LEVELS - 1))
+    density = base.log_prob(level.double() / (LEVELS - 1))
     return torch.where(fine, mass, density - math.log(LEVELS - 1))
 
 
 def pit(distribution: Distribution, images: Tensor, uniform: Tensor) -> Tensor:
-    """The probability integral transform of every value: uniform on [0, 1] where p(x|z) is right.
+    """The randomised probability integral transform of every 8-bit value.
 
-    F(x) of a continuous distribution; of an `EightBit` the randomised F(k-1) + uniform · P(k)
-    (Czado, Gneiting & Held 2009).
+    F(lower edge) + uniform · P(bin), with the bins of `log_mass`: uniform on [0, 1] where the
+    8-bit law of p(x|z) is right (Czado, Gneiting & Held 2009).
 
     Arguments:
         distribution: as for `log_mass`, with what that raises.
-        images: (..., C, H, W) in [0, 1].
+        images: (..., C, H, W) in [0, 1] on the 8-bit grid.
         uniform: (..., C, H, W) in [0, 1).
 
     Returns:
         (..., C, H, W), float64.
 
-    >>> value = torch.full((1, 1, 1), 0.5)
-    >>> pit(Independent(Normal(value, value), 3), value, torch.rand(1, 1, 1))  # at the median
-    tensor([[[0.5000]]], dtype=torch.float64)
+    >>> black = torch.zeros(1, 1, 1)
+    >>> law = Independent(Normal(black, black + 1), 3)  # half of it in the bin of level 0
+    >>> pit(law, black, black + 0.5)
+    tensor([[[0.2504]]], dtype=torch.float64)
     """
     if isinstance(distribution, EightBit):
         return distribution.pit(images, uniform)
-    base, images = _base(distribution), images.double()
-    if isinstance(base, Normal | StudentT):
-        return _log_cdf(base, _standardised(base, images)).exp()
-    return base.cdf(images).clamp(0, 1)
+    base, level = base_of(distribution), to_level(images)
+    below, up_to = (_cdf(base, _edge(level + step)) for step in (0, 1))
+    return below + uniform.double() * (up_to - below)
 
 
-def _base(distribution: Distribution) -> Distribution:
+def cumulative(distribution: Distribution, values: Tensor) -> Tensor:
+    """F of every value under a continuous distribution.
+
+    Arguments:
+        distribution: an `Independent` over a base with a `cdf`, of images (..., C, H, W).
+        values: what broadcasts with (..., C, H, W).
+
+    Returns:
+        (..., C, H, W), float64.
+
+    Raises:
+        TypeError: for another distribution, an `EightBit` among them.
+        NotImplementedError: for a base without a `cdf`.
+
+    >>> value = torch.full((1, 1, 1), 0.5)
+    >>> cumulative(Independent(Normal(value, value), 3), value)  # at the median
+    tensor([[[0.5000]]], dtype=torch.float64)
+    """
+    return _cdf(base_of(distribution), values.double()).double()
+
+
+def base_of(distribution: Distribution) -> Distribution:
+    """The distribution of single values that an `Independent` is made of; TypeError for others."""
     if not isinstance(distribution, Independent):
         raise TypeError(
             f"{type(distribution).__name__} is neither Independent(base, 3) nor an EightBit: "
             "its values have no probabilities of their own"
         )
     base: Distribution = distribution.base_dist
-    return _base(base) if isinstance(base, Independent) else base
+    return base_of(base) if isinstance(base, Independent) else base
+
+
+def _edge(level: Tensor) -> Tensor:
+    """The lower edge of the bin of a level in 0, 1, … 256, float64; 256 is the upper end."""
+    edge: Tensor = (level.double() - 0.5) / (LEVELS - 1)
+    return edge.masked_fill(level == 0, -math.inf).masked_fill(level == LEVELS, math.inf)
 
 
 def _standardised(base: Normal | StudentT, value: Tensor) -> Tensor:
@@ -98,14 +121,34 @@ def _standardised(base: Normal | StudentT, value: Tensor) -> Tensor:
     return standardised
 
 
+def _cdf(base: Distribution, value: Tensor) -> Tensor:
+    if isinstance(base, Normal):
+        return normal_cdf(_standardised(base, value))
+    if isinstance(base, StudentT):
+        return student_cdf(base.df, _standardised(base, value))
+    # A base may live on [0, 1] alone, and is not asked at the open ends.
+    inner = base.cdf(value.masked_fill(value.isinf(), 0.5)).clamp(0, 1)
+    return torch.where(value.isinf(), (value > 0).double(), inner)
+
+
+def normal_cdf(value: Tensor) -> Tensor:
+    """Φ of standard normal values, with its digits in the lower tail."""
+    # torch.special.ndtr is ½ + ½ erf, and 0 below -8.
+    return torch.erfc(value * -math.sqrt(0.5)) * 0.5
+
+
+def student_cdf(df: Tensor, value: Tensor) -> Tensor:
+    """F of standard Student-t values, float64."""
+    # torch has no incomplete beta function, so this one is SciPy's, on the CPU.
+    df, value = torch.broadcast_tensors(df.double(), value.double())
+    return torch.from_numpy(stdtr(df.cpu().numpy(), value.cpu().numpy())).to(value.device)
+
+
 def _log_cdf(base: Normal | StudentT, value: Tensor) -> Tensor:
     if isinstance(base, Normal):
         result: Tensor = torch.special.log_ndtr(value)
         return result
-    # torch has no incomplete beta function, so this one is SciPy's, on the CPU.
-    df = base.df.double().expand_as(value)
-    probability = stdtr(df.cpu().numpy(), value.cpu().numpy())
-    return torch.from_numpy(probability).to(value.device).log()
+    return student_cdf(base.df, value).log()
 
 
 def _log1mexp(value: Tensor) -> Tensor:

@@ -142,9 +142,14 @@ METRICS = (
     Metric("mse", "lower", Units.NONE, "likelihood", label="MSE", shown=("table",), expendable=True,
            meaning="squared error of the mean for one posterior draw, per dimension"),
     Metric("calibration_error", "lower", SHARE, "calibration", threshold=COVERAGE,
+           shown=("table",), expendable=True,
+           meaning="mean gap between nominal and observed coverage of central intervals of the "
+                   "8-bit p(x|z) (randomised PIT); 0 is calibrated. A σ that is far too wide "
+                   "passes on data that are mostly black; CRPS sees it"),
+    Metric("crps", "lower", Units.NONE, "calibration", label="CRPS",
            shown=("table", "findings"), expendable=True,
-           meaning="mean gap between nominal and observed coverage of central intervals of p(x|z); "
-                   "0 is calibrated"),
+           meaning="continuous ranked probability score of the 8-bit p(x|z), per dimension, on "
+                   "data in [0, 1]: a proper score of calibration and sharpness at once"),
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
@@ -167,7 +172,8 @@ METRICS = (
            meaning="negative ELBO of a Gaussian with the one σ that fits the validation images: "
                    "what the mean network is worth once calibrated"),
     Metric("z_variance", None, Units.NONE, "calibration",
-           meaning="variance of (x-μ)/σ over all values; 1 where σ fits the errors"),
+           meaning="variance of (x-μ)/σ over all values, with μ and σ of p(x|z) as the decoder has "
+                   "it, not of its 8-bit law; 1 where σ fits the errors"),
     Metric("mutual_information", None, Units.NATS, "information",
            meaning="I(x; z), nats, by Monte Carlo over the aggregate posterior: a lower bound, at "
                    "most ln N for N images"),

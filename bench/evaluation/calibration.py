@@ -1,6 +1,7 @@
-"""Calibration of p(x|z): coverage of its central intervals, and the variance of (x-μ)/σ.
+"""Calibration of p(x|z): coverage of its central intervals, its CRPS, the variance of (x-μ)/σ.
 
-Both are taken over all pixels and channels of the scored images, with z from the posterior.
+All are taken over all pixels and channels of the scored images, with z from the posterior.
+Coverage and CRPS are those of the 8-bit law, whose bits `bits_per_dim` counts, for every decoder.
 """
 
 import math
@@ -10,8 +11,9 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from baselines.probabilities import pit
-from bench.evaluation.context import Evaluated, EvaluationContext, Scores, mean_and_error
+from baselines.crps import crps
+from baselines.probabilities import cumulative, pit
+from bench.evaluation.context import Evaluated, EvaluationContext, Scores, mean_and_error, means
 from bench.evaluation.likelihood import NO_LIKELIHOOD, has_mass
 from bench.evaluation.scorer import Measure, PosteriorSample
 
@@ -29,27 +31,36 @@ NO_CELLS = "single values of p(x|z) have no cumulative distribution"
 
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
-    """PIT values and the moments of (x-μ)/σ of each image."""
+    """PIT values, the CRPS and the moments of (x-μ)/σ of each image."""
     if not has_mass(context):
         return {}
     randomised = context.generator("randomised PIT")
-    return {"pit": partial(pit_counts, generator=randomised), "z": z_moments}
+    kept: dict[str, Measure] = {
+        "pit": partial(pit_counts, generator=randomised),
+        "crps": mean_crps,
+        "z": z_moments,
+    }
+    if not context.scorer.vae.decoder.is_discrete:
+        kept["pit_density"] = density_counts
+    return kept
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
-    """Coverage of the intervals of p(x|z), and the size of its errors.
+    """Coverage of the intervals of p(x|z), its CRPS, and the size of its errors.
 
     The curves are `coverage`, `nominal` and `observed` of central intervals, and `pit`, the
-    histogram of PIT values as 20 densities.
+    histogram of PIT values as 20 densities; of continuous decoders `pit_density` too.
     """
     if "pit" not in scores:
         reason = NO_CELLS if context.scorer.vae.decoder.is_likelihood else NO_LIKELIHOOD
         return Evaluated({}, {"calibration": {"absent": reason}}, {})
     found = calibration(scores["pit"])
     metrics = {"calibration_error": found.error, "calibration_error_se": found.standard_error}
+    metrics |= means({"crps": scores["crps"]})
     metrics["z_variance"], metrics["z_variance_se"] = z_variance(scores["z"])
     protocol = {
-        "intervals": "central, of p(x|z) with one posterior draw; randomised PIT where discrete",
+        "intervals": "central, of p(x|z) with one posterior draw",
+        "law": "of the 8-bit value, bins as for bits_per_dim; randomised PIT",
         "levels": len(found.nominal),
         "min_sigma": math.sqrt(MIN_VARIANCE),
         "images": len(scores["pit"]),
@@ -60,22 +71,39 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "coverage": {"nominal": found.nominal, "observed": found.observed},
         "pit": found.density,
     }
+    if "pit_density" in scores:
+        curves["pit_density"] = histogram(scores["pit_density"])
     return Evaluated(metrics, {"calibration": protocol}, curves)
 
 
 def pit_counts(drawn: PosteriorSample, generator: Generator) -> Tensor:
     """The fractions of an image's PIT values in each of `CELLS` cells, (B, CELLS), float64.
 
-    The probability integral transform of a calibrated p(x|z) is uniform. For discrete decoders it
-    is randomised (Czado et al. 2009). `generator` is on the CPU, whose numbers follow one another,
-    so the size of a chunk changes none of them.
+    The probability integral transform of a calibrated law is uniform; that of a discrete one, such
+    as the law of an 8-bit value, once it is randomised (Czado et al. 2009). `generator` is on the
+    CPU, whose numbers follow one another, so the size of a chunk changes none of them.
     """
     images = drawn.images
     uniform = torch.rand(images.shape, generator=generator, dtype=torch.float64)
-    values = pit(drawn.distribution, images, uniform.to(images.device)).flatten(1)
-    cells = (values * CELLS).long().clamp(0, CELLS - 1)
-    counts = values.new_zeros(len(values), CELLS)
-    return counts.scatter_add_(1, cells, torch.ones_like(values)) / values.shape[1]
+    return _counts(pit(drawn.distribution, images, uniform.to(images.device)))
+
+
+def density_counts(drawn: PosteriorSample) -> Tensor:
+    """As `pit_counts`, of F(x) under a density: not uniform where many values are equal."""
+    return _counts(cumulative(drawn.distribution, drawn.images))
+
+
+def _counts(places: Tensor) -> Tensor:
+    places = places.flatten(1)
+    cells = (places * CELLS).long().clamp(0, CELLS - 1)
+    counts = places.new_zeros(len(places), CELLS)
+    return counts.scatter_add_(1, cells, torch.ones_like(places)) / places.shape[1]
+
+
+def mean_crps(drawn: PosteriorSample) -> Tensor:
+    """The CRPS of the 8-bit law, averaged over the image, (B,)."""
+    scores = crps(drawn.distribution, drawn.images)
+    return scores.mean(dim=tuple(range(1, scores.ndim)))
 
 
 def z_moments(drawn: PosteriorSample) -> Tensor:
@@ -123,8 +151,14 @@ def calibration(counts: Tensor) -> Calibration:
         mean_and_error(by_image)[1],
         nominal.tolist(),
         observed.tolist(),
-        (counts.mean(0).unflatten(0, (BINS, -1)).sum(1) * BINS).tolist(),
+        histogram(counts),
     )
+
+
+def histogram(counts: Tensor) -> list[float]:
+    """The PIT histogram of all images from counts of each, (N, CELLS), as `BINS` densities."""
+    densities: list[float] = (counts.mean(0).unflatten(0, (BINS, -1)).sum(1) * BINS).tolist()
+    return densities
 
 
 def z_variance(moments: Tensor) -> tuple[float, float]:

@@ -111,6 +111,7 @@ class _Coverage(TypedDict):
 class _Curves(TypedDict):
     coverage: NotRequired[_Coverage]
     pit: NotRequired[Annotated[list[Number], Field(min_length=1)]]
+    pit_density: NotRequired[Annotated[list[Number], Field(min_length=1)]]
 
 
 class _Cost(TypedDict):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from baselines.build import build_decoder, build_model
+from baselines.crps import crps
 from baselines.distributions import EightBit
 from baselines.options import DECODERS, MODELS
 from baselines.probabilities import log_mass, pit
@@ -160,11 +161,17 @@ def test_every_likelihood_is_a_probability_of_levels(
         levels = torch.arange(256) / 255
         table = torch.stack([log_mass(distribution, level.expand_as(one)) for level in levels])
         place = pit(distribution, one, torch.rand_like(one))
-        own = log_mass(distribution, one)
+        own, score = log_mass(distribution, one), crps(distribution, one)
     assert own.dtype == place.dtype == torch.float64
     assert own.shape == place.shape == one.shape
     torch.testing.assert_close(table.exp().sum(0), torch.ones_like(own), rtol=0, atol=1e-6)
     assert ((place >= 0) & (place <= 1)).all()
+    # E|X - x| - ½ E|X - X'|, X from the 8-bit law.
+    values, p = levels.double(), table.exp().flatten(1)
+    gaps = (values[:, None] - values).abs()
+    distance = ((values[:, None] - one.flatten()).abs() * p).sum(0)
+    expected = distance - 0.5 * (p * (gaps @ p)).sum(0)
+    torch.testing.assert_close(score.double().flatten(), expected, rtol=0, atol=2e-6)
     if vae.decoder.is_discrete:
         # The second is a float32 sum of up to 48 values.
         torch.testing.assert_close(

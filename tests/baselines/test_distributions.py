@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal, StudentT
 
 from baselines.build import build_decoder
+from baselines.crps import crps
 from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture
-from baselines.probabilities import log_mass, pit
+from baselines.probabilities import cumulative, log_mass, pit
 from tests.specs import decoder_spec
 
 FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
@@ -109,7 +110,8 @@ def test_a_pass_in_pieces_is_the_pass_at_once(
     images, uniform = torch.rand(5, 1, 3, 3), torch.rand(5, 1, 3, 3)
 
     def all_of_it() -> list[Tensor]:
-        return [distribution.mean, distribution.variance, pit(distribution, images, uniform)]
+        moments = [distribution.mean, distribution.variance]
+        return [*moments, pit(distribution, images, uniform), crps(distribution, images)]
 
     at_once = all_of_it()
     monkeypatch.setattr("baselines.distributions.PIECE", 2 * 9 * 256)
@@ -264,9 +266,11 @@ def test_a_narrow_bin_is_density_times_width() -> None:
 def test_student_with_many_degrees_of_freedom_is_the_gaussian() -> None:
     student, normal = one_value(StudentT, 1e8, 0.3, 0.05), one_value(Normal, 0.3, 0.05)
     np.testing.assert_allclose(mass(student), mass(normal), rtol=1e-4, atol=1e-5)
-    uniform = torch.zeros_like(LEVELS)
-    places = [pit(each, LEVELS, uniform) for each in (student, normal)]
-    torch.testing.assert_close(*places, rtol=0, atol=1e-7)
+    for places in (
+        [pit(each, LEVELS, torch.full_like(LEVELS, 0.3)) for each in (student, normal)],
+        [cumulative(each, LEVELS) for each in (student, normal)],
+    ):
+        torch.testing.assert_close(*places, rtol=0, atol=1e-7)
     torch.testing.assert_close(
         student.log_prob(LEVELS), normal.log_prob(LEVELS), rtol=1e-5, atol=1e-5
     )
@@ -284,19 +288,58 @@ def test_any_base_with_a_cdf_will_do() -> None:
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-6)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(np.diff(found)[100:254], -1 / (255 * 0.002), rtol=1e-6)
-    place = pit(one_value(Laplace, 0.0, 0.1), LEVELS, torch.zeros_like(LEVELS))
+    place = cumulative(one_value(Laplace, 0.0, 0.1), LEVELS)
     np.testing.assert_allclose(
         place.flatten(), scipy.stats.laplace(0, 0.1).cdf(np.arange(256) / 255), atol=1e-7
     )
 
 
-def test_the_transform_of_a_gaussians_own_samples_is_uniform() -> None:
+@pytest.mark.parametrize(
+    ("law", "theirs"),
+    [
+        (one_value(Normal, 0.1, 0.2), scipy.stats.norm(0.1, 0.2)),
+        (one_value(Normal, 0.9, 0.004), scipy.stats.norm(0.9, 0.004)),
+        (one_value(StudentT, 2.1, 0.0, 0.01), scipy.stats.t(2.1, 0.0, 0.01)),
+        (one_value(Laplace, 0.3, 0.1), scipy.stats.laplace(0.3, 0.1)),
+    ],
+    ids=["wide", "narrow", "student", "laplace"],
+)
+def test_the_transform_of_a_density_spans_the_bin_of_its_8_bit_law(
+    law: Distribution, theirs: scipy.stats.rv_continuous
+) -> None:
+    """F of the lower edge to F of the upper one, 0 and 1 at the open ends, in the tails too."""
+    edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 255, [np.inf]])
+    low, mid, high = (pit(law, LEVELS, torch.full_like(LEVELS, u)).flatten() for u in (0, 0.25, 1))
+    np.testing.assert_allclose(low, theirs.cdf(edges[:-1]), rtol=1e-4, atol=1e-300)
+    np.testing.assert_allclose(high, theirs.cdf(edges[1:]), rtol=1e-4, atol=1e-300)
+    torch.testing.assert_close(mid, low + 0.25 * (high - low))
+    torch.testing.assert_close(high - low, log_mass(law, LEVELS).exp().flatten(), rtol=0, atol=1e-9)
+
+
+def test_a_density_and_a_softmax_of_the_same_8_bit_law_have_the_same_transform() -> None:
+    torch.manual_seed(0)
+    mean, images, uniform = torch.rand(3, 20, 1, 4, 4)
+    law = Independent(Normal(mean, 0.1), 3)
+    levels = (torch.arange(256) / 255).view(256, 1, 1, 1, 1).expand(256, *mean.shape)
+    masses = log_mass(Independent(Normal(mean.double(), 0.1), 3), levels)
+    softmax = Categorical(masses.movedim(0, -1))
+    for one, other in (
+        (pit(law, images, uniform), pit(softmax, images, uniform)),
+        (crps(law, images), crps(softmax, images)),
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_the_transform_of_a_gaussians_own_values_is_uniform() -> None:
+    """Of its draws as they are under the density, and cut to 8 bits under the 8-bit law."""
     torch.manual_seed(0)
     distribution = Independent(Normal(torch.rand(9, 3, 9, 9), 0.1 + torch.rand(9, 3, 9, 9)), 3)
-    images = distribution.sample()
-    place = pit(distribution, images, torch.zeros_like(images))
-    assert place.dtype == torch.float64
-    assert scipy.stats.kstest(place.flatten().numpy(), "uniform").pvalue > 1e-3
+    drawn = distribution.sample()
+    images = drawn.clamp(0, 1).mul(255).round().div(255)
+    places = pit(distribution, images, torch.rand(images.shape)), cumulative(distribution, drawn)
+    for place in places:
+        assert place.dtype == torch.float64
+        assert scipy.stats.kstest(place.flatten().numpy(), "uniform").pvalue > 1e-3
 
 
 def test_what_has_no_masses_says_so() -> None:
@@ -305,3 +348,8 @@ def test_what_has_no_masses_says_so() -> None:
         log_mass(Independent(Bernoulli(torch.full((1, 1, 1), 0.5)), 3), image)
     with pytest.raises(TypeError, match="Normal is neither"):
         log_mass(Normal(image, image + 1), image)
+
+
+def test_a_law_of_levels_has_no_density_to_transform() -> None:
+    with pytest.raises(TypeError, match="Categorical"):
+        cumulative(Categorical(torch.zeros(1, 1, 1, 256)), torch.zeros(1, 1, 1))

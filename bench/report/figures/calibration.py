@@ -13,7 +13,8 @@ from bench.report.figures.style import QUIET, Style, canvas, finish, legend, sty
 from bench.report.figures.subset import Sketch, Subset, chunks_of, seeds, with_columns
 
 TITLE = "Calibration"
-NOMINAL, OBSERVED, PIT = "curves.coverage.nominal", "curves.coverage.observed", "curves.pit"
+NOMINAL, OBSERVED = "curves.coverage.nominal", "curves.coverage.observed"
+PIT, PIT_DENSITY = "curves.pit", "curves.pit_density"
 COLUMNS = 4
 
 
@@ -24,18 +25,22 @@ def sketches(part: Subset) -> Iterator[Sketch]:
             reliability,
             (NOMINAL, OBSERVED),
             "reliability",
-            "The share of test pixels inside the central interval of p(x|z) that should hold a "
-            "given share, z drawn from the posterior. On the diagonal a decoder knows its "
-            "uncertainty; above it σ is too large, below it too small. The mean over seeds",
+            "The share of test pixels inside the central interval of the 8-bit p(x|z) that should "
+            "hold a given share, z drawn from the posterior. On the diagonal a decoder knows its "
+            "uncertainty; above it σ is too large, below it too small. Where most pixels are black "
+            "a σ that is far too large lies close to the diagonal too. The mean over seeds",
         ),
         (
             pit_histograms,
             (PIT,),
             "PIT",
-            "Where test pixels fall in their p(x|z): the density of F(x) (randomised for discrete "
-            "decoders), 1 everywhere if calibrated. A hump in the middle means that σ is too "
-            "large, tails at 0 and 1 that it is too small. Each panel has its own height; the grey "
-            "line is at 1. The mean over seeds",
+            "Where test pixels fall in their p(x|z): the density of the randomised PIT of the "
+            "8-bit value, the same law for every decoder, 1 everywhere if calibrated. A hump in "
+            "the middle means that σ is too large, tails at 0 and 1 that it is too small. Dashed, "
+            "of continuous decoders: F(x) of the density itself. It cannot be flat where many "
+            "values are exactly 0: their F(x) are all near ½ if the mean is near 0, whatever σ is. "
+            "Each panel has its own height, at which a dashed line may be cut off; the grey line "
+            "is at 1. The mean over seeds",
         ),
     ):
         runs = with_columns(part.completed, *columns)
@@ -73,7 +78,8 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     """The density of the probability integral transform, a panel a decoder.
 
     Arguments:
-        runs: completed runs with `decoder` and the list `PIT` of densities in bins of equal width.
+        runs: completed runs with `decoder` and the list `PIT` of densities in bins of equal width;
+            `PIT_DENSITY` is drawn where there is one.
         styles: of the decoders, by label.
     """
     groups = list(runs.groupby("decoder", sort=False))
@@ -83,13 +89,10 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     panels = drawing.subplots(lines, columns, squeeze=False, sharex=True).ravel()
     for axes, (label, own) in zip(panels, groups, strict=False):
         density = _mean(own[PIT])
-        axes.stairs(
-            density,
-            [edge / len(density) for edge in range(len(density) + 1)],
-            fill=True,
-            color=styles[label].colour,
-            alpha=0.8,
-        )
+        axes.stairs(density, _edges(density), fill=True, color=styles[label].colour, alpha=0.8)
+        if len(continuous := with_columns(own, PIT_DENSITY)):
+            other = _mean(continuous[PIT_DENSITY])
+            axes.stairs(other, _edges(other), color="0.15", linewidth=0.8, linestyle="--")
         axes.axhline(1, color="0.35", linewidth=1)
         axes.set_title(textwrap.fill(label, 22), loc="left", fontsize=8)
         axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, max(2, 1.05 * max(density))))
@@ -101,7 +104,7 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     # Where a row is short the panel above its gap ends a column.
     for axes in panels[max(0, len(groups) - columns) : len(groups)]:
         axes.tick_params(labelbottom=True)
-    drawing.supxlabel("F(x) under p(x|z)", fontsize=9)
+    drawing.supxlabel("PIT under p(x|z)", fontsize=9)
     drawing.supylabel("density", fontsize=9)
     return drawing
 
@@ -109,3 +112,7 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
 def _mean(lists: pd.Series) -> list[float]:
     """The mean over runs of lists of equal length, element by element."""
     return [math.fsum(values) / len(lists) for values in zip(*lists, strict=True)]
+
+
+def _edges(densities: list[float]) -> list[float]:
+    return [edge / len(densities) for edge in range(len(densities) + 1)]

@@ -102,22 +102,30 @@ def test_a_decoder_that_knows_nothing_needs_8_bits() -> None:
     assert metrics["neg_log_p"] == pytest.approx(8 * math.log(2) * SIDE**2, rel=1e-6)
     assert metrics["iwae_4_ess"] == pytest.approx(4, rel=1e-5)
     assert metrics["calibration_error"] < 0.02
+    # E|X - X'| / 2 of two uniform levels is (256² - 1) / (6 · 256) of a level.
+    assert abs(metrics["crps"] - (256**2 - 1) / (6 * 256 * 255)) < 4 * metrics["crps_se"]
     assert metrics["z_variance"] == pytest.approx(1, abs=0.02)
     assert "probability" in protocol["likelihood"]["units"]
     assert protocol["information"]["bound"] == math.log(100)
     assert sum(curves["pit"]) / len(curves["pit"]) == pytest.approx(1)
+    assert "pit_density" not in curves
     assert len(curves["coverage"]["nominal"]) == len(curves["coverage"]["observed"])
 
 
 def test_a_gaussian_on_its_own_data_has_its_entropy_in_bits() -> None:
     """h(N(0, σ²)) + ln 255 nats a value, for σ of many levels."""
     spec = decoder_spec("beta", link="identity", beta=2 * 0.1**2)
-    metrics, protocol, _ = measured(spec, grey(0.1), [0.5])
+    metrics, protocol, curves = measured(spec, grey(0.1), [0.5])
     entropy = 0.5 * math.log(2 * math.pi * math.e * 0.1**2)
     assert metrics["neg_log_p"] == pytest.approx(SIDE**2 * entropy, abs=4)
     bits = (entropy + math.log(255)) / math.log(2)
     assert abs(metrics["bits_per_dim"] - bits) < 4 * metrics["bits_per_dim_se"]
     assert metrics["calibration_error"] < 0.01
+    # σ / √π of a Gaussian.
+    assert abs(metrics["crps"] - 0.1 / math.sqrt(math.pi)) < 4 * metrics["crps_se"]
+    assert curves["pit"] == pytest.approx([1] * 20, abs=0.2)
+    # A bin has three levels or four.
+    assert curves["pit_density"] == pytest.approx([1] * 20, abs=0.4)
     assert "density" in protocol["likelihood"]["units"]
 
 
@@ -132,8 +140,8 @@ def test_a_constant_reconstructs_with_the_spread_of_its_images() -> None:
 
 def test_what_is_no_likelihood_has_no_measure_of_one() -> None:
     metrics, protocol, curves = measured(decoder_spec("bernoulli"), grey(0.1), [0.0])
-    gone = {"neg_log_p", "distortion", "bits_per_dim", "iwae_4", "calibration_error", "z_variance"}
-    assert not gone & metrics.keys()
+    gone = {"neg_log_p", "distortion", "bits_per_dim", "iwae_4"}
+    assert not (gone | {"calibration_error", "crps", "z_variance"}) & metrics.keys()
     assert {"rate", "mse", "mutual_information", "neg_log_p_fitted_sigma"} <= metrics.keys()
     assert "no likelihood" in protocol["calibration"]["absent"]
     assert curves == {}
@@ -205,7 +213,7 @@ def test_a_distribution_without_single_values_keeps_its_other_measures() -> None
     trained.vae.decoder = OffGrid(link="identity")
     metrics, protocol, curves = evaluate(run_of(spec), trained, grey(0.1), None)
     expected = measured(spec, grey(0.1), [0.5]).metrics
-    gone = {"bits_per_dim", "calibration_error", "z_variance"}
+    gone = {"bits_per_dim", "calibration_error", "crps", "z_variance"}
     # Means of float32 sums over an image, which the two distributions round in their own ways.
     assert metrics == pytest.approx(
         {k: v for k, v in expected.items() if k.removesuffix("_se") not in gone}, rel=1e-5

@@ -34,10 +34,14 @@ class Laboratory:
         decoder: Mapping[str, Any] | str,
         *,
         wide: float = 1.0,
+        density: list[float] | None = None,
         picture: bool = True,
         **run: Any,
     ) -> dict[str, Any]:
-        """A completed run; `wide` is σ over the σ that would be calibrated."""
+        """A completed run; `wide` is σ over the σ that would be calibrated.
+
+        `density` is the PIT histogram of a density.
+        """
         record = self.results.add(decoder, **run)
         folder = self.results.folder / "runs" / record["id"]
         levels = np.array(LEVELS)
@@ -49,6 +53,7 @@ class Laboratory:
                 "observed": list(2 * stats.norm.cdf(wide * half) - 1),
             },
             "pit": list(20 * np.diff(stats.norm.cdf(wide * edges))),
+            **({} if density is None else {"pit_density": density}),
         }
         record["protocol"]["information"] = {"images": IMAGES, "bound": math.log(IMAGES)}
         if picture:

@@ -211,6 +211,22 @@ def test_a_calibrated_decoder_lies_on_the_diagonal_and_its_histogram_is_flat(
     assert heights == pytest.approx(np.ones(20))
 
 
+def test_a_histogram_of_a_density_is_a_line_over_that_of_the_8_bit_law(lab: Laboratory) -> None:
+    """Of the seeds that have one; the panel's height is the 8-bit law's."""
+    peak = [0.1] * 9 + [18.2] + [0.1] * 10
+    lab.add("shared", density=peak)
+    lab.add("shared", seed=1)
+    lab.add("categorical")
+    _, histograms = calibration.sketches(lab.part())
+    panels = {axes.get_title(loc="left"): axes for axes in histograms.figure.axes}
+    flat, line = (cast(StepPatch, patch) for patch in panels["shared"].patches)
+    assert flat.get_data()[0] == pytest.approx(np.ones(20))
+    assert line.get_data()[0] == pytest.approx(peak)
+    assert (flat.get_fill(), line.get_fill(), line.get_linestyle()) == (True, False, "--")
+    assert panels["shared"].get_ylim()[1] == 2
+    assert len(panels["categorical"].patches) == 1
+
+
 def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> None:
     final = lab.add({"name": "beta", "beta": 0.02}, selection={"rule": "tuned", "search": "0" * 16})
     lab.add("shared", metrics={"beta_effective": 0.03})
