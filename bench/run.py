@@ -31,7 +31,7 @@ from baselines.options import (
 from bench.errors import RequestError
 from bench.files import digest
 
-SCHEMA = 1
+SCHEMA = 2
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
 
 INT64 = 2**63 - 1

@@ -77,6 +77,8 @@ def expand(
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
         for model in grid.models:
+            if description is not None and (fault := model.misfit(description.resolution)):
+                raise RequestError(f"model {model.name} on {dataset}: {fault}")
             for entry in grid.decoders:
                 if entry.search:
                     _check_objective(entry.search, evaluation.features)

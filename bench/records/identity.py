@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from baselines.options import DECODERS, MODELS, Spec
 from bench.records.frame import Line, lines_of, missing
-from bench.records.labels import TUNED, changed_options, label, symbol
+from bench.records.labels import TUNED, label, symbol
 from bench.records.store import Record
 from bench.text import plain, setting
 
@@ -84,7 +84,7 @@ def recorded(registry: Mapping[str, type[Spec]], prefix: str, line: Line) -> Rec
             pass
         else:
             values = spec.model_dump(mode="json", exclude={"name"})
-            return Recorded(name, values, changed_options(spec))
+            return Recorded(name, values, spec.changed)
     known = {key: value for key, value in options.items() if not missing(value)}
     return Recorded(str(name), known, known)
 

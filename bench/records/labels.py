@@ -26,15 +26,9 @@ def label(name: str, options: Mapping[str, Any], notes: Sequence[str] = ()) -> s
     return f"{name} ({inside})" if inside else name
 
 
-def changed_options(spec: Spec) -> dict[str, Any]:
-    """The options that differ from their defaults."""
-    defaults = {key: field.default for key, field in type(spec).model_fields.items()}
-    return {key: value for key, value in spec.options.items() if value != defaults[key]}
-
-
 def spec_label(spec: Spec) -> str:
     """The name, and in brackets each option that differs from its default."""
-    return label(spec.name, changed_options(spec))
+    return label(spec.name, spec.changed)
 
 
 def run_label(run: Run) -> str:

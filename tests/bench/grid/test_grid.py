@@ -214,7 +214,7 @@ def a_run(**changes: object) -> Run:
 
 def test_the_id_is_pinned() -> None:
     """Whoever changes what an id means changes SCHEMA, and this."""
-    assert a_run().id == "71a8f2279f823535"
+    assert a_run().id == "d606bfbda8829030"
 
 
 def test_labels_and_places_are_not_in_the_id() -> None:
@@ -310,3 +310,11 @@ def test_what_cannot_be_a_grid_is_refused_in_one_short_line(
 
 def test_a_path_that_no_system_has_is_refused() -> None:
     assert "cannot be read" in wrong(Path("x" * 5000 + ".yaml"))
+
+
+def test_feature_maps_that_a_data_set_does_not_have_are_refused_before_any_run(
+    write_grid: Callable[..., Path],
+) -> None:
+    grid = read_grid(str(write_grid(models=[{"name": "hierarchical", "size": "small"}])))
+    with pytest.raises(RequestError, match="model hierarchical on .*: groups: '2@4': images of 28"):
+        expand(grid, device="cpu", features=None, prepare=True)

@@ -11,13 +11,14 @@ import pytest
 from bench.records.frame import frame
 from bench.records.identity import Key, identify
 from bench.records.store import Record
+from bench.run import SCHEMA
 
 CONTENT = "c0" * 32
 
 
 def record(decoder: Mapping[str, Any], **run: Any) -> Record:
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "id": f"{decoder} {run}",
         "run": {
             "dataset": "mnist5k",
