@@ -36,7 +36,8 @@ def sketches(part: Subset) -> Iterator[Sketch]:
             "PIT",
             "Where test pixels fall in their p(x|z): the density of the randomised PIT of the "
             "8-bit value, the same law for every decoder, 1 everywhere if calibrated. A hump in "
-            "the middle means that σ is too large, tails at 0 and 1 that it is too small. Dashed, "
+            "the middle means that σ is too large, tails at 0 and 1 that it is too small; black "
+            "pixels with a mean of 0 fill the lower half evenly, whatever σ is. Dashed, "
             "of continuous decoders: F(x) of the density itself. It cannot be flat where many "
             "values are exactly 0: their F(x) are all near ½ if the mean is near 0, whatever σ is. "
             "Each panel has its own height, at which a dashed line may be cut off; the grey line "
