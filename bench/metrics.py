@@ -225,6 +225,10 @@ METRICS = (
                    "Gaussian window, mean over channels; 1 for equal images"),
     Metric("sigma_fitted", None, Units.NONE, "likelihood", label="σ, fitted",
            meaning="the one σ that fits the validation images: their root mean squared error"),
+    Metric("unit_sigma_constant", None, Units.DENSITY, "likelihood",
+           label="-log p, σ = 1 and the mean image",
+           meaning="nats per image at σ = 1 with the mean image for every image: a σ = 1 decoder "
+                   "that learns nothing pays no more"),
     Metric("sigma_at_floor", None, SHARE, "likelihood", label="σ at its floor",
            meaning="share of values whose σ its clip holds (σ up to twice exp(min_log_sigma)): "
                    "there the clip decides the density"),

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from baselines.decoders.gaussian import deviation_from_the_mean_image
 from baselines.probabilities import log_mass
 from bench.evaluation.context import (
     Curves,
@@ -62,6 +63,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     metrics = means(averaged)
     metrics["sigma"] = math.sqrt(variance)
     metrics["beta_effective"] = 2 * variance
+    metrics["unit_sigma_constant"] = unit_sigma_constant(images)
     protocol: Protocol = {
         "split": run.evaluation.split,
         "images": len(images),
@@ -180,6 +182,19 @@ def fitted_sigma(squared_error: Tensor, dimensions: int) -> float:
         squared_error: ||x - μ||² of each image of `dimensions` values, (N,).
     """
     return math.sqrt(squared_error.mean().item() / dimensions)
+
+
+def unit_sigma_constant(images: Tensor) -> float:
+    """-ln N(x; x̄, I), nats, of 8-bit images (N, C, H, W) with their mean image x̄, on average.
+
+    A Gaussian decoder with σ = 1 whose latents carry nothing pays no more.
+
+    >>> black = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    >>> round(unit_sigma_constant(black), 3)  # 4 · ½ ln 2π
+    3.676
+    """
+    deviation = deviation_from_the_mean_image(images)
+    return images[0].numel() / 2 * (math.log(2 * math.pi) + deviation**2)
 
 
 def gaussian_distortion(squared_error: Tensor, dimensions: int, sigma: float) -> Tensor:

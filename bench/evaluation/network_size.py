@@ -26,8 +26,9 @@ def network_size(vae: Vae, state: State) -> dict[str, int]:
     device = parameters[0].device if parameters else torch.device("cpu")
     image = torch.zeros(1, *model.image_shape, device=device)
     noise = torch.zeros(1, model.noise_size, device=device)
-    # Not `inference_mode`, in which a linear layer is one operation that is not counted.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # The counter follows modules by their gradients. In `inference_mode` a linear layer would also
+    # be one operation that is not counted.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         context, _ = model.encode(image, state, training=False)
         model.draw(context, noise, state, training=False)
     return {

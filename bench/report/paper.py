@@ -20,6 +20,9 @@ from bench.records.labels import TUNED
 from bench.run import TrainingSettings
 from bench.text import setting
 
+STANDS_IN = {"hierarchical": "hvae"}
+"""Our model that stands in for an architecture of the paper's, whose size is unpublished."""
+
 SIGMA_VAE = "shared"
 """Our decoder that Table 1's single σ-VAE row is compared with; Table 2 has a row for each σ."""
 
@@ -56,7 +59,7 @@ def lookup(
     Arguments:
         beta: a value, `tuned`, or None for a decoder without β.
     """
-    candidates = _index().get((dataset, model, decoder, beta), ())
+    candidates = _index().get((dataset, STANDS_IN.get(model, model), decoder, beta), ())
     named = re.match(r"table(\d+)", grid)
     own = int(named[1]) if named else None
     return max(candidates, key=lambda row: (row.table == own, row.table), default=None)
@@ -66,13 +69,15 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
     """How a row's setting is not the paper's: `width 8 against 32`, ours first.
 
     The paper's model and decoder have the default options; it is trained as the bundled grid of
-    its table says, where that has the model.
+    its table says, where that has the model. Of a model that only stands in for the paper's, the
+    decoder alone is compared: size and training are unpublished.
 
     Arguments:
         line: a record's columns.
         free: the decoder options that are not compared, as `lookup` or a search chose their values.
     """
     pairs: dict[str, tuple[Any, Any]] = {}
+    stands_in = line["run.model.name"] in STANDS_IN
     parts: tuple[tuple[str, Mapping[str, type[Spec]]], ...] = (
         ("model", MODELS),
         ("decoder", DECODERS),
@@ -81,10 +86,10 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
         own = recorded(registry, f"run.{part}", line)
         fields = registry[own.name].model_fields if own.name in registry else {}
         for key, value in own.changed.items():
-            if part == "model" or key not in free:
+            if not stands_in if part == "model" else key not in free:
                 pairs[key] = value, fields[key].default if key in fields else None
-    grid = _grid(table)
-    if line["run.model.name"] in {model.name for model in grid.models}:
+    grid = _grid(table, line["run.model.name"])
+    if grid is not None and not stands_in:
         part, off = "run.training.", TrainingSettings.off()
         said = {k.removeprefix(part): v for k, v in line.items() if k.startswith(part)}
         trained = off | {key: value for key, value in said.items() if not missing(value)}
@@ -96,8 +101,11 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
 
 
 @cache
-def _grid(table: int) -> Grid:
-    return read_grid(next(name for name in bundled_grids() if name.startswith(f"table{table}")))
+def _grid(table: int, model: str) -> Grid | None:
+    """The bundled grid of a table that has the model."""
+    names = [name for name in bundled_grids() if name.startswith(f"table{table}")]
+    grids = (read_grid(name) for name in names)
+    return next((grid for grid in grids if model in {one.name for one in grid.models}), None)
 
 
 @cache

@@ -18,7 +18,7 @@ from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
 from bench.records.store import FAILED, Record
 from bench.report.captions import caption, edge
-from bench.report.paper import lookup, unlike
+from bench.report.paper import STANDS_IN, lookup, unlike
 
 TEXT_COLUMNS = ("dataset", "model", "decoder")
 FIGURES = (
@@ -47,6 +47,8 @@ class NoteKind(StrEnum):
     SINGULAR_COVARIANCE = "singular covariance"
     SIGMA_MOVING = "sigma moving"
     OTHER_SETTING = "other setting than published"
+    STAND_IN = "stands in for an unpublished model"
+    IMPOSSIBLE = "published number that cannot be"
     AT_EDGE = "chosen at the edge"
 
 
@@ -230,8 +232,22 @@ def _published_notes(row: Line, line: Line) -> Iterable[Note]:
         return
     # `lookup` matched the value of β.
     differing = unlike(int(row["published_table"]), line, ("beta", row["tuned"]))
+    told = []
+    if line["run.model.name"] in STANDS_IN:
+        text = "stands in for the paper's HVAE, whose size is unpublished"
+        told.append((NoteKind.STAND_IN, text))
     if differing:
-        text = f"not the paper's setting: {', '.join(differing)}"
+        told.append((NoteKind.OTHER_SETTING, f"not the paper's setting: {', '.join(differing)}"))
+    for kind, text in told:
         for column in ("published_neg_log_p", "published_fid"):
             if not missing(row[column]):
-                yield Note(column, NoteKind.OTHER_SETTING, text)
+                yield Note(column, kind, text)
+    constant, printed = row.get("unit_sigma_constant"), row["published_neg_log_p"]
+    if row["family"] == "gaussian" and not missing(constant) and not missing(printed):
+        least = line["protocol.likelihood.dimensions"] / 2 * math.log(2 * math.pi)
+        if not least <= printed <= constant:
+            text = (
+                f"no Gaussian of σ = 1 on data in [0, 1]: that costs from {least:.0f} nats (no "
+                f"error, no rate) to {constant:.0f} (the mean image for every image)"
+            )
+            yield Note("published_neg_log_p", NoteKind.IMPOSSIBLE, text)

@@ -6,6 +6,7 @@ import torch
 from baselines.decoders.discrete import CategoricalDecoder
 from baselines.decoders.gaussian import SharedGaussian, UnitGaussian
 from baselines.models.conv_vae import ConvVae
+from baselines.models.hierarchical import Hierarchical
 from baselines.vae import Vae
 from bench.evaluation.network_size import network_size
 
@@ -23,6 +24,17 @@ def test_parameters_are_those_of_model_and_decoder(outputs: int) -> None:
     vae = Vae(ConvVae(channels=1, resolution=28, width=4, outputs=outputs), decoder)
     counted = network_size(vae, vae.initial_state())
     assert counted["parameters"] == sum(p.numel() for p in vae.parameters())
+
+
+@pytest.mark.parametrize(("resolution", "expected"), [(28, 0.09e9), (32, 0.13e9)])
+def test_a_hierarchy_is_counted_whole(resolution: int, expected: float) -> None:
+    """Forward and backward of an image, three times forward, a multiply-add being two."""
+    channels = 1 if resolution == 28 else 3
+    whole = "1@below 1@full"
+    model = Hierarchical(channels=channels, resolution=resolution, encoder=whole, output_blocks=1)
+    size = network_size(Vae(model, UnitGaussian()), {})
+    assert size["latents"] == sum(model.parts.values())
+    assert 6 * size["multiply_adds"] == pytest.approx(expected, rel=0.05)
 
 
 def test_counting_leaves_nothing_behind() -> None:

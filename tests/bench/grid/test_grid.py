@@ -316,5 +316,5 @@ def test_feature_maps_that_a_data_set_does_not_have_are_refused_before_any_run(
     write_grid: Callable[..., Path],
 ) -> None:
     grid = read_grid(str(write_grid(models=[{"name": "hierarchical", "size": "small"}])))
-    with pytest.raises(RequestError, match="model hierarchical on .*: groups: '2@4': images of 28"):
+    with pytest.raises(RequestError, match="groups: '2@4': images of 28x28 have"):
         expand(grid, device="cpu", features=None, prepare=True)

@@ -141,12 +141,17 @@ class Results:
         return build(frame(store.records()), list(store.searches()), grid, expected)
 
 
+PIXELS = {"svhn": 2352, "cifar10": 3072, "celeba": 3072}
+"""Numbers in an image; all other data sets are MNIST's."""
+
+
 def protocol(run: Run) -> dict[str, Any]:
     """What an evaluation of `run` says about itself."""
     stated: dict[str, Any] = {
         "likelihood": {
             "split": run.evaluation.split,
             "images": 1000,
+            "dimensions": PIXELS.get(run.dataset, 784),
             "of": "probability" if is_discrete(run.decoder.name) else "density",
             "sigma": "frozen from the training split",
             "fitted_sigma_split": "validation",

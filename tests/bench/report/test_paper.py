@@ -32,6 +32,13 @@ def test_a_row_is_found(
     assert (found.neg_log_p, found.fid) == expected
 
 
+@pytest.mark.parametrize(("dataset", "expected"), [("celeba", -6374.0), ("cifar10", -5435.0)])
+def test_the_hierarchical_model_stands_in_for_the_papers(dataset: str, expected: float) -> None:
+    found = lookup(f"table2-{dataset}", dataset, "hierarchical", "shared", None)
+    assert found is not None
+    assert found.neg_log_p == expected
+
+
 def test_what_the_paper_leaves_blank_is_nan() -> None:
     found = lookup("table3", "mnist", "conv_vae", "bernoulli", None)
     assert found is not None

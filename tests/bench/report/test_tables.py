@@ -215,6 +215,35 @@ def test_a_row_in_another_setting_than_the_papers_is_said_to_be(
     assert {note.column for note in notes} <= {"published_neg_log_p"}
 
 
+HVAE = "stands in for the paper's HVAE, whose size is unpublished"
+
+
+def test_a_model_that_stands_in_is_said_to_and_its_size_is_not_compared(results: Results) -> None:
+    model = {"name": "hierarchical", "size": "small"}
+    results.add({"name": "shared", "sigma_lr": 10.0}, dataset="cifar10", model=model)
+    notes = results.table("table2-cifar10").frame["notes"][0]
+    assert [note.text for note in notes] == [HVAE, "not the paper's setting: sigma_lr 10 against 1"]
+
+
+@pytest.mark.parametrize(("constant", "impossible"), [(2918.0, True), (7200.0, False)])
+def test_a_published_sigma_of_1_that_cannot_be_is_told_with_the_arithmetic(
+    results: Results, constant: float, impossible: bool
+) -> None:
+    """3072 / 2 ln 2π = 2823 nats are the least that σ = 1 costs; the paper prints 7186."""
+    results.add(
+        "gaussian",
+        dataset="cifar10",
+        model={"name": "hierarchical"},
+        metrics={"neg_log_p": 2900.0, "unit_sigma_constant": constant},
+    )
+    texts = [note.text for note in results.table("table2-cifar10").frame["notes"][0]]
+    assert texts[0] == HVAE
+    assert len(texts) == 1 + impossible
+    if impossible:
+        assert "from 2823 nats" in texts[1]
+        assert "to 2918 " in texts[1]
+
+
 @pytest.mark.parametrize(
     ("decoder", "learned", "moving"),
     [
