@@ -135,6 +135,8 @@ def forget() -> None:
 def _read(path: Path) -> tuple[Plugin, bytes]:
     place = os.path.abspath(path)
     try:
+        if Path(place).is_fifo():  # whose reader would wait
+            raise RequestError(f"plugin {place} is a pipe; give a file")
         content = Path(place).read_bytes()
     except OSError as error:
         raise RequestError(f"plugin {place} cannot be read: {error.strerror}") from None

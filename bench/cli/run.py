@@ -38,7 +38,7 @@ from bench.grid.schema import Grid
 from bench.records.labels import row_label, run_label
 from bench.records.store import FAILED, Store
 from bench.run import Features, Run
-from bench.text import duration
+from bench.text import counted, duration
 
 
 @app.command(epilog="Example: sigma-bench run quick --only decoder=shared --set training.epochs=2")
@@ -205,7 +205,7 @@ def _progress_text(lines: Sequence[Line]) -> str:
         expected = f"about {duration(seconds / jobs)} left with {with_jobs}"
     to_do = count["to do"] + count["not chosen yet"]
     return (
-        f"{len(lines)} runs: {count['done']} done, {count['running']} running, "
+        f"{counted(len(lines), 'run')}: {count['done']} done, {count['running']} running, "
         f"{count['failed']} failed, {count['diverged']} diverged, {to_do} to do; {expected}"
     )
 

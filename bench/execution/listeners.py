@@ -9,8 +9,8 @@ from bench.tuning import Choice
 class Listener:
     """Is called by the scheduler, in the process of the command; override what is needed.
 
-    A run that is handed to a worker is `started`, has any number of `epoch`s and `measuring`s, and then one of
-    `finished`, `found`, `held` and `dropped`.
+    A run that is handed to a worker is `started`, has any number of `epoch`s and `measuring`s, and
+    then one of `finished`, `found`, `held` and `dropped`.
     """
 
     def started(self, run: Run) -> None:

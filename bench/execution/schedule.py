@@ -28,7 +28,7 @@ from bench.grid.expand import Row
 from bench.plugins import behind
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, brief, done, new_record
 from bench.run import Run
-from bench.text import words
+from bench.text import counted, words
 
 PATIENCE = 0.5
 """Seconds between looks at runs that another process holds."""
@@ -75,7 +75,7 @@ class Outcome:
     def summary(self) -> str:
         searches = f", {self.failed_searches} searches found no value that works"
         return (
-            f"{self.count(COMPLETED)} runs done, {self.count(FAILED)} failed, "
+            f"{counted(self.count(COMPLETED), 'run')} done, {self.count(FAILED)} failed, "
             f"{self.count(DIVERGED)} diverged, {self.left} left, {self.new} computed now"
             + (searches if self.failed_searches else "")
         )

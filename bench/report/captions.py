@@ -12,10 +12,18 @@ from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
 from bench.significance import ERRORS_NEEDED
-from bench.text import plain, words
+from bench.text import counted, plain, words
 
 EDGE = 1 / 50
 """The part of a search's range, in the logarithm, that counts as its end."""
+
+LENGTHS = ("full", "short", "none")
+"""Of a caption: every sentence; what the numbers are; nothing, for an author who writes his own."""
+
+SHORT = (
+    "Means over the n seeds that completed, ± half the width of their 95 % interval; bold: no other "
+    "row is clearly better."
+)
 
 
 def caption(
@@ -71,7 +79,7 @@ def _bold(rows: pd.DataFrame) -> str:
 def _training(tests: pd.DataFrame) -> Iterator[str]:
     if "run.training.epochs" in tests:
         yield (
-            f"Training: {_values(tests, 'run.training.epochs')} epochs, batch "
+            f"Training: {counted(_values(tests, 'run.training.epochs'), 'epoch')}, batch "
             f"{_values(tests, 'run.training.batch')}, {_values(tests, 'run.training.optimizer')}, "
             f"learning rate {_values(tests, 'run.training.lr')}, "
             f"{_values(tests, 'run.training.precision')}."
