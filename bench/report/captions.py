@@ -21,8 +21,8 @@ LENGTHS = ("full", "short", "none")
 """Of a caption: every sentence; what the numbers are; nothing, for an author who writes his own."""
 
 SHORT = (
-    "Means over the n seeds that completed, ± half the width of their 95 % interval; bold: no other "
-    "row is clearly better."
+    "Means over the n seeds that completed, ± half the width of their 95 % interval; bold: no "
+    "other row is clearly better."
 )
 
 
