@@ -185,6 +185,21 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
         )
     print_columns(("run", "dataset · model · decoder", "seed", "kind", "state", "cost"), rows_shown)
     print(_progress_text(lines))
+    if distances := _distances_text(rows):
+        print(distances)
+
+
+def _distances_text(rows: Sequence[Row]) -> str:
+    """What the distances cost, which is most of measuring; empty where there are none."""
+    measured = [row.runs[0].evaluation for row in rows if row.runs[0].evaluation.features]
+    if not measured:
+        return ""
+    network = next(one.features.name for one in measured if one.features)
+    images = max(one.samples * len(one.distances) for one in measured)
+    return (
+        f"distances: {network} takes features of up to {images:,} images a run, and once of the "
+        "real images of each split"
+    )
 
 
 def _missing(row: Row) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.errors import RequestError
 from bench.execution.status import survey
-from bench.files import write_checked
+from bench.files import sha256_file, write_checked
 from bench.grid.expand import Row
 from bench.records.frame import load
 from bench.records.store import Record, Store
@@ -254,6 +255,17 @@ def test_report_status_and_compare_work_on_beside_a_forged_record(
     code, _, err = call("compare", REFERENCE, folder)
     assert code == 2
     assert "torn or edited" in err
+
+
+def test_a_record_that_is_a_pipe_is_set_aside(folder: Path) -> None:
+    path = folder / "runs" / SOUND["id"] / "record.json"
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    os.mkfifo(path)
+    assert len(list(Store(folder).records())) == 3
+    assert path.with_name("record.json.bad").is_fifo()
+    with pytest.raises(OSError, match="Is a pipe"):
+        sha256_file(path.with_name("record.json.bad"))
 
 
 def test_every_reference_record_and_search_is_sound() -> None:
