@@ -26,7 +26,8 @@ def shell(tmp_path: Path, write_grid: Callable[..., Path]) -> Shell:
             capture_output=True,
             timeout=200,
         )
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
+        out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        return done.returncode, out, err
 
     return run
 

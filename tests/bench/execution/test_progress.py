@@ -96,7 +96,7 @@ def test_measuring_is_in_the_panel_and_a_line_a_minute_in_a_log(
     text, now = io.StringIO(), [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     (run,) = expand(decoders=["gaussian"])[0].runs
-    progress = Progress("small", 1, Console(file=text, width=300))
+    progress = Progress("small", 1, Console(file=text, width=300), last_line=0.0)
     progress.started(run)
     progress.epoch(run, {**LINE, "epoch": 1})
     for now[0] in range(0, 180, 2):
