@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -130,6 +131,8 @@ def sha256_now(path: Path) -> str:
 def sha256_file(path: Path) -> str:
     """The file's sha256 (hex), remembered in the cache under its path, size and time of change."""
     status = path.stat()
+    if stat.S_ISFIFO(status.st_mode):
+        raise OSError(errno.EINVAL, "Is a pipe", str(path))
     identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino]
     memo = cache_root() / "sha256" / f"{digest(identity)}.json"
     # Without a cache that can be read and written, the sum is only computed more often.
@@ -168,11 +171,10 @@ def read_checked(path: Path, fault_of: FaultOf = _no_fault) -> Content | None:
         RequestError: the file exists and cannot be read.
     """
     try:
-        text = path.read_bytes()
+        # What is no file, such as a folder or a pipe that would make the reader wait, is damage.
+        text = path.read_bytes() if stat.S_ISREG(path.stat().st_mode) else b""
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError:
-        text = b""
     except OSError as error:
         raise RequestError(
             f"{path}: cannot be read ({error.strerror}); make it readable, or move it away to have "

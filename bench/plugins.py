@@ -5,6 +5,7 @@ module. What it registers is kept in the plugin's own module, and this process k
 or `discover` until `forget`. No torch in here: a plugin imports what it needs.
 """
 
+import atexit
 import contextlib
 import hashlib
 import importlib
@@ -99,6 +100,12 @@ def loaded() -> tuple[Plugin, ...]:
     return tuple(_loaded)
 
 
+def behind(sources: Iterable[str]) -> list[str]:
+    """The file, or the package, of each plugin whose sha256 is among `sources`."""
+    wanted = set(sources)
+    return [plugin.path or plugin.module for plugin in _loaded if plugin.sha256 in wanted]
+
+
 def restore(plugins: Iterable[Plugin]) -> None:
     """Have the plugins that another process of the same grid has.
 
@@ -128,6 +135,8 @@ def forget() -> None:
 def _read(path: Path) -> tuple[Plugin, bytes]:
     place = os.path.abspath(path)
     try:
+        if Path(place).is_fifo():  # whose reader would wait
+            raise RequestError(f"plugin {place} is a pipe; give a file")
         content = Path(place).read_bytes()
     except OSError as error:
         raise RequestError(f"plugin {place} cannot be read: {error.strerror}") from None
@@ -146,7 +155,7 @@ def _execute(plugin: Plugin, content: bytes) -> None:
         module.__file__ = plugin.path
         sys.modules[plugin.module] = module
         try:
-            with _contained():
+            with contained():
                 exec(compile(content, plugin.path, "exec"), vars(module))
         except BaseException as error:
             del sys.modules[plugin.module]
@@ -157,27 +166,50 @@ def _execute(plugin: Plugin, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """What a plugin prints goes to standard error, and the working folder is as before.
+def contained() -> Iterator[None]:
+    """A block in which a user's own code runs: standard output and the working folder are ours.
 
-    Standard output may be JSON, and the paths of a request start from where it was made.
+    What it prints goes to standard error, also what a library or a child process writes below
+    Python: standard output may be JSON. The paths of a request start from where it was made.
     """
     try:
         before = os.getcwd()
     except FileNotFoundError:  # removed meanwhile
         before = ""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _output_to_error(), contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
         if before:
             os.chdir(before)
 
 
+@contextlib.contextmanager
+def _output_to_error() -> Iterator[None]:
+    """Standard output as the system knows it, descriptor 1, leads to standard error."""
+    ours = sys.__stdout__
+    if ours is not None:
+        ours.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if ours is not None:
+                ours.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _installed(name: str) -> Plugin:
     """An installed module as a plugin; of a package, every Python file is the source."""
     try:
-        with _contained():
+        with contained():
             file = Path(inspect.getfile(importlib.import_module(name)))
     except (Exception, SystemExit) as error:
         raise RequestError(
@@ -218,6 +250,8 @@ def _add(plugin: Plugin) -> None:
             content.source = plugin.sha256
         _registry(kind)[name] = content
     _loaded[plugin] = tuple(found)
+    # At exit it is called before whatever the plugin has registered to be called then.
+    atexit.register(setattr, sys, "stdout", sys.stderr)
 
 
 def _registry(kind: str) -> dict[str, Any]:
@@ -233,7 +267,7 @@ def _registry(kind: str) -> dict[str, Any]:
 def _make(make: Make, name: str, place: str, resolution: int | None) -> Parts:
     """Call a dataset's function and check what it returns as an npz file's content is."""
     try:
-        with _contained():
+        with contained():
             made = make()
     except (Exception, SystemExit) as error:
         raise RequestError(told(error, place.rpartition(":")[0])) from error

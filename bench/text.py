@@ -17,6 +17,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def counted(count: int | str, noun: str) -> str:
+    """`1 run`, `2 runs`, `1 or 5 epochs`."""
+    return f"{count} {noun}" if str(count) == "1" else f"{count} {noun}s"
+
+
 def plain(value: Any) -> str:
     """A setting's value as a person writes it: a whole number has no decimals."""
     if isinstance(value, float):

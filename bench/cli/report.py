@@ -44,6 +44,9 @@ def report(
             help="Runs with a page of their own; auto: the first 200.",
         ),
     ] = "auto",
+    caption: Annotated[
+        str, typer.Option("--caption", metavar="full|short|none", help="Of the LaTeX tables.")
+    ] = "full",
 ) -> int:
     """Write a grid's table, figures and pages from its records, finished or not."""
     from bench.report import pages
@@ -62,6 +65,7 @@ def report(
         grid=chosen,
         columns=[column for column in columns.split(",") if column],
         run_pages=run_pages,
+        caption=caption,
     ):
         print(path)
     return DONE

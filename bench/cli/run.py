@@ -38,7 +38,7 @@ from bench.grid.schema import Grid
 from bench.records.labels import row_label, run_label
 from bench.records.store import FAILED, Store
 from bench.run import Features, Run
-from bench.text import duration
+from bench.text import counted, duration
 
 
 @app.command(epilog="Example: sigma-bench run quick --only decoder=shared --set training.epochs=2")
@@ -185,6 +185,21 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
         )
     print_columns(("run", "dataset · model · decoder", "seed", "kind", "state", "cost"), rows_shown)
     print(_progress_text(lines))
+    if distances := _distances_text(rows):
+        print(distances)
+
+
+def _distances_text(rows: Sequence[Row]) -> str:
+    """What the distances cost, which is most of measuring; empty where there are none."""
+    measured = [row.runs[0].evaluation for row in rows if row.runs[0].evaluation.features]
+    if not measured:
+        return ""
+    network = next(one.features.name for one in measured if one.features)
+    images = max(one.samples * len(one.distances) for one in measured)
+    return (
+        f"distances: {network} takes features of up to {images:,} images a run, and once of the "
+        "real images of each split"
+    )
 
 
 def _missing(row: Row) -> str:
@@ -205,7 +220,7 @@ def _progress_text(lines: Sequence[Line]) -> str:
         expected = f"about {duration(seconds / jobs)} left with {with_jobs}"
     to_do = count["to do"] + count["not chosen yet"]
     return (
-        f"{len(lines)} runs: {count['done']} done, {count['running']} running, "
+        f"{counted(len(lines), 'run')}: {count['done']} done, {count['running']} running, "
         f"{count['failed']} failed, {count['diverged']} diverged, {to_do} to do; {expected}"
     )
 

@@ -1,6 +1,14 @@
 """Data sets by name: uint8 tensors with fixed splits and a content hash."""
 
-from bench.data.dataset import Dataset, Description, available, describe, load, prepare
+from bench.data.dataset import (
+    Dataset,
+    Description,
+    available,
+    describe,
+    load,
+    prepare,
+    training_images,
+)
 from bench.data.fetch import fetch, fetchable, remedy
 from bench.data.sources import names, note, stem
 
@@ -17,4 +25,5 @@ __all__ = [
     "prepare",
     "remedy",
     "stem",
+    "training_images",
 ]

@@ -65,12 +65,26 @@ def describe(name: str, split_seed: int = 0) -> Description | None:
     return None
 
 
+def training_images(name: str, split_seed: int = 0) -> int | None:
+    """How many images there are to train on; None where only preparing the data set tells.
+
+    Raises what `describe` raises.
+    """
+    known = describe(name, split_seed)
+    if known is not None:
+        return known.train
+    sizes = _inspect(name, resolve(name).signature())
+    return sizes[0] if sizes else None
+
+
 @functools.lru_cache(maxsize=64)
-def _inspect(name: str, signature: str | None) -> None:
-    """Check the headers of the user's own files, once for each state of them."""
+def _inspect(name: str, signature: str | None) -> tuple[int, int, int] | None:
+    """The sizes of the splits by the headers of the user's own files, once for each state of them.
+
+    None for other data sets.
+    """
     source = resolve(name)
-    if source.inspect is not None:
-        _sizes(source, source.inspect())
+    return _sizes(source, source.inspect()) if source.inspect else None
 
 
 def available(name: str) -> bool:

@@ -9,8 +9,8 @@ from bench.tuning import Choice
 class Listener:
     """Is called by the scheduler, in the process of the command; override what is needed.
 
-    A run that is handed to a worker is `started`, has any number of `epoch`s, and then one of
-    `finished`, `found`, `held` and `dropped`.
+    A run that is handed to a worker is `started`, has any number of `epoch`s and `measuring`s, and
+    then one of `finished`, `found`, `held` and `dropped`.
     """
 
     def started(self, run: Run) -> None:
@@ -18,6 +18,9 @@ class Listener:
 
     def epoch(self, run: Run, line: dict[str, float]) -> None:
         """An epoch has ended; `line` is its line of history.jsonl."""
+
+    def measuring(self, run: Run, how_far: str) -> None:
+        """Training has ended, and the run is being measured; called every few seconds."""
 
     def finished(self, run: Run, record: Record) -> None:
         """This call has computed the run, whatever its status."""

@@ -9,16 +9,19 @@ from bench.execution.signals import Interruption
 from bench.records.store import Store
 from bench.run import Run
 
-Kind = Literal["epoch", "record", "found", "held", "wrong", "full", "stopped", "left", "died"]
+Kind = Literal[
+    "epoch", "measuring", "record", "found", "held", "wrong", "full", "stopped", "left", "died"
+]
 
 
 @dataclass(frozen=True)
 class Message:
     """What a worker reports about one attempt at a run.
 
-    Every kind but `epoch` ends the attempt. The content of each kind:
+    Every kind but `epoch` and `measuring` ends the attempt. The content of each kind:
 
     * `epoch`: a line of the history;
+    * `measuring`: how far the measures of a trained run are, in words;
     * `record`: the record that the worker computed and wrote;
     * `found`: the record that another process has computed meanwhile;
     * `held`: none; another process is computing the run;
@@ -33,6 +36,11 @@ class Message:
     run: str
     attempt: int
     content: Any = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the attempt's last."""
+        return self.kind not in ("epoch", "measuring")
 
     def dump(self) -> dict[str, Any]:
         """The message as JSON values."""

@@ -126,7 +126,7 @@ class Pool:
                 # It is replaced when there is a task for it.
                 member.process.join()
                 message = member.task.message("died", member.process.exitcode)
-            if message.kind != "epoch":
+            if message.ends:
                 member.task = None
             yield message
 
@@ -175,11 +175,16 @@ def _serve(
     stop.install()
     _die_with_parent()
     with contextlib.suppress(Stopped, EOFError):
-        with stop.at_once():
-            # Only workers import torch; the parent starts fast and stays small without it.
-            from bench.execution.worker import Worker
+        try:
+            with stop.at_once():
+                # Only workers import torch; the parent starts fast and stays small without it.
+                from bench.execution.worker import Worker
 
-            worker, store = Worker(device, stop, threads), Store(folder)
+                worker, store = Worker(device, stop, threads), Store(folder)
+        # As where memory has a limit that torch does not fit into.
+        except (ImportError, OSError, MemoryError, RuntimeError) as error:
+            _cannot_start(connection, error)
+            return
         while True:
             with stop.at_once():
                 content = _receive(connection)
@@ -192,6 +197,16 @@ def _serve(
             else:
                 message = worker.attempt(task, store, lambda told: _send(connection, told.dump()))
             _send(connection, message.dump())
+
+
+def _cannot_start(connection: Connection, error: Exception) -> None:
+    """Answer the first task with why this worker cannot compute it."""
+    content = _receive(connection)
+    told = (
+        f"a worker cannot start ({type(error).__name__}: {error}); raise the limit of memory "
+        "(ulimit -v), try fewer --jobs, or see `sigma-bench doctor`"
+    )
+    _send(connection, Message("wrong", content["id"], content["attempt"], told).dump())
 
 
 def _die_with_parent() -> None:

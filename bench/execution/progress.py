@@ -25,13 +25,17 @@ from bench.tuning import Choice
 QUIET = 10.0
 """Seconds between plain lines about the epochs of one run."""
 
+MEASURING = 60.0
+"""The same about its measures, which have no numbers to tell yet."""
+
 
 @dataclass
 class Current:
-    """A run that is being computed, and its epochs so far."""
+    """A run that is being computed, its epochs so far, and how far its measures are."""
 
     run: Run
     lines: list[dict[str, float]] = field(default_factory=list)
+    measuring: str = ""
 
 
 @dataclass
@@ -72,9 +76,16 @@ class Progress(Listener):
 
     def epoch(self, run: Run, line: dict[str, float]) -> None:
         self.current[run.id].lines.append(line)
-        if self.live is None and time.monotonic() - self.last_line > QUIET:
+        self._plain_line(self.current[run.id], QUIET)
+
+    def measuring(self, run: Run, how_far: str) -> None:
+        self.current[run.id].measuring = how_far
+        self._plain_line(self.current[run.id], MEASURING)
+
+    def _plain_line(self, current: Current, quiet: float) -> None:
+        if self.live is None and time.monotonic() - self.last_line > quiet:
             self.last_line = time.monotonic()
-            self.say(f"  {self._text(self.current[run.id])}")
+            self.say(f"  {self._text(current)}")
 
     def dropped(self, run: Run) -> None:
         self.current.pop(run.id, None)
@@ -141,6 +152,8 @@ class Progress(Listener):
     def _text(self, current: Current) -> str:
         training, name = current.run.training, self._name(current.run)
         unit, total = training.unit.removesuffix("s"), training.length
+        if current.measuring:
+            return f"{name}  measuring: {current.measuring}"
         if not current.lines:
             return f"{name}  {unit} 1/{total}"
         line = current.lines[-1]

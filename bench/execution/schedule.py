@@ -25,8 +25,10 @@ from bench.execution.queue import TaskQueue
 from bench.execution.signals import Interruption
 from bench.files import disk_full, write_checked
 from bench.grid.expand import Row
+from bench.plugins import behind
 from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, brief, done, new_record
 from bench.run import Run
+from bench.text import counted, words
 
 PATIENCE = 0.5
 """Seconds between looks at runs that another process holds."""
@@ -73,7 +75,7 @@ class Outcome:
     def summary(self) -> str:
         searches = f", {self.failed_searches} searches found no value that works"
         return (
-            f"{self.count(COMPLETED)} runs done, {self.count(FAILED)} failed, "
+            f"{counted(self.count(COMPLETED), 'run')} done, {self.count(FAILED)} failed, "
             f"{self.count(DIVERGED)} diverged, {self.left} left, {self.new} computed now"
             + (searches if self.failed_searches else "")
         )
@@ -285,6 +287,10 @@ class Schedule:
             for listener in self.listeners:
                 listener.epoch(run, content)
             return
+        if message.kind == "measuring":
+            for listener in self.listeners:
+                listener.measuring(run, content)
+            return
         del self.current[run.id]
         match message.kind:
             case "record":
@@ -307,12 +313,7 @@ class Schedule:
             case "left":
                 self._left(task)
             case "died":
-                reason = f"exit code {content}"
-                if content < 0:
-                    reason = f"its worker was ended by signal {-content}"
-                if content == -signal.SIGKILL:
-                    reason += ", as the system does when memory runs out; try fewer --jobs"
-                self._died(task, reason)
+                self._died(task, *_ending(content, run))
 
     def _left(self, task: Task) -> None:
         """Queue a run again whose worker lost its place; the run has no part in that."""
@@ -326,14 +327,14 @@ class Schedule:
             )
             self.queue.push(task.next_attempt())
 
-    def _died(self, task: Task, reason: str) -> None:
-        """Queue a run again whose worker ended, or record it as failed after `MAX_DEATHS`."""
+    def _died(self, task: Task, reason: str, deaths: int = MAX_DEATHS) -> None:
+        """Queue a run again whose worker ended, or record it as failed after so many `deaths`."""
         run = task.run
         self._dropped(run)
         if self.outcome.stopped:
             return
         self.deaths[run.id] += 1
-        if self.deaths[run.id] < MAX_DEATHS:
+        if self.deaths[run.id] < deaths:
             self._say(f"run {run.id}: {reason}; continuing from its checkpoint")
             self.queue.push(task.next_attempt())
             return
@@ -370,3 +371,17 @@ class Schedule:
     def _say(self, text: str) -> None:
         for listener in self.listeners:
             listener.say(text)
+
+
+def _ending(code: int, run: Run) -> tuple[str, int]:
+    """Why a worker ended with this exit code, and how many such ends fail the run."""
+    own = words(behind(run.plugins.values()))
+    if code >= 0:
+        # Nothing of ours leaves a run like this, so that a plugin that did will do it again.
+        blamed = f", as `os._exit` in {own} would" if own else ""
+        return f"its worker left with exit code {code} in the run{blamed}", 1 if own else MAX_DEATHS
+    if code == -signal.SIGKILL:
+        why = ", as the system does when memory runs out; try fewer --jobs"
+    else:
+        why = f"; the code of {own} may be why" if own else ""
+    return f"its worker was ended by signal {-code}{why}", MAX_DEATHS

@@ -14,17 +14,18 @@ from typing import Any
 
 import torch
 
-from bench import data
+from bench import data, plugins
 from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
-from bench.evaluation.context import Metrics
+from bench.evaluation.context import Metrics, split
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.base import build as build_extractor
 from bench.evaluation.network_size import network_size
 from bench.execution import environment
 from bench.execution.artifacts import save
+from bench.execution.measuring import Meter
 from bench.execution.messages import Message, Task
 from bench.execution.rehearsal import rehearse
 from bench.execution.signals import Stop
@@ -91,7 +92,7 @@ class Worker:
         run = task.run
         try:
             # What a plugin prints is no part of the grid's own output, which may be JSON.
-            with contextlib.redirect_stdout(sys.stderr), store.claim(run) as claim:
+            with plugins.contained(), store.claim(run) as claim:
                 if claim is None:
                     return task.message("held")
                 # Another process may have finished it since the scheduler looked for its record.
@@ -104,6 +105,7 @@ class Worker:
                     task.selection,
                     lambda line: tell(task.message("epoch", line)),
                     store.find_weights(run),
+                    lambda how_far: tell(task.message("measuring", how_far)),
                 )
                 if artifacts := computed["artifacts"]:
                     store.remember_weights(run, [artifacts["weights"], artifacts["history"]])
@@ -127,6 +129,7 @@ class Worker:
         selection: dict[str, Any],
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         weights: Path | None = None,
+        on_measuring: Callable[[str], None] = lambda how_far: None,
     ) -> Record:
         """Train and measure `run` in the claimed folder, write its record last, and return it.
 
@@ -140,7 +143,7 @@ class Worker:
             OSError: a disk is full, or the record cannot be written.
         """
         with recorded(run, claim, selection, self.device, run.training.precision) as record:
-            self._measure(run, claim, record, on_epoch, weights)
+            self._measure(run, claim, record, on_epoch, weights, on_measuring)
         (claim.folder / "checkpoint.pt").unlink(missing_ok=True)
         return record
 
@@ -151,6 +154,7 @@ class Worker:
         record: Record,
         on_epoch: Callable[[Epoch], None],
         weights: Path | None,
+        on_measuring: Callable[[str], None],
     ) -> None:
         def leave() -> bool:
             if claim.lost():
@@ -190,8 +194,12 @@ class Worker:
             return
         return_freed_memory()
         start = time.perf_counter()
-        with self.stop.at_once():
-            metrics, protocol, curves = evaluate(run, trained, dataset, extractor)
+        made = run.evaluation.samples * len(run.evaluation.distances)
+        meter = Meter(on_measuring, len(split(dataset, run)), made)
+        with self.stop.at_once(), meter.watching(trained.vae.decoder):
+            metrics, protocol, curves = evaluate(
+                run, trained, dataset, extractor and meter.counted(extractor)
+            )
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol
         record["curves"] |= curves

@@ -7,7 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 # Pydantic asks for this one up to Python 3.11.
 from typing_extensions import TypedDict
@@ -108,8 +115,14 @@ class _Coverage(TypedDict):
     observed: list[Number]
 
 
+def _paired(coverage: _Coverage) -> _Coverage:
+    if len(coverage["nominal"]) != len(coverage["observed"]):
+        raise ValueError("nominal and observed shares differ in number")
+    return coverage
+
+
 class _Curves(TypedDict):
-    coverage: NotRequired[_Coverage]
+    coverage: NotRequired[Annotated[_Coverage, AfterValidator(_paired)]]
     pit: NotRequired[Annotated[list[Number], Field(min_length=1)]]
     pit_density: NotRequired[Annotated[list[Number], Field(min_length=1)]]
 

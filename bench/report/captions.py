@@ -14,10 +14,18 @@ from bench.records.rows import metrics_of
 from bench.records.store import Record
 from bench.run import TrainingSettings
 from bench.significance import ERRORS_NEEDED
-from bench.text import plain, words
+from bench.text import counted, plain, words
 
 EDGE = 1 / 50
 """The part of a search's range, in the logarithm, that counts as its end."""
+
+LENGTHS = ("full", "short", "none")
+"""Of a caption: every sentence; what the numbers are; nothing, for an author who writes his own."""
+
+SHORT = (
+    "Means over the n seeds that completed, ± half the width of their 95 % interval; bold: no "
+    "other row is clearly better."
+)
 
 
 def caption(
@@ -93,7 +101,9 @@ def _data(tests: pd.DataFrame) -> Iterator[str]:
 
 def _training(tests: pd.DataFrame) -> Iterator[str]:
     said = {key: _values(tests, f"run.training.{key}") for key in TrainingSettings.model_fields}
-    length = words([f"{said[unit]} {unit}" for unit in ("epochs", "steps") if said[unit]], "or")
+    length = words(
+        [counted(said[f"{unit}s"], unit) for unit in ("epoch", "step") if said[f"{unit}s"]], "or"
+    )
     if not length:
         return
     added = [

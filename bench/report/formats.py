@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bench.report.captions import SHORT
 from bench.report.layout import Cell, Layout, layout, overview, title
 from bench.report.tables import Table
 
@@ -59,24 +60,38 @@ def _markdown(text: str) -> str:
 # -- LaTeX -------------------------------------------------------------------------------------
 
 
-def latex(table: Table) -> str:
+def latex(table: Table, caption: str = "full") -> str:
     """`table` environments that need the packages booktabs and graphicx.
 
     Where there are several data sets, the first has them across.
+
+    Arguments:
+        caption: one of `captions.LENGTHS`; without one there is no label either.
     """
     lines = ["% needs \\usepackage{booktabs,graphicx}"]
-    name = _latex(title(table))
-    if across := overview(table):
-        lines += _latex_table(across, f"{name}. The caption below holds here too.", table.grid)
-    caption = f"{name}. {_latex(' '.join(table.caption))}"
-    lines += _latex_table(layout(table), caption, f"{table.grid}-rows" if across else table.grid)
+    across = overview(table)
+    if across:
+        words = "The caption below holds here too." if caption == "full" else SHORT
+        lines += _latex_table(across, _caption(table, caption, words), table.grid)
+    words = " ".join(table.caption) if caption == "full" else SHORT
+    label = f"{table.grid}-rows" if across else table.grid
+    lines += _latex_table(layout(table), _caption(table, caption, words), label)
     return "\n".join(lines) + "\n"
 
 
-def _latex_table(shown: Layout, caption: str, label: str) -> Iterator[str]:
+def _caption(table: Table, length: str, words: str) -> str | None:
+    if length == "none":
+        return None
+    partial = f"{table.caption[0]} " if table.partial and length == "short" else ""
+    return f"{_latex(title(table))}. {_latex(partial + words)}"
+
+
+def _latex_table(shown: Layout, caption: str | None, label: str) -> Iterator[str]:
     sides = "".join("l" if is_text else "r" for is_text in shown.text_columns)
-    yield from ("\\begin{table}", "\\centering", f"\\caption{{{caption}}}")
-    yield from (f"\\label{{tab:{label}}}", "\\resizebox{\\linewidth}{!}{%")
+    yield from ("\\begin{table}", "\\centering")
+    if caption is not None:
+        yield from (f"\\caption{{{caption}}}", f"\\label{{tab:{label}}}")
+    yield "\\resizebox{\\linewidth}{!}{%"
     yield from (f"\\begin{{tabular}}{{{sides}}}", "\\toprule")
     if shown.spans:
         yield (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bench.grid.schema import Grid
 from bench.records.frame import load, missing
 from bench.records.labels import JOINT
 from bench.records.store import COMPLETED, Record
-from bench.report import figures, formats, tables
+from bench.report import captions, figures, formats, tables
 from bench.report import run_pages as pages_of_runs
 from bench.report.findings import findings
 from bench.report.images import Picture, data_uri
@@ -52,16 +53,18 @@ def write(
     grid: Grid | None = None,
     columns: Sequence[str] = (),
     run_pages: str = "auto",
+    caption: str = "full",
 ) -> list[Path]:
     """Write `out/<grid>/` from the records of one or several folders; returns the files.
 
     Arguments:
         store_folders: each a `results/<grid>`.
-        formats_: of `FORMATS`; figures are written for html and latex.
+        formats_: of `FORMATS`; figures are drawn for html.
         expected: how many runs the grid has, so that a partial report can say so.
         grid: the grid itself, where it is known; commands that repeat a run are shorter then.
         columns: of the table, where not the default ones.
         run_pages: which runs get a page of their own (html); `pages_of_runs.rule` says it in words.
+        caption: of the LaTeX tables, one of `captions.LENGTHS`.
 
     Raises:
         RequestError: an unknown format or column, no record, or a folder that cannot be written.
@@ -71,12 +74,14 @@ def write(
             raise RequestError(f"--format {name}: possible: {', '.join(FORMATS)}")
     if run_pages not in pages_of_runs.CHOICES:
         raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, pages_of_runs.CHOICES)}")
+    if caption not in captions.LENGTHS:
+        raise RequestError(f"--caption {caption}: possible: {', '.join(captions.LENGTHS)}")
     records, searches = load(store_folders)
     table = tables.build(records, searches, grid_name, expected, columns)
     folder = out / grid_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return list(_write(table, searches, folder, formats_, grid, run_pages))
+        return list(_write(table, searches, folder, formats_, grid, run_pages, caption))
     except OSError as error:
         raise RequestError(
             f"--out {out}: cannot be written ({error.strerror}); choose another folder"
@@ -90,19 +95,23 @@ def _write(
     names: Sequence[str],
     grid: Grid | None,
     run_pages: str,
+    caption: str,
 ) -> Iterator[Path]:
-    writers = {"markdown": formats.markdown, "latex": formats.latex, "csv": formats.csv}
+    writers: dict[str, Callable[[Table], str]] = {
+        "markdown": formats.markdown,
+        "latex": partial(formats.latex, caption=caption),
+        "csv": formats.csv,
+    }
     for name in names:
         if name in writers:
             path = folder / FILES[name]
             write_bytes(path, writers[name](table).encode())
             yield path
     drawn: list[Picture] = []
-    if {"html", "latex"} & set(names):
+    if "html" in names:
         for figure in figures.draw(table, searches, folder / "figures", PICTURED):
             yield from figure.paths
             drawn.append(Picture(figure.caption, data_uri(figure.paths[0]), figure.title))
-    if "html" in names:
         written = list(_write_runs(table, folder, grid, run_pages))
         path = folder / "index.html"
         write_bytes(path, page(table, drawn, run_pages).encode())

@@ -18,6 +18,7 @@ from bench.grid.schema import Grid
 from bench.metrics import heading
 from bench.records.frame import flat
 from bench.records.store import Record
+from bench.records.validity import LARGEST
 from bench.report.images import Picture, data_uri
 from bench.report.layout import significant
 from bench.report.tables import Table
@@ -113,10 +114,18 @@ def history(folder: Path) -> list[dict[str, Any]]:
         return []
     except ValueError:
         lines = [None]
-    if all(isinstance(line, dict) and line.keys() >= {"epoch", "loss", "sigma"} for line in lines):
+    if all(map(_is_epoch, lines)):
         return lines
     logger.warning("%s is torn: its curves are left out", path)
     return []
+
+
+def _is_epoch(line: Any) -> bool:
+    """Whether a line of a history has what is drawn, as numbers that can be."""
+    if not isinstance(line, dict) or not line.keys() >= {"epoch", "loss", "sigma"}:
+        return False
+    drawn = [line[key] for key in ("epoch", *CURVES) if key in line]
+    return all(type(value) in (int, float) and not abs(value) > LARGEST for value in drawn)
 
 
 def pictures(folder: Path, artifacts: Mapping[str, Any]) -> Iterator[Picture]:

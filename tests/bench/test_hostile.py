@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from hypothesis import strategies as st
 
 from bench.errors import RequestError
 from bench.execution.status import survey
-from bench.files import write_checked
+from bench.files import sha256_file, write_checked
 from bench.grid.expand import Row
 from bench.records.frame import load
 from bench.records.store import Record, Store
 from bench.regression.results import read_results
-from bench.report import tables
+from bench.report import figures, pages, run_pages, tables
+from bench.report.figures.style import style_context
+from bench.report.figures.subset import subsets
+from bench.run import HISTORY
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference" / "decoders-quick"
@@ -113,6 +117,82 @@ def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
         assert "\n" not in complaint(read)
 
 
+def draw_all(folder: Path) -> None:
+    """Every figure and page of a report, without the rendering and the files, which take longer."""
+    table = tables.build(*load([folder]), "forged")
+    for part in subsets(table, [], None):
+        for kind in figures.KINDS:
+            for sketch in kind.sketches(part):
+                with style_context():
+                    sketch.figure.draw_without_rendering()
+    assert pages.page(table, [], "all")
+    template = pages.TEMPLATES.get_template("run.html")
+    for run in run_pages.chosen(table, "all"):
+        content = run_pages.content(folder / "runs" / run, "forged", None)
+        assert template.render(name="run", grid="forged", **content)
+
+
+def place_in(folder: Path, record: Record, history: bytes = b"") -> None:
+    run = folder / "runs" / SOUND["id"]
+    shutil.rmtree(run, ignore_errors=True)
+    write_checked(run / "record.json", record)
+    (run / HISTORY).write_bytes(history)
+
+
+LINES = st.lists(
+    st.dictionaries(st.sampled_from(["epoch", "loss", "distortion", "rate", "sigma"]), VALUES)
+    | st.fixed_dictionaries(dict.fromkeys(["epoch", "loss", "distortion", "rate", "sigma"], VALUES))
+    | VALUES,
+    max_size=4,
+).map(lambda lines: "\n".join(map(json.dumps, lines)).encode())
+"""What a `history.jsonl` may hold, which no checksum guards."""
+
+
+def few(examples: int) -> Callable[[Any], Any]:
+    quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=examples, suppress_health_check=quiet)
+
+
+@few(12)
+@given(place=st.sampled_from(list(places(SOUND))), value=VALUES | st.just(...))
+def test_figures_and_pages_are_drawn_or_refused(
+    place: Place, value: Any, folder: Path, quiet: None
+) -> None:
+    place_in(folder, changed(SOUND, place, value))
+    assert "\n" not in complaint(lambda: draw_all(folder))
+
+
+@few(12)
+@given(history=LINES | st.binary(max_size=40))
+def test_any_history_is_drawn_or_left_out(history: bytes, folder: Path, quiet: None) -> None:
+    place_in(folder, SOUND, history)
+    draw_all(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["$\\x{$", "a$b$\\", "数据", "\x84", "_a", "a\nb", "<b>", "x" * 120]
+)
+@pytest.mark.parametrize("part", ["decoder", "model", "dataset"])
+def test_any_text_may_be_a_label_of_a_figure(name: str, part: str, folder: Path) -> None:
+    place = ("run", part) if part == "dataset" else ("run", part, "name")
+    place_in(folder, changed(SOUND, place, name), b'{"epoch": 0, "loss": 3, "sigma": 0.5}\n')
+    draw_all(folder)
+
+
+@pytest.mark.slow
+@few(150)
+@given(
+    place=st.sampled_from(list(places(SOUND))),
+    value=VALUES | st.just(...),
+    history=LINES | st.binary(max_size=40),
+)
+def test_a_whole_report_is_written_or_refused(
+    place: Place, value: Any, history: bytes, folder: Path, quiet: None, tmp_path: Path
+) -> None:
+    place_in(folder, changed(SOUND, place, value), history)
+    assert "\n" not in complaint(lambda: pages.write("forged", [folder], tmp_path))
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_anywhere_in_a_search_is_too(
@@ -141,6 +221,7 @@ WRONG: dict[str, tuple[Place, Any]] = {
     "a data set that is a list": (("run", "dataset"), ["mnist"]),
     "an id of another folder": (("id",), "0" * 16),
     "a schema that is text": (("schema",), "1"),
+    "curves of unlike length": (("curves", "coverage", "nominal"), [0.5]),
 }
 
 
@@ -174,6 +255,17 @@ def test_report_status_and_compare_work_on_beside_a_forged_record(
     code, _, err = call("compare", REFERENCE, folder)
     assert code == 2
     assert "torn or edited" in err
+
+
+def test_a_record_that_is_a_pipe_is_set_aside(folder: Path) -> None:
+    path = folder / "runs" / SOUND["id"] / "record.json"
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    os.mkfifo(path)
+    assert len(list(Store(folder).records())) == 3
+    assert path.with_name("record.json.bad").is_fifo()
+    with pytest.raises(OSError, match="Is a pipe"):
+        sha256_file(path.with_name("record.json.bad"))
 
 
 def test_every_reference_record_and_search_is_sound() -> None:

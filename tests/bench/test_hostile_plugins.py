@@ -44,6 +44,20 @@ class Leaving(Decoder):
         sys.exit(0)
 """
 
+DEADLY = """
+import atexit
+os.write(1, b"below Python, at import")
+sys.__stdout__.write("by the original stream")
+atexit.register(print, "at exit")
+
+@decoder("quitting")
+class Quitting(Decoder):
+    def forward(self, output, state, target=None):
+        os.write(1, b"below Python")
+        os.system("echo from a child process")
+        os._exit(0)
+"""
+
 BLOBS = """
 @dataset("{name}")
 def blobs():
@@ -100,6 +114,28 @@ def test_a_decoder_that_needs_the_target_fails_before_training_and_says_where(
     # What a plugin prints, in a worker too, is not in the JSON.
     assert len(json.loads(out)) == 3
     assert "on standard output" in err
+
+
+def test_a_plugin_that_ends_its_worker_fails_at_once_and_is_named(
+    plugin: Callable[[str], Path], write_grid: Write, tmp_path: Path
+) -> None:
+    path = plugin(DEADLY)
+    grid = write_grid(plugins=["mine.py"], decoders=["quitting"])
+    code, out, err = sigma_bench("run", grid, "--jobs", 1, "--json", cwd=tmp_path)
+    assert code == 1
+    assert len(json.loads(out)) == 1
+    for text in ("at import", "original stream", "at exit", "below Python", "a child process"):
+        assert text in err
+    (record,) = Store(tmp_path / "results/small").records()
+    said = f"its worker left with exit code 0 in the run, as `os._exit` in {path} would"
+    assert record["failure"] == {"type": "WorkerDied", "message": said}
+    assert "continuing from its checkpoint" not in err
+
+
+def test_a_plugin_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(RequestError, match="is a pipe; give a file"):
+        plugins.load(tmp_path / "pipe.py")
 
 
 def test_printing_and_another_folder_at_import_change_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,11 +100,15 @@ def style_context() -> Iterator[None]:
         "lines.linewidth": 1.6,
         "lines.markersize": 5,
         "lines.markeredgewidth": 0.5,
+        # A label may hold any text, such as a path with two dollar signs.
+        "text.parse_math": False,
         # Type 42: letters that a journal's checks and a text search know.
         "pdf.fonttype": 42,
     }
     sheets = ["default", seaborn.axes_style("ticks"), seaborn.plotting_context("paper"), own]
-    with matplotlib.style.context(sheets):
+    with matplotlib.style.context(sheets), warnings.catch_warnings():
+        # A letter that the font lacks is a box in the figure; the page beside it has the letter.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data import describe, load, names, prepare
+from bench.data import describe, load, names, prepare, training_images
 from bench.data.sources import resolve
 from bench.errors import RequestError
 from tests.refusal import refused
@@ -118,6 +118,16 @@ def test_a_decompression_bomb(folder: Path, side: int) -> None:
 def test_a_pipe_is_no_image(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     assert prepare(f"folder:{folder}").train == 9
+
+
+def test_how_many_images_there_are_to_train_on_is_known_before_they_are_read(
+    folder: Path, npz: Path
+) -> None:
+    assert training_images(f"folder:{folder}") == 9
+    np.savez(npz, images=np.zeros((100, 28, 28), np.uint8))
+    assert training_images(f"npz:{npz}") == 70
+    assert training_images(f"npz:{npz}[:50]") == prepare(f"npz:{npz}[:50]").train
+    assert training_images("mnist@32") is None
 
 
 def test_an_eps_file_does_not_reach_ghostscript(

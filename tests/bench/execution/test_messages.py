@@ -73,11 +73,12 @@ def test_a_task_comes_back_equal(task: Task) -> None:
     assert back.run.evaluation.features == task.run.evaluation.features
 
 
-@given(tasks, st.sampled_from(["epoch", "record", "wrong", "left", "died"]), values)
+@given(tasks, st.sampled_from(["epoch", "measuring", "record", "wrong", "died"]), values)
 def test_a_message_comes_back_equal(task: Task, kind: Any, content: Any) -> None:
     message = task.message(kind, content)
     assert Message.read(through_json(message.dump())) == message
     assert (message.run, message.attempt) == (task.run.id, task.attempt)
+    assert message.ends == (kind in ("record", "wrong", "died"))
     assert task.next_attempt().message(kind, content) != message
 
 

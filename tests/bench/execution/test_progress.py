@@ -88,3 +88,23 @@ def test_found_runs_count_as_settled_but_not_as_speed(expand: Callable[..., list
     progress.finished(two, record_of(two))
     assert len(progress.settled_runs) == 2
     assert progress.computed == [65.0]
+
+
+def test_measuring_is_in_the_panel_and_a_line_a_minute_in_a_log(
+    expand: Callable[..., list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, now = io.StringIO(), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    (run,) = expand(decoders=["gaussian"])[0].runs
+    progress = Progress("small", 1, Console(file=text, width=300), last_line=0.0)
+    progress.started(run)
+    progress.epoch(run, {**LINE, "epoch": 1})
+    for now[0] in range(0, 180, 2):
+        progress.measuring(run, f"features of {now[0]:.0f} images, at most 500")
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith("gaussian seed 0  measuring: features of 62 images, at most 500")
+    console = Console(file=io.StringIO(), width=160)
+    with console.capture() as capture:
+        console.print(progress.panel())
+    assert "measuring: features of 178 images" in capture.get()

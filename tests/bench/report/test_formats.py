@@ -218,6 +218,33 @@ def test_special_characters_are_inert(table: Table) -> None:
     assert "a\\_b\\&c\\textless{}d\\textgreater{}\\textbar{}50\\%.npz" in formats.latex(table)
 
 
+@pytest.mark.parametrize("name", ["table", "several"])
+def test_a_caption_may_be_short_or_left_to_the_author(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue(name)
+    full, short, none = (formats.latex(table, caption) for caption in ("full", "short", "none"))
+    assert from_latex(full) == from_latex(short) == from_latex(none)
+    captions = re.findall(r"\\caption\{(.*)\}", short)
+    assert len(captions) == short.count("\\begin{table}")
+    assert all(len(caption) < 250 and "95" in caption for caption in captions)
+    assert "\\caption" not in none
+    assert "\\label" not in none
+
+
+def test_a_short_caption_still_says_that_runs_are_missing(results: Results) -> None:
+    results.add("gaussian")
+    assert "Partial: 1 of 3 runs" in formats.latex(results.table(expected=3), "short")
+
+
+def test_one_epoch_is_one_epoch(results: Results) -> None:
+    results.add("gaussian", training={"epochs": 1})
+    assert any(sentence.startswith("Training: 1 epoch, ") for sentence in results.table().caption)
+    results.add("gaussian", training={"epochs": 3})
+    text = " ".join(results.table().caption)
+    assert "Training: 1 or 3 epochs, " in text
+
+
 def test_diverged_and_missing_intervals_are_visible(table: Table) -> None:
     shown = layout.layout(table)
     rows = {

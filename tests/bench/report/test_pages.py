@@ -42,6 +42,14 @@ def test_a_report_is_four_tables_a_page_and_figures(trained: Results, tmp_path: 
     assert all(path.stat().st_size > 0 for path in written)
 
 
+def test_latex_alone_is_a_table_without_figures(trained: Results, tmp_path: Path) -> None:
+    written = pages.write("grid", [trained.folder], tmp_path, ["latex"], caption="none")
+    assert written == [tmp_path / "grid" / "table.tex"]
+    assert not (tmp_path / "grid" / "figures").exists()
+    with pytest.raises(RequestError, match="--caption long: possible: full, short, none"):
+        pages.write("grid", [trained.folder], tmp_path, ["latex"], caption="long")
+
+
 def test_the_page_is_self_contained(trained: Results, tmp_path: Path) -> None:
     pages.write("grid", [trained.folder], tmp_path, ["html"])
     page = (tmp_path / "grid" / "index.html").read_text()

@@ -1,0 +1,51 @@
+"""How far the measures of a run are, counted from outside."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from bench.evaluation.features.base import Extractor
+from bench.execution import measuring
+from bench.execution.listeners import Listener
+from bench.execution.measuring import Meter
+from bench.execution.schedule import execute
+from bench.grid.expand import Row
+from bench.records.store import Store
+from bench.run import Features, Run
+
+
+def test_images_are_counted_and_the_features_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "EVERY", 0)
+    told: list[str] = []
+    meter = Meter(told.append, real=40, made=25)
+    decoder = nn.Identity()
+    with meter.watching(decoder):
+        decoder(torch.zeros(3, 1, 4, 4))
+        decoder(torch.zeros(5, 3, 1, 4, 4))  # five draws for each of three images
+    decoder(torch.zeros(3, 1, 4, 4))
+    assert told == ["likelihoods, 3 images decoded", "likelihoods, 18 images decoded"]
+    told.clear()
+    features = Features(name="f", metric="fd_f", sha256="0")
+    extractor = Extractor(features, lambda images: images.flatten(1), torch.device("cpu"))
+    images = torch.randint(0, 256, (10, 3, 2, 2), dtype=torch.uint8)
+    assert torch.equal(meter.counted(extractor)(images), extractor(images))
+    assert told[-1] == "features of 10 images, at most 65"
+
+
+def test_a_worker_tells_that_it_measures(expand: Callable[..., list[Row]], tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    class Noting(Listener):
+        def measuring(self, run: Run, how_far: str) -> None:
+            told.append((run.id, how_far))
+
+    rows, store = expand(decoders=["gaussian"]), Store.open(tmp_path, "small")
+    console = Console(file=io.StringIO())
+    assert execute(rows, store, "small", ["cpu"], 1, console, [Noting()]).well
+    assert {identity for identity, _ in told} == {rows[0].runs[0].id}
+    assert told[0][1].startswith("likelihoods, ")
