@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 
 BELOW, FULL = "below", "full"
@@ -94,3 +94,19 @@ def _entries(text: str) -> dict[str, int]:
 
 
 Levels = Annotated[str, AfterValidator(canonical)]
+
+
+def misfit(spec: BaseModel, side: int) -> str:
+    """What of a model's options images of that side have no feature maps for; empty if nothing.
+
+    >>> from baselines.options import MODELS
+    >>> misfit(MODELS["hierarchical"](groups="1@1 2@8"), 28)
+    "groups: '2@8': images of 28x28 have no feature maps of 8x8; possible: 1, 7, 14, 28"
+    """
+    for key, field in type(spec).model_fields.items():
+        if any(getattr(check, "func", None) is canonical for check in field.metadata):
+            try:
+                counts(getattr(spec, key), side)
+            except ValueError as error:
+                return f"{key}: {error}"
+    return ""

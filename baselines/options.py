@@ -51,7 +51,6 @@ from baselines.declarations import (
     taken,
 )
 from baselines.levels import Levels as Levels
-from baselines.levels import canonical, counts
 from baselines.registration import register
 from baselines.sizes import Sizes, fewest, of_size
 
@@ -268,20 +267,6 @@ class ModelSpec(Spec):
 
     honours_detached_outputs: ClassVar[bool]
     sizes: ClassVar[Sizes]
-
-    def misfit(self, resolution: int) -> str:
-        """Why images of this side have no such feature maps; empty where they have.
-
-        >>> MODELS["hierarchical"](groups="1@1 2@8").misfit(28)
-        "groups: '2@8': images of 28x28 have no feature maps of 8x8; possible: 1, 7, 14, 28"
-        """
-        for key, field in type(self).model_fields.items():
-            if any(getattr(check, "func", None) is canonical for check in field.metadata):
-                try:
-                    counts(getattr(self, key), resolution)
-                except ValueError as error:
-                    return f"{key}: {error}"
-        return ""
 
     @model_validator(mode="before")
     @classmethod

@@ -100,7 +100,11 @@ def cumulative(distribution: Distribution, values: Tensor) -> Tensor:
 
 
 def base_of(distribution: Distribution) -> Distribution:
-    """The distribution of single values that an `Independent` is made of; TypeError for others."""
+    """The distribution of single values that an `Independent` is made of; TypeError for others.
+
+    >>> base_of(Independent(Normal(torch.zeros(1, 2, 2), 1.0), 3)).batch_shape
+    torch.Size([1, 2, 2])
+    """
     if not isinstance(distribution, Independent):
         raise TypeError(
             f"{type(distribution).__name__} is neither Independent(base, 3) nor an EightBit: "
@@ -132,16 +136,24 @@ def _cdf(base: Distribution, value: Tensor) -> Tensor:
 
 
 def normal_cdf(value: Tensor) -> Tensor:
-    """Φ of standard normal values, with its digits in the lower tail."""
+    """Φ of standard normal values, with its digits in the lower tail.
+
+    >>> normal_cdf(torch.tensor([-20.0, 0.0], dtype=torch.float64))
+    tensor([2.7536e-89, 5.0000e-01], dtype=torch.float64)
+    """
     # torch.special.ndtr is ½ + ½ erf, and 0 below -8.
     return torch.erfc(value * -math.sqrt(0.5)) * 0.5
 
 
 def student_cdf(df: Tensor, value: Tensor) -> Tensor:
-    """F of standard Student-t values, float64."""
+    """F of standard Student-t values, float64.
+
+    >>> student_cdf(torch.tensor(1.0), torch.tensor(1.0))  # Cauchy's upper quartile
+    tensor(0.7500, dtype=torch.float64)
+    """
     # torch has no incomplete beta function, so this one is SciPy's, on the CPU.
     df, value = torch.broadcast_tensors(df.double(), value.double())
-    return torch.from_numpy(stdtr(df.cpu().numpy(), value.cpu().numpy())).to(value.device)
+    return torch.as_tensor(stdtr(df.cpu().numpy(), value.cpu().numpy()), device=value.device)
 
 
 def _log_cdf(base: Normal | StudentT, value: Tensor) -> Tensor:

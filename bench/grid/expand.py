@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from baselines.levels import misfit
 from bench import data
 from bench.devices import resolve_precision
 from bench.errors import RequestError
@@ -77,7 +78,7 @@ def expand(
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
         for model in grid.models:
-            if description is not None and (fault := model.misfit(description.resolution)):
+            if description is not None and (fault := misfit(model, description.resolution)):
                 raise RequestError(f"model {model.name} on {dataset}: {fault}")
             for entry in grid.decoders:
                 if entry.search:
