@@ -127,7 +127,8 @@ METRICS = (
     Metric("bits_per_dim", "lower", Units.PROBABILITY, "likelihood", label="bits/dim",
            threshold=BITS, shown=("table", "findings", "progress"), expendable=True,
            meaning="the same bound on the 8-bit image, p(x|z) integrated over each value's bin: "
-                   "comparable across all decoders"),
+                   "comparable across all decoders; the end bins are open, which favours a wide "
+                   "σ where most values are 0 or 1"),
     Metric("iwae_K", "higher", OWN, "iwae", label="IWAE K", threshold=NATS,
            shown=("table",), objective=True,
            meaning="importance-weighted lower bound on ln p(x) with K draws, nats per image; "

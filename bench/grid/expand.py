@@ -67,10 +67,11 @@ def expand(
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
-        if description is not None and description.train < training.batch:
+        images = data.training_images(place, grid.split_seed)
+        if images is not None and images < training.batch:
             raise RequestError(
-                f"training.batch {training.batch} is larger than the {description.train} training "
-                f"images of {dataset}; choose a smaller batch"
+                f"training.batch {training.batch} is larger than the {images} training images of "
+                f"{dataset}; choose a smaller batch"
             )
         if description is not None and training.warm_up >= training.steps_over(description.train):
             raise RequestError(

@@ -15,6 +15,9 @@ from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
 
+LONGEST = 1_000_000
+"""Characters of a grid file; YAML needs a thousand times their memory."""
+
 
 def bundled_grids() -> dict[str, Path]:
     """The bundled grids by name."""
@@ -31,7 +34,8 @@ def read_grid(name: str, overrides: Sequence[str] = ()) -> Grid:
     bundled = bundled_grids()
     path = bundled.get(name, Path(name))
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
     except IsADirectoryError:
         raise RequestError(f"{name}: expected a grid file, found a folder") from None
     except FileNotFoundError:
@@ -44,6 +48,8 @@ def read_grid(name: str, overrides: Sequence[str] = ()) -> Grid:
         raise RequestError(f"{reprlib.repr(name)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise RequestError(f"{name}: is not UTF-8 text") from None
+    if len(text) > LONGEST:
+        raise RequestError(f"{name}: is longer than a grid may be ({LONGEST:,} characters)")
     return parse(Source(text, path.name if name in bundled else name, overrides), path.parent)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -99,6 +100,10 @@ def loading(path: Path, expected: str) -> Iterator[None]:
     """Turn what a reader raises into one `RequestError` line that says what was expected."""
     try:
         yield
+    except pickle.UnpicklingError:  # torch's own words advise to load it unchecked
+        raise RequestError(
+            f"{path}: expected {expected}; it holds more than tensors, or none, and was not loaded"
+        ) from None
     # A file that is torn or of another kind makes the readers raise nearly anything.
     except Exception as error:
         if out_of_memory(error):

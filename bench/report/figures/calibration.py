@@ -45,6 +45,10 @@ def sketches(part: Subset) -> Iterator[Sketch]:
         ),
     ):
         runs = with_columns(part.completed, *columns)
+        if len(runs):
+            # Records of another version may have other points, which have no mean with these.
+            points = runs[columns[-1]].map(len)
+            runs = runs[points == points.mode().max()]
         for name, labels in chunks_of(list(dict.fromkeys(runs["decoder"]))):
             own = runs[runs["decoder"].isin(labels)]
             part_name = ", ".join(filter(None, [kind, name]))

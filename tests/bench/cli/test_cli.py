@@ -87,6 +87,7 @@ def test_unreadable_weights(refused: Refused, write_grid: Write, tmp_path: Path)
     path = write_grid(evaluation=evaluation)
     line = refused("run", path, "--results", tmp_path / "r")
     assert str(weights) in line
+    assert "weights_only" not in line
     evaluation["features"] = f"inception:{tmp_path}/none.pth"
     assert "none.pth" in refused("run", write_grid(evaluation=evaluation), "--results", tmp_path)
 

@@ -177,19 +177,21 @@ def test_a_dry_run_looks_at_files_of_ones_own(
 ) -> None:
     grid = tmp_path / "g.yaml"
 
-    def dry_run(dataset: str) -> tuple[int, str, str]:
+    def dry_run(dataset: str, batch: int = 5) -> tuple[int, str, str]:
         value = {
             "name": "g",
             "datasets": [dataset],
             "models": ["linear_vae"],
             "decoders": ["gaussian"],
             "seeds": [0],
-            "training": {"batch": 5},
+            "training": {"batch": batch},
             "evaluation": {"samples": 0},
         }
         grid.write_text(json.dumps(value))
         return call("run", grid, "--dry-run")
 
+    told = "training.batch 10 is larger than the 9 training images"
+    assert told in dry_run(f"folder:{folder}", batch=10)[2]
     code, out, _ = dry_run(f"folder:{folder}")
     assert code == 0
     assert "data to prepare" in out

@@ -174,3 +174,9 @@ def test_the_sound_grid_is_sound(call: Call, tmp_path: Path, tiny: Path) -> None
         assert code == 0
         # Two data sets, two models; three decoders with two seeds, one with five trials of two too.
         assert "72 runs: " in out
+
+
+def test_a_file_without_end_is_no_grid(call: Call) -> None:
+    code, _, err = call("run", "/dev/zero", "--dry-run")
+    assert code == 2
+    assert "is longer than a grid may be" in err
