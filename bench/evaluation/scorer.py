@@ -152,7 +152,7 @@ class PosteriorSample:
     distribution: Distribution
     rate_by_part: Tensor
     context: Context
-    posteriors: tuple[Moments, ...] | None
+    posteriors: tuple[Moments, ...] | None = None
 
     @cached_property
     def rate(self) -> Tensor:

@@ -72,7 +72,7 @@ def figure(runs: pd.DataFrame, parts: Sequence[str], styles: Mapping[str, Style]
     finish(panels[0], "group, top first", "rate, nats per image")
     _levels(panels[0], [len(own) for own in levels.values()], list(levels))
     if several:
-        finish(panels[1], "resolution", "sum over its groups, nats per image")
+        finish(panels[1], "resolution", "sum, nats per image")
         _levels(panels[1], [1] * len(levels), list(levels))
     legend(drawing, {label: styles[label] for label in labels}, line=True, marker=True)
     return drawing
@@ -82,6 +82,7 @@ def _levels(axes: Axes, sizes: Sequence[int], names: Sequence[str]) -> None:
     """Name each level in the middle of its groups, with a line between it and the next."""
     ends = list(itertools.accumulate(sizes))
     middles = [end - 0.5 - size / 2 for end, size in zip(ends, sizes, strict=True)]
-    axes.set_xticks(middles, names)
+    # A resolution has few groups of many beside it.
+    axes.set_xticks(middles, names, rotation=90 if len(names) > 4 else 0)
     for end in ends[:-1]:
         axes.axvline(end - 0.5, color=QUIET, linewidth=0.5, zorder=0)
