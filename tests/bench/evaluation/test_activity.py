@@ -13,7 +13,7 @@ from bench.data.dataset import Description
 from bench.evaluation import activity
 from bench.evaluation.context import Evaluated, EvaluationContext
 from bench.evaluation.likelihood import rate_by_part
-from bench.evaluation.scorer import Scorer, score
+from bench.evaluation.scorer import Scorer, Summed, score
 from bench.run import Evaluation, Run, Training
 from tests.specs import decoder_spec, model_spec
 
@@ -22,13 +22,16 @@ IMAGES = torch.zeros(COUNT, 1, SIDE, SIDE, dtype=torch.uint8)
 IMAGES[::2] = 255
 
 
+Channels = tuple[tuple[float, ...], ...]
+
+
 class Known(Model):
     """Posteriors N(c ± a, v) by channel, + for a white image and - for a black one."""
 
-    a = ((0.05, 0.2, 1.0), (0.05, 0.11, 0.2, 0.0, 0.0))
-    c = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0, 0.0))
-    v = ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0, 0.25))
-    sides = (1, 4)
+    a: Channels = ((0.05, 0.2, 1.0), (0.05, 0.11, 0.2, 0.0, 0.0))
+    c: Channels = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0, 0.0))
+    v: Channels = ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0, 0.25))
+    sides: tuple[int, ...] = (1, 4)
 
     @property
     def parts(self) -> dict[str, int]:
@@ -191,7 +194,7 @@ def test_the_variance_is_that_of_the_images() -> None:
 def test_every_model_shows_the_posteriors_behind_its_rates(name: str) -> None:
     """Their sizes are the parts'; the rates by channel of a part sum to the part's."""
     torch.manual_seed(0)
-    options = {"width": 4} if name == "conv_vae" else {}
+    options: dict[str, object] = {"width": 4} if name == "conv_vae" else {}
     if name == "hierarchical":
         options = {"width": 8, "middle": 4, "latent": 2, "groups": "2@1 1@4 2@8"}
     side = 28 if name == "conv_vae" else SIDE
@@ -205,7 +208,7 @@ def test_every_model_shows_the_posteriors_behind_its_rates(name: str) -> None:
     assert image.posteriors is not None
     assert [mean.numel() for mean, _ in image.posteriors] == list(parts.values())
     found = score(of.scorer, images, 0, "draw", {"rate": rate_by_part})["rate"].sum(0)
-    measures = {"rates": activity.Summed(activity.rate_by_channel)}
+    measures = {"rates": Summed(activity.rate_by_channel)}
     rates = score(of.scorer, images, 0, "draw", measures)["rates"]
     by_part = torch.stack(
         [own.sum() for own in rates.split([mean.shape[1] for mean, _ in image.posteriors])]
