@@ -1,6 +1,7 @@
 """Counts at the resolutions of a pyramid of feature maps, as one readable string: `1@1 2@4 4@8`."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel
@@ -53,6 +54,33 @@ def counts(text: str, side: int) -> dict[int, int]:
             )
         found[int(place)] = count
     return found
+
+
+def by_level(parts: Iterable[str]) -> dict[str, list[str]]:
+    """The parts of a latent by their level, the groups of one resolution: what is before the dot.
+
+    >>> by_level(["1x1", "4x4.1", "4x4.2"])
+    {'1x1': ['1x1'], '4x4': ['4x4.1', '4x4.2']}
+    """
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        found.setdefault(part.partition(".")[0], []).append(part)
+    return found
+
+
+FIXED = 5
+"""The most rows of a picture whose levels are fixed one after the other."""
+
+
+def levels_to_fix(parts: Iterable[str]) -> list[str]:
+    """The levels that are fixed one after the other, the top first; the last one is never.
+
+    With all of them fixed nothing is left to differ.
+
+    >>> levels_to_fix(["1x1", "4x4.1", "4x4.2", "8x8"])
+    ['1x1', '4x4']
+    """
+    return list(by_level(parts))[:-1][:FIXED]
 
 
 def canonical(text: str) -> str:

@@ -12,7 +12,13 @@ from typing import Literal
 
 Direction = Literal["lower", "higher"]
 Home = Literal[
-    "likelihood", "iwae", "information", "calibration", "sample_quality", "reconstruction"
+    "likelihood",
+    "iwae",
+    "information",
+    "activity",
+    "calibration",
+    "sample_quality",
+    "reconstruction",
 ]
 Place = Literal["table", "overview", "findings", "progress"]
 """Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
@@ -73,16 +79,19 @@ DISTANCE = Threshold(0.02, "of the baseline")
 class Metric:
     """What a number means.
 
-    name: in it, K is a number of draws and `<extractor>` the name of a feature network. A metric of
-        information is also found with `_top` behind its name: of a hierarchy's top group alone.
+    name: in it, K is a number of draws, `<extractor>` the name of a feature network and `<t>` a
+        temperature. A metric of information is also found with `_top` behind its name: of a
+        hierarchy's top group alone.
     better: None where neither direction is.
     home: the module of `bench.evaluation` that computes it.
-    label: its heading, where that is not the name with spaces; K and `<extractor>` as in the name.
+    label: its heading, where that is not the name with spaces; K, `<extractor>` and `<t>` as in the
+        name.
     threshold: the smallest difference that the regression gate cares about.
     shown: where it is shown unasked; in the order of the catalogue.
     expendable: whether a narrow terminal may leave it out.
     objective: whether a search can optimise it.
-    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them.
+    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them, or
+        `tempered`: decoder means of prior draws times a temperature.
     """
 
     name: str
@@ -95,13 +104,14 @@ class Metric:
     shown: tuple[Place, ...] = ()
     expendable: bool = False
     objective: bool = False
-    compares: Literal["means", "sampled", "reconstructions"] | None = None
+    compares: Literal["means", "sampled", "reconstructions", "tempered"] | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the names that records hold; groups `K` and `extractor`."""
+        """Matches the names that records hold; groups `K`, `extractor` and `t`."""
         # `<name>_se` is a standard error: no extractor is called so.
         name = re.escape(self.name).replace("<extractor>", r"(?P<extractor>\S+(?<!_se))")
+        name = name.replace("<t>", r"(?P<t>\d+(?:\.\d+)?(?:e[+-]\d+)?)")
         top = "(?:_top)?" if self.home == "information" else ""
         return re.compile(re.sub(r"_K(?=_|$)", r"_(?P<K>[1-9]\\d*)", name) + top)
 
@@ -188,8 +198,12 @@ METRICS = (
     Metric("marginal_kl_lower", None, Units.NATS, "information", label="marginal KL, lower bound",
            meaning="KL(m(z) || p(z)), nats: the rate less mutual_information_upper, so a lower "
                    "bound, which says nothing where it is negative"),
-    Metric("active_units", None, Units.NONE, "information",
-           meaning="latents whose posterior mean has a variance above 0.01"),
+    Metric("active_units", None, Units.NONE, "activity",
+           meaning="latents whose posterior mean, in units of the prior, has a variance above 0.01 "
+                   "over images; of a hierarchy in all groups, each at one draw of those above"),
+    Metric("active_channels", None, Units.NONE, "activity",
+           meaning="channels of a hierarchy's groups whose KL, summed over positions and averaged "
+                   "over images, is above 0.1 nats"),
     Metric("effective_latents", None, Units.NONE, "information",
            meaning="(Σ KL)² / Σ KL² over the latents' shares of the rate: how many carry it, "
                    "whatever its size"),
@@ -211,6 +225,13 @@ METRICS = (
     Metric("fd_<extractor>_reconstruction", "lower", FRECHET, "sample_quality",
            label="FD <extractor>, reconstructions", threshold=DISTANCE, compares="reconstructions",
            meaning="fid_reconstruction on another extractor's features"),
+    Metric("fid_t<t>", "lower", FRECHET, "sample_quality", label="FID at t = <t>",
+           threshold=DISTANCE, compares="tempered",
+           meaning="fid of decoder means of prior draws times the temperature t; the headline is "
+                   "t = 1, and no t is chosen by a distance"),
+    Metric("fd_<extractor>_t<t>", "lower", FRECHET, "sample_quality",
+           label="FD <extractor> at t = <t>", threshold=DISTANCE, compares="tempered",
+           meaning="fid_t<t> on another extractor's features"),
     Metric("kd_<extractor>", "lower", KERNEL, "sample_quality", label="KD <extractor>",
            threshold=DISTANCE,
            meaning="kid on another extractor's features"),
@@ -260,6 +281,15 @@ def heading(name: str) -> str:
         text = text.replace("K" if group == "K" else f"<{group}>", value.replace("_", " "))
     in_top = metric.home == "information" and name.endswith("_top")
     return f"{text}, top group" if in_top else text
+
+
+def at_temperature(name: str, temperature: float) -> str:
+    """What a metric or a picture of prior draws is called where they are times a temperature.
+
+    >>> at_temperature("fid", 0.7), find("fid_t0.7").name
+    ('fid_t0.7', 'fid_t<t>')
+    """
+    return f"{name}_t{temperature:g}"
 
 
 def _groups(metric: Metric, name: str) -> dict[str, str]:

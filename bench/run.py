@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ from baselines.options import (
 )
 from bench.errors import RequestError
 from bench.files import digest
+from bench.metrics import at_temperature
 
 SCHEMA = 2
 """Of runs and records; part of every run's id, so a change of meaning is a new experiment."""
@@ -54,7 +55,27 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TrainingSettings(Value):
+class Settings(Value):
+    """Settings of which a record leaves out those that are off.
+
+    Records are older than these, and a run without them keeps its id.
+    """
+
+    always: ClassVar[frozenset[str]]
+    """Those that every record holds."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        off = self.off()
+        return {k: v for k, v in dump(self).items() if k not in off or getattr(self, k) != off[k]}
+
+    @classmethod
+    def off(cls) -> dict[str, Any]:
+        """The settings that a record leaves out where they have these values."""
+        return {k: field.default for k, field in cls.model_fields.items() if k not in cls.always}
+
+
+class TrainingSettings(Settings):
     """What a grid and a run say alike of optimisation.
 
     It lasts `epochs` or `steps`, one of the two. An option that is off is in no record and moves no
@@ -63,6 +84,8 @@ class TrainingSettings(Value):
     >>> TrainingSettings(steps=500, ema=0.999).model_dump()
     {'batch': 128, 'optimizer': 'adam', 'lr': 0.001, 'steps': 500, 'ema': 0.999}
     """
+
+    always = frozenset({"batch", "optimizer", "lr", "precision"})
 
     epochs: Size | None = 10
     batch: Size = 128
@@ -92,18 +115,9 @@ class TrainingSettings(Value):
             raise ValueError("`warm_up` must be below `steps`")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        off = self.off()
-        return {k: v for k, v in dump(self).items() if k not in off or getattr(self, k) != off[k]}
-
     @classmethod
     def off(cls) -> dict[str, Any]:
-        """The options that a record leaves out where they have these values."""
-        # Records are older than these options, and a run without them keeps its id.
-        always = {"batch", "optimizer", "lr", "precision"}
-        off = {k: field.default for k, field in cls.model_fields.items() if k not in always}
-        return {**off, "epochs": None}
+        return {**super().off(), "epochs": None}
 
     @property
     def unit(self) -> Literal["epochs", "steps"]:
@@ -158,12 +172,29 @@ def _at_least_three(samples: int) -> int:
     return samples
 
 
-class EvaluationSettings(Value):
+TEMPERATURES = 8
+"""The most temperatures of one run; each costs as much as the distance itself."""
+
+
+def _told_apart(temperatures: tuple[float, ...]) -> tuple[float, ...]:
+    names = {at_temperature("", temperature) for temperature in (1.0, *temperatures)}
+    if len(names) <= len(temperatures) or len(temperatures) > TEMPERATURES:
+        raise ValueError(
+            f"expected at most {TEMPERATURES} numbers, each once (six digits count) and not 1, "
+            "which is always measured"
+        )
+    return tuple(sorted(temperatures))
+
+
+class EvaluationSettings(Settings):
     """What a grid and a run say alike of what is measured."""
+
+    always = frozenset({"samples", "iwae", "distances", "batch", "split", "features", "precision"})
 
     samples: Annotated[Count, AfterValidator(_at_least_three)] = 10_000
     iwae: Count = 64
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
+    temperatures: Annotated[tuple[Positive, ...], AfterValidator(_told_apart)] = ()
     batch: Size = 100
 
 

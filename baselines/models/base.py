@@ -12,6 +12,10 @@ Context = tuple[Tensor, ...]
 """What the encoder knows of a batch of images; every tensor's first dimension is the batch."""
 
 
+Moments = tuple[Tensor, Tensor]
+"""Mean and log variance of a diagonal Gaussian."""
+
+
 class Draw(NamedTuple):
     """One draw z ~ q(z|x) for each image of a batch.
 
@@ -21,15 +25,19 @@ class Draw(NamedTuple):
             there is one; the sum over parts is the rate of the image.
         log_ratio: ln p(z) - ln q(z|x) at the draw, in nats, (B,), for importance weights.
         state: the model's state entries that this batch changed (training only).
+        posteriors: mean and log variance of q, (B, channels, ...) each, by part of the latent,
+            relative to a prior N(0, I) and given the draw of the parts before; the latents in use
+            are counted from them. None where the latent is not Gaussian.
 
     >>> Draw._fields
-    ('output', 'rate', 'log_ratio', 'state')
+    ('output', 'rate', 'log_ratio', 'state', 'posteriors')
     """
 
     output: Tensor
     rate: Tensor
     log_ratio: Tensor
     state: State
+    posteriors: tuple[Moments, ...] | None = None
 
 
 class Model(Configured, nn.Module):
@@ -104,7 +112,7 @@ class Model(Configured, nn.Module):
         """Raw output (B, outputs * C, H, W) for draws from the prior."""
         raise NotImplementedError
 
-    def top(self, context: Context) -> tuple[Tensor, Tensor] | None:
+    def top(self, context: Context) -> Moments | None:
         """Mean and log variance, (B, size) each, of the part that depends on the image alone.
 
         That part is the first of `parts`, is Gaussian given the image and has the prior N(0, I), so
@@ -130,6 +138,16 @@ class GaussianDraw(NamedTuple):
     log_ratio: Tensor
 
 
+def gaussian_rate(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each latent, nats.
+
+    >>> import torch
+    >>> gaussian_rate(torch.tensor([0.0, 2.0]), torch.zeros(2))
+    tensor([0., 2.])
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
 def gaussian_draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> GaussianDraw:
     """A draw of N(mean, exp(log_variance)) by standard normal noise, all (B, size).
 
@@ -138,7 +156,7 @@ def gaussian_draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Gaussian
     GaussianDraw(latent=tensor([[1., 1., 1.]]), rate=tensor([1.5000]), log_ratio=tensor([-1.5000]))
     """
     latent = mean + (0.5 * log_variance).exp() * noise
-    rate = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+    rate = gaussian_rate(mean, log_variance).sum(-1)
     log_ratio = 0.5 * (noise.square() - latent.square() + log_variance).sum(-1)
     return GaussianDraw(latent, rate, log_ratio)
 
@@ -161,13 +179,14 @@ class GaussianLatentModel(Model):
         raise NotImplementedError
 
     def draw(self, context: Context, noise: Tensor, state: State, *, training: bool) -> Draw:
-        latent, rate, log_ratio = gaussian_draw(*self.top(context), noise)
+        posterior = self.top(context)
+        latent, rate, log_ratio = gaussian_draw(*posterior, noise)
         output, changed = self.decode(latent, state, training=training)
-        return Draw(output, rate.unsqueeze(-1), log_ratio, changed)
+        return Draw(output, rate.unsqueeze(-1), log_ratio, changed, (posterior,))
 
     def generate(self, noise: Tensor, state: State) -> Tensor:
         return self.decode(noise, state, training=False)[0]
 
-    def top(self, context: Context) -> tuple[Tensor, Tensor]:
+    def top(self, context: Context) -> Moments:
         mean, log_variance = context
         return mean, log_variance

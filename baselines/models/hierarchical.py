@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.layers import ConvTranspose2d, full_precision, output_head
 from baselines.levels import counts
-from baselines.models.base import Context, Draw, GaussianDraw, Model, gaussian_draw
+from baselines.models.base import Context, Draw, GaussianDraw, Model, Moments, gaussian_draw
 from baselines.options import Count, Levels, Size, model
 from baselines.state import State
 
@@ -129,11 +129,16 @@ class Group(nn.Module):
         mean, scale = raw.flatten(1).chunk(2, dim=1)
         return mean, 2 * scale_of(scale).log()
 
+    def maps(self, values: Tensor) -> Tensor:
+        """Values of each latent, (B, z·r·r), as maps (B, z, r, r)."""
+        maps: Tensor = values.unflatten(1, (self.latent, self.side, self.side))
+        return maps
+
     def forward(self, features: Tensor, latent: Tensor) -> Tensor:
         """The features (B, width, r, r) after the group, whose u is (B, z·r·r)."""
         raw = self.prior.precise(features)
         mean, scale, shift = raw.split([self.latent, self.latent, self.width], dim=1)
-        value = mean + scale_of(scale) * latent.unflatten(1, mean.shape[1:])
+        value = mean + scale_of(scale) * self.maps(latent)
         result: Tensor = self.residual(features + shift + self.projection(value))
         return result
 
@@ -267,38 +272,40 @@ class Hierarchical(Model):
         return (mean, log_variance, *activations), {}
 
     def draw(self, context: Context, noise: Tensor, state: State, *, training: bool) -> Draw:
-        output, draws = self._descend(noise, context)
+        output, posteriors, draws = self._descend(noise, context)
         rate = torch.stack([drawn.rate for drawn in draws], dim=1)
         log_ratio = torch.stack([drawn.log_ratio for drawn in draws]).sum(0)
-        return Draw(output, rate, log_ratio, {})
+        return Draw(output, rate, log_ratio, {}, posteriors)
 
     def generate(self, noise: Tensor, state: State) -> Tensor:
         return self._descend(noise)[0]
 
-    def top(self, context: Context) -> tuple[Tensor, Tensor]:
+    def top(self, context: Context) -> Moments:
         return context[0], context[1]
 
     def _descend(
         self, noise: Tensor, context: Context | None = None
-    ) -> tuple[Tensor, list[GaussianDraw]]:
-        """Raw output, and each group's posterior draw; with no context u is the noise itself."""
+    ) -> tuple[Tensor, tuple[Moments, ...], list[GaussianDraw]]:
+        """Raw output, and each group's posterior and draw; with no context u is the noise."""
         features = self._top(noise)
         activations = dict(zip(self._sides, context[2:], strict=True)) if context else {}
+        posteriors: list[Moments] = []
         draws: list[GaussianDraw] = []
         parts = noise.split(list(self.parts.values()), dim=1)
         for group, latent in zip(self._groups(), parts, strict=True):
             features = self._at(group.side, features)
             if context:
-                posterior = (
+                mean, log_variance = (
                     group.posterior_of(features, activations[group.side])
                     if draws
                     else self.top(context)
                 )
-                draws.append(gaussian_draw(*posterior, latent))
+                posteriors.append((group.maps(mean), group.maps(log_variance)))
+                draws.append(gaussian_draw(mean, log_variance, latent))
                 latent = draws[-1].latent
             features = group(features, latent)
         features = self.last_blocks(self._at(self.resolution, features))
-        return output_head(self.output, self.stopped, F.silu(features)), draws
+        return output_head(self.output, self.stopped, F.silu(features)), tuple(posteriors), draws
 
     def _top(self, batch: Tensor) -> Tensor:
         """The features above the top group, which are the same for each of a batch."""

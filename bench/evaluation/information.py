@@ -1,4 +1,4 @@
-"""Information in a Gaussian latent: bounds of I(x; z), marginal KL, and the latents in use.
+"""Information in a Gaussian latent: bounds of I(x; z), marginal KL, over how many it is spread.
 
 Of a model with several groups of latents it is that in the top group, whose posterior depends on
 the image alone. Of the whole hierarchy the estimate would need a pass of the network for each pair
@@ -12,14 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from baselines.models.base import Model
+from baselines.models.base import Model, gaussian_rate
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores, means
 from bench.evaluation.out_of_memory import cat
 from bench.evaluation.scorer import POSTERIOR, Measure, PosteriorSample
 from bench.rng import NormalRows
-
-ACTIVE = 0.01
-"""The variance over images above which a posterior mean counts as active (Burda et al. 2016)."""
 
 NO_LATENT = "the model has no Gaussian latent that depends on the image alone"
 ONE_IMAGE = "one image: an aggregate posterior needs two or more"
@@ -41,7 +38,7 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
-    """The rate's two parts, bounded from both sides, and the latents in use.
+    """The rate's two parts, bounded from both sides, and over how many latents it is spread.
 
     Names end in `_top` where the latent is the first of several groups.
     """
@@ -66,7 +63,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
             "marginal_kl_lower": scores["rate_of_top"] - upper,
         }
     )
-    metrics["active_units"] = active_units(mean)
     metrics["effective_latents"] = effective_latents(mean, log_variance)
     protocol = {
         "images": count,
@@ -78,7 +74,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "expectation an upper bound of I(x; z) for new images, without a ceiling",
         "marginal_kl": "rate - mutual_information",
         "marginal_kl_lower": "rate - mutual_information_upper",
-        "active_variance": ACTIVE,
         "standard_error": "over images, the encodings being given",
         "seed": seed,
     }
@@ -165,11 +160,6 @@ def information(
     return Information(own - everyone + math.log(count), own - others + math.log(count - 1))
 
 
-def active_units(mean: Tensor) -> int:
-    """How many latents have a posterior mean (N, latent) that varies over images."""
-    return int((mean.var(0) > ACTIVE).sum())
-
-
 def effective_latents(mean: Tensor, log_variance: Tensor) -> float:
     """Over how many latents the rate is spread: (Σ KL)² / Σ KL², 0 where the rate is 0.
 
@@ -182,7 +172,6 @@ def effective_latents(mean: Tensor, log_variance: Tensor) -> float:
     >>> effective_latents(moved, torch.zeros(2, 3))
     2.0
     """
-    mean, log_variance = mean.double(), log_variance.double()
-    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(0)
+    kl = gaussian_rate(mean.double(), log_variance.double()).mean(0)
     total = kl.sum().item()
     return total**2 / kl.square().sum().item() if total > 0 else 0.0

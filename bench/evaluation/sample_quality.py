@@ -10,6 +10,7 @@ from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
 from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, Scorer, eight_bit
+from bench.metrics import at_temperature
 from bench.rng import NormalRows, seeded
 from bench.run import Features, Run, SampleKind
 
@@ -27,6 +28,8 @@ ARE: dict[SampleKind, str] = {
     "images, rounded to 8 bits",
 }
 
+TEMPERED = "decoder means of the same prior draws times t, rounded to 8 bits"
+
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
     """Nothing: sets of images are compared, not single ones."""
@@ -37,8 +40,8 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     """The distances between the run's images and the real ones of its split.
 
     Decoder means are compared by the Fréchet and the kernel distance and by precision and recall,
-    draws from p(x|z) and reconstructions by the Fréchet distance alone. Draws are left out where
-    the decoder is no likelihood.
+    draws from p(x|z), reconstructions and decoder means at other temperatures by the Fréchet
+    distance alone. Draws from p(x|z) are left out where the decoder is no likelihood.
     """
     run, scorer, images, extractor = (
         context.run,
@@ -82,10 +85,17 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
                 "neighbours": neighbours(made.features, real.features),
                 "precision_standard_error": "binomial, the other set's balls being given",
             }
+    for temperature in run.evaluation.temperatures:
+        made = feature_set(_pictures("means", run, scorer, images, temperature), extractor)
+        metrics[at_temperature(chosen.metric, temperature)] = _frechet(made, real)
+    if run.evaluation.temperatures:
+        protocol |= {"temperatures": list(run.evaluation.temperatures), "tempered_are": TEMPERED}
     return Evaluated(metrics, {"distance": protocol}, {})
 
 
-def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Iterator[Tensor]:
+def _pictures(
+    kind: SampleKind, run: Run, scorer: Scorer, images: Tensor, temperature: float = 1.0
+) -> Iterator[Tensor]:
     """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":
@@ -97,7 +107,7 @@ def _pictures(kind: SampleKind, run: Run, scorer: Scorer, images: Tensor) -> Ite
     noise = NormalRows(run.evaluation.samples, size, run.seed, SAMPLES, device=images.device)
     for index, draws in enumerate(noise.split(batch)):
         if kind == "means":
-            yield eight_bit(scorer.generate(draws))
+            yield eight_bit(scorer.generate(temperature * draws))
         else:
             with seeded(run.seed, "sampled pictures", index, device=images.device):
                 sampled = scorer.sample(draws)

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from baselines.models.base import Context
+from baselines.models.base import Context, Moments
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined
@@ -79,7 +79,7 @@ class Scorer:
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
         target = self.vae.model.target(scaled(images))
-        return PosteriorSample(target, distribution, draw.rate, context)
+        return PosteriorSample(target, distribution, draw.rate, context, draw.posteriors)
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
@@ -145,12 +145,14 @@ class PosteriorSample:
         images: what the decoder scores, (B, C, H, W) in [0, 1].
         distribution: p(x|z), one for each image.
         rate_by_part: KL(q(z|x) || p(z)) by part of the latent, nats, (B, parts).
+        posteriors: mean and log variance by part, (B, channels, ...); see `Draw`.
     """
 
     images: Tensor
     distribution: Distribution
     rate_by_part: Tensor
     context: Context
+    posteriors: tuple[Moments, ...] | None = None
 
     @cached_property
     def rate(self) -> Tensor:
@@ -174,6 +176,19 @@ Measure = Callable[[PosteriorSample], Tensor]
 """What is kept of B images: one number each, (B,), or one row each, (B, k)."""
 
 
+@dataclass(frozen=True)
+class Summed:
+    """A measure too large to keep of each image: the pass keeps its sum over all images.
+
+    `of` returns the sum over the B images that it is given, (k,), float64.
+    """
+
+    of: Measure
+
+    def __call__(self, drawn: PosteriorSample) -> Tensor:
+        return self.of(drawn)
+
+
 @torch.inference_mode()
 def score(
     scorer: Scorer,
@@ -191,7 +206,8 @@ def score(
         generators: those that measures draw from.
 
     Returns:
-        By measure, its values of all images, (N,) or (N, k), float64, on the CPU.
+        By measure, its values of all images, (N,) or (N, k), or their sum (k,) where it is
+        `Summed`; float64, on the CPU.
     """
     noise = NormalRows(len(images), scorer.vae.model.noise_size, seed, name, device=images.device)
     kept: dict[str, Tensor] = {}
@@ -200,6 +216,10 @@ def score(
         measured = partial(_measured, scorer, images[chunk], noise[chunk], measures)
         found = scorer.chunks.attempt(len(images[chunk]), measured, *generators)
         for measure, rows in found.items():
+            if isinstance(measures[measure], Summed):
+                # Only what a whole attempt returned is added: one that ran out of memory adds none.
+                kept[measure] = kept[measure].add_(rows) if measure in kept else rows
+                continue
             # All rows are allocated at once: small results between large temporaries would keep
             # the allocator from reusing the space of these.
             if measure not in kept:
@@ -215,7 +235,11 @@ def _measured(
     for part, part_noise in zip(images.split(size), noise.split(size), strict=True):
         drawn = scorer.posterior(part, part_noise)
         for measure, of in measures.items():
-            rows[measure].append(of(drawn))
+            found = of(drawn)
+            if isinstance(of, Summed) and rows[measure]:
+                rows[measure][0] += found
+            else:
+                rows[measure].append(found)
     return {measure: cat(parts) for measure, parts in rows.items()}
 
 

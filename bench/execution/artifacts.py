@@ -1,5 +1,6 @@
 """The files that a trained run leaves: weights and pictures."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -7,10 +8,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from baselines.levels import by_level, levels_to_fix
 from bench.data import Dataset
 from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
 from bench.files import atomic
+from bench.metrics import at_temperature
 from bench.rng import normal
 from bench.run import Run
 from bench.training.checkpoint import HISTORY, Trained
@@ -19,27 +22,61 @@ from bench.training.weights import save as save_weights
 PICTURES = 64
 """Images in the sample grid; their latents are the same for every run of equal latent size."""
 
+COLUMNS = 8
+
 
 def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
     """Write the weights and pictures of a trained run; returns the file names by kind."""
     path = save_weights(trained, folder)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     images = split(dataset, run)[: PICTURES // 2]
-    noise_size = trained.vae.model.noise_size
-    latents = normal((PICTURES, noise_size), 0, "pictures", device=images.device)
+    pictures = {}
+    for name, made in _pictures(scorer, images, run.evaluation.temperatures):
+        pictures[name] = f"images/{name}.png"
+        write_picture(folder / pictures[name], made)
+    return {"weights": path.name, **pictures, "history": HISTORY}
+
+
+def _pictures(
+    scorer: Scorer, images: Tensor, temperatures: Sequence[float]
+) -> Iterator[tuple[str, Tensor]]:
+    """The run's pictures by name, 8-bit images (N, C, H, W) each."""
+    model = scorer.vae.model
+    latents = normal((PICTURES, model.noise_size), 0, "pictures", device=images.device)
+    yield "samples", eight_bit(scorer.generate(latents))
     again = eight_bit(scorer.reconstruct(images, latents[: len(images)]))
-    pairs = torch.stack([images, again], dim=1).flatten(0, 1)
-    write_picture(folder / "images" / "samples.png", eight_bit(scorer.generate(latents)))
-    write_picture(folder / "images" / "reconstructions.png", pairs)
-    return {
-        "weights": path.name,
-        "samples": "images/samples.png",
-        "reconstructions": "images/reconstructions.png",
-        "history": HISTORY,
-    }
+    yield "reconstructions", torch.stack([images, again], dim=1).flatten(0, 1)
+    for temperature in temperatures:
+        tempered = eight_bit(scorer.generate(temperature * latents))
+        yield at_temperature("samples", temperature), tempered
+    if len(model.parts) > 1:
+        yield "groups", eight_bit(scorer.generate(sharing(latents[:COLUMNS], model.parts)))
 
 
-def write_picture(path: Path, images: Tensor, columns: int = 8) -> None:
+def sharing(noise: Tensor, parts: Mapping[str, int]) -> Tensor:
+    """Rows of noise in which the levels from the top down to the row's share the first one's.
+
+    Arguments:
+        noise: (B, noise_size).
+        parts: how many numbers each part takes; see `Model.parts`.
+
+    Returns:
+        (rows * B, noise_size): the noise itself, then a row for each of `levels_to_fix(parts)`.
+
+    >>> sharing(torch.tensor([[1, 2, 3], [4, 5, 6]]), {"1x1": 1, "4x4.1": 1, "4x4.2": 1})
+    tensor([[1, 2, 3],
+            [4, 5, 6],
+            [1, 2, 3],
+            [1, 5, 6]])
+    """
+    levels, rows, shared = by_level(parts), [noise], 0
+    for level in levels_to_fix(parts):
+        shared += sum(parts[part] for part in levels[level])
+        rows.append(torch.cat([noise[:1, :shared].expand(len(noise), -1), noise[:, shared:]], 1))
+    return torch.cat(rows)
+
+
+def write_picture(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
     """Write 8-bit images (N, C, H, W) as one PNG, `columns` a row, one white pixel apart."""
     tiles = make_grid(images.cpu(), nrow=columns, padding=1, pad_value=255)
     with atomic(path) as file:

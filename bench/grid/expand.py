@@ -59,6 +59,7 @@ def expand(
         iwae=grid.evaluation.iwae,
         features=features if grid.evaluation.samples else None,
         distances=grid.evaluation.distances if features and grid.evaluation.samples else (),
+        temperatures=grid.evaluation.temperatures,
         batch=grid.evaluation.batch,
         precision=resolve_precision(grid.evaluation.precision, device),
     )
@@ -144,6 +145,7 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
             "samples": template.evaluation.samples if distance else 0,
             "features": template.evaluation.features if distance else None,
             "distances": ("means",) if distance else (),
+            "temperatures": (),
         }
     )
     return template.model_copy(update={"evaluation": evaluation, "seed": seed})

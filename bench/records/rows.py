@@ -171,8 +171,8 @@ def _best(
     """
     directions = {name: better(name) for name in metrics_of(table)}
     completed = members[members["status"] == COMPLETED]
-    # The number of draws is in iwae_K's name and moves no other metric.
-    apart = IMPLIED | {"run.evaluation.iwae"}
+    # The number of draws and the temperatures are in the names of their metrics and move no other.
+    apart = IMPLIED | {"run.evaluation.iwae", "run.evaluation.temperatures"}
     protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
     protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
     keys = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from bench.data import note
-from bench.metrics import better, extractor, find, heading, is_distance, is_shown
+from bench.metrics import Metric, better, extractor, find, heading, is_distance, is_shown
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
@@ -161,13 +161,19 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
             f"{_values(group, f'{protocol}batch')}, {_values(group, f'{protocol}precision')}"
             + ("." if metric == "fid" else "; it is not FID and does not compare with FID.")
         )
+        alike: dict[Metric, list[str]] = {}
         for name in distances:
             what = find(name)
-            if what is None or name == metric or extractor(name) != extractor(metric):
-                continue
+            if what is not None and name != metric and extractor(name) == extractor(metric):
+                alike.setdefault(what, []).append(heading(name))
+        for what, headings in alike.items():
             if f"{protocol}{what.compares}_are" in group:
                 are = _values(group, f"{protocol}{what.compares}_are")
-                yield f"{heading(name)}: the same of {are}."
+                yield f"{words(headings)}: the same of {are}." + (
+                    f" No t was chosen by its distance; {heading(metric)} has t = 1."
+                    if what.compares == "tempered"
+                    else ""
+                )
 
 
 def _selection(searches: Sequence[Record]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from bench.records.validity import LARGEST
 from bench.report.images import Picture, data_uri
 from bench.report.layout import significant
 from bench.report.tables import Table
-from bench.run import TrainingSettings
+from bench.run import EvaluationSettings, TrainingSettings
 from bench.text import divergence, plain
 
 logger = logging.getLogger("sigma-bench")
@@ -205,14 +205,13 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     if grid is None or run["split_seed"] != grid.split_seed:
         changed["split_seed"] = run["split_seed"]
     asked = grid.model_dump(mode="json") if grid else {"training": {}, "evaluation": {}}
-    off = TrainingSettings.off()
-    asked["training"] = off | asked["training"]
+    off = {"training": TrainingSettings.off(), "evaluation": EvaluationSettings.off()}
+    asked |= {part: values | asked[part] for part, values in off.items()}
     if grid is None:
         # It may say `epochs`, which `steps` has to take out.
         del asked["training"]["epochs"]
-    given = {"training": off | run["training"], "evaluation": run["evaluation"]}
-    for part, options in given.items():
-        for key, value in _options(options).items():
+    for part, values in off.items():
+        for key, value in _options(values | run[part]).items():
             if key not in asked[part] or asked[part][key] != value:
                 changed[f"{part}.{key}"] = value
     words = ["sigma-bench", "run", grid_name]

@@ -36,6 +36,10 @@ def test_every_number_of_every_committed_record_has_a_line() -> None:
         ("iwae_64_monte_carlo_se", "iwae_K_monte_carlo_se"),
         ("iwae_64_gain", "iwae_K_gain"),
         ("precision_colour", "precision_<extractor>"),
+        ("fid_t0.7", "fid_t<t>"),
+        ("fd_a_b_t1.25", "fd_<extractor>_t<t>"),
+        ("fd_x_t1e-05", "fd_<extractor>_t<t>"),
+        ("fd_x_total", "fd_<extractor>"),
     ],
 )
 def test_the_most_specific_line_is_found(name: str, line: str) -> None:
@@ -60,6 +64,7 @@ def test_a_standard_error_or_anybodys_number_has_no_line_and_no_direction(name: 
         ("neg_log_p", "-log p"),
         ("KD_mine", "KD mine"),
         ("kd_KID", "KD KID"),
+        ("fd_a_b_t0.7", "FD a b at t = 0.7"),
     ],
 )
 def test_headings(name: str, expected: str) -> None:
@@ -83,6 +88,18 @@ def test_what_a_metric_is_for_agrees_with_what_it_is() -> None:
 
 def test_a_bound_from_below_is_minimised_by_its_negative() -> None:
     assert [metrics.sign(name) for name in ("iwae_8", "neg_log_p", "sigma")] == [-1, 1, 1]
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 0.7, 0.123456789, 2.0, 1e30])
+def test_a_distance_at_a_temperature_is_found_and_optimised_by_nobody(temperature: float) -> None:
+    for name in ("fid", "fd_x"):
+        tempered = metrics.at_temperature(name, temperature)
+        found = find(tempered)
+        assert found is not None
+        assert found.compares == "tempered"
+        assert metrics.extractor(tempered) == metrics.extractor(name)
+        assert metrics.is_objective(name)
+        assert not metrics.is_objective(tempered)
 
 
 def texts(path: Path) -> Iterator[str]:

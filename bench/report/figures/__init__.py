@@ -10,12 +10,15 @@ from pathlib import Path
 from bench.records.store import Record
 from bench.report.figures import (
     calibration,
+    groups,
     information,
     learning,
     quality,
+    rate_by_group,
     rate_distortion,
     samples,
     search,
+    temperature,
 )
 from bench.report.figures.style import save
 from bench.report.figures.subset import Sketch, subsets
@@ -23,7 +26,18 @@ from bench.report.tables import Table
 
 __all__ = ["SavedFigure", "draw"]
 
-KINDS = (samples, learning, information, rate_distortion, quality, calibration, search)
+KINDS = (
+    samples,
+    temperature,
+    groups,
+    learning,
+    information,
+    rate_by_group,
+    rate_distortion,
+    quality,
+    calibration,
+    search,
+)
 """In the report's order; each has a `TITLE` and `sketches` of a part."""
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bench.records.frame import Line, lines_of
 from bench.report.figures.style import WIDTH, canvas, style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
 from bench.report.figures.sweep import sweeps
@@ -78,24 +79,38 @@ def _first_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 def _strips(runs: pd.DataFrame) -> dict[str, Pixels]:
     """A row of images by decoder, from the pictures that are on disk."""
     found: dict[str, Pixels] = {}
-    for run in runs.to_dict("records"):
-        path = run["folder"] / run["artifacts.samples"]
-        if path.is_file():
+    for run in lines_of(runs):
+        path = picture_of(run, "samples")
+        if path is not None:
             found[run["decoder"]] = strip(path)
     return found
 
 
+def picture_of(run: Line, name: str) -> Path | None:
+    """The file of a run's picture, where there is one."""
+    file = run.get(f"artifacts.{name}")
+    path: Path | None = run["folder"] / file if isinstance(file, str) else None
+    return path if path is not None and path.is_file() else None
+
+
 def strip(path: Path) -> Pixels:
     """The first `SHOWN` images of a run's picture side by side, (H, W, 3); any other file whole."""
+    rows = rows_of(path)
+    if len(rows) == 1:
+        return rows[0]
+    cell = rows[0].shape[0] - 1
+    return np.concatenate([row[:, :-1] for row in rows], axis=1)[:, : SHOWN * cell + 1]
 
+
+def rows_of(path: Path) -> list[Pixels]:
+    """The rows of images of a run's picture, (H, W, 3) each; of any other file one, the whole."""
     with Image.open(path) as picture:
         pixels: Pixels = np.asarray(picture.convert("RGB"))
     height, width = pixels.shape[:2]
     cell = (width - 1) // ACROSS
     if cell < 2 or width != cell * ACROSS + 1 or (height - 1) % cell:
-        return pixels
-    rows = (pixels[top : top + cell + 1, :-1] for top in range(0, height - 1, cell))
-    return np.concatenate(list(rows), axis=1)[:, : SHOWN * cell + 1]
+        return [pixels]
+    return [pixels[top : top + cell + 1] for top in range(0, height - 1, cell)]
 
 
 @style_context()

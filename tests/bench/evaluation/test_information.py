@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from bench.evaluation.context import mean_and_error
-from bench.evaluation.information import active_units, effective_latents, information
+from bench.evaluation.information import effective_latents, information
 
 Code = tuple[Tensor, Tensor, Tensor]
 """Posterior means, log variances and noise, (N, latent) each."""
@@ -164,11 +164,6 @@ def test_two_images_have_one_other_each_and_a_single_one_none() -> None:
     torch.testing.assert_close(bounds.lower, math.log(2) - (-ratios).exp().log1p())
     with pytest.raises(ValueError, match="two images or more, not 1"):
         information(mean[:1], torch.zeros(1, 1), noise[:1])
-
-
-def test_a_unit_is_active_when_its_mean_moves() -> None:
-    mean, _, _ = encodings(4000, [0.0, 0.08, 0.12, 1.0], 1.0)
-    assert active_units(mean + 5) == 2
 
 
 @pytest.mark.parametrize("used", [1, 3, 20])

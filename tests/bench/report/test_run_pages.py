@@ -51,6 +51,19 @@ def test_the_command_makes_the_run_and_no_other(
         assert [again.id for again in repeated(command)] == [run.id]
 
 
+def test_temperatures_are_said_and_taken_back(
+    write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
+) -> None:
+    plain = {"samples": 0, "iwae": 2, "features": "none"}
+    evaluations = (plain, {**plain, "temperatures": [0.7, 2]})
+    for own, other in (evaluations, evaluations[::-1]):
+        run = expand(evaluation=own)[0].runs[0]
+        path = write_grid(evaluation=other)
+        command = run_pages.command(run.model_dump(mode="json"), str(path), read_grid(str(path)))
+        assert "--set 'evaluation.temperatures=" in command or "temperatures=[]" in command
+        assert [again.id for again in repeated(command)] == [run.id]
+
+
 def test_settings_that_the_grid_has_not_are_said(
     write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import RequestError
+from bench.files import write_checked
 from bench.records.frame import frame
 from bench.records.rows import rows
 from bench.records.store import Store
@@ -386,6 +387,23 @@ def test_the_number_of_weighted_draws_keeps_no_rows_apart(results: Results) -> N
         results.add(seed=seed, metrics={"neg_log_p": 1.0 + seed}, evaluation=few)
         results.add(seed=seed, metrics={"neg_log_p": 20.0 + seed}, evaluation=many)
     assert list(results.table().frame["best"]) == [("neg_log_p",), ()]
+
+
+def test_temperatures_keep_no_rows_apart_and_are_told(results: Results) -> None:
+    for seed in range(2):
+        results.add(seed=seed, metrics={"neg_log_p": 1.0 + seed})
+        metrics = {"neg_log_p": 20.0 + seed, "fd_efficientnet_lite0": 3.0}
+        metrics |= {"fd_efficientnet_lite0_t0.7": 2.0, "fd_efficientnet_lite0_t0.85": 2.5}
+        record = results.add(seed=seed, metrics=metrics, evaluation={"temperatures": (0.7, 0.85)})
+        record["protocol"]["distance"]["tempered_are"] = "draws times t"
+        write_checked(results.folder / "runs" / record["id"] / "record.json", record)
+    table = results.table()
+    assert ("neg_log_p",) in list(table.frame["best"])
+    assert not [name for name in table.metrics if "_t0" in name]
+    caption = " ".join(table.caption)
+    lite = "FD efficientnet lite0"
+    assert f"{lite} at t = 0.7 and {lite} at t = 0.85: the same of draws times t." in caption
+    assert f"No t was chosen by its distance; {lite} has t = 1." in caption
 
 
 def test_counts_that_agree_by_chance_are_no_certainty(results: Results) -> None:

@@ -1,0 +1,96 @@
+"""The pictures of a run: samples at other temperatures, and samples that share levels."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from baselines.build import build_decoder, build_model
+from baselines.vae import Vae
+from bench.data import Dataset
+from bench.data.dataset import Description
+from bench.execution.artifacts import save, sharing
+from bench.run import Evaluation, Run, Training
+from bench.training.checkpoint import Trained
+from tests.specs import decoder_spec, model_spec
+
+SIDE = 16
+MODELS: dict[str, dict[str, object]] = {
+    "hierarchical": {"width": 8, "middle": 4, "latent": 2, "groups": "2@1 1@4 1@8"},
+    "linear_vae": {"latent": 3},
+}
+
+
+def saved(name: str, folder: Path, temperatures: tuple[float, ...] = ()) -> dict[str, str]:
+    torch.manual_seed(0)
+    decoder = decoder_spec("gaussian")
+    model = model_spec(name, **MODELS[name])
+    vae = Vae(
+        build_model(model, channels=1, resolution=SIDE, outputs=1),
+        build_decoder(decoder),
+    )
+    images = torch.zeros(40, 1, SIDE, SIDE, dtype=torch.uint8)
+    run = Run(
+        dataset="made",
+        content="0" * 64,
+        split_seed=0,
+        model=model,
+        decoder=decoder,
+        training=Training(),
+        evaluation=Evaluation(temperatures=temperatures),
+        seed=0,
+    )
+    made = Description("made", "0" * 64, 1, SIDE, 40, 40, 40)
+    trained = Trained(vae.eval(), vae.initial_state())
+    return save(run, trained, Dataset(made, images, images, images), folder)
+
+
+def tiles(path: Path) -> npt.NDArray[np.uint8]:
+    """The images of a picture, (rows, 8, SIDE, SIDE)."""
+    pixels = np.asarray(Image.open(path).convert("L"))[1:, 1:]
+    rows, columns = (side // (SIDE + 1) for side in pixels.shape)
+    cells = pixels.reshape(rows, SIDE + 1, columns, SIDE + 1)[:, :-1, :, :-1]
+    return cells.transpose(0, 2, 1, 3)
+
+
+def test_each_row_of_a_hierarchy_shares_more_levels(tmp_path: Path) -> None:
+    artifacts = saved("hierarchical", tmp_path)
+    rows = tiles(tmp_path / artifacts["groups"])
+    assert rows.shape[:2] == (3, 8)
+    samples = tiles(tmp_path / artifacts["samples"])
+    assert np.array_equal(rows[0], samples[0])
+    # The first image lends its levels to the others of each row.
+    assert all(np.array_equal(row[0], rows[0, 0]) for row in rows)
+    far = np.abs(rows.astype(float) - rows[:1, :1]).mean((1, 2, 3))
+    assert far[0] > far[1] > far[2] > 0
+
+
+def test_a_single_latent_has_no_levels_to_share(tmp_path: Path) -> None:
+    assert saved("linear_vae", tmp_path).keys() == {
+        "weights", "samples", "reconstructions", "history"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_near_temperature_zero_samples_are_one_image(name: str, tmp_path: Path) -> None:
+    artifacts = saved(name, tmp_path, (1e-6, 0.5))
+    warm, half, cold = (
+        tiles(tmp_path / artifacts[picture]).astype(float)
+        for picture in ("samples", "samples_t0.5", "samples_t1e-06")
+    )
+    assert warm.shape == half.shape == cold.shape == (8, 8, SIDE, SIDE)
+    assert np.array_equal(cold, np.broadcast_to(cold[:1, :1], cold.shape))
+    spread = [picture.std((0, 1)).mean() for picture in (warm, half, cold)]
+    assert spread[0] > spread[1] > spread[2] == 0
+
+
+def test_at_most_five_levels_are_fixed() -> None:
+    noise = torch.arange(24.0).view(3, 8)
+    rows = sharing(noise, {f"{side}x{side}": 1 for side in range(1, 9)}).view(-1, 3, 8)
+    assert len(rows) == 1 + 5
+    for shared, row in enumerate(rows):
+        assert torch.equal(row[:, :shared], noise[:1, :shared].expand(3, -1))
+        assert torch.equal(row[:, shared:], noise[:, shared:])
