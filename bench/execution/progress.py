@@ -137,11 +137,16 @@ class Progress(Listener):
         each = sum(self.computed) / len(self.computed)
         return each * max(0, self.total - len(self.settled_runs)) / self.jobs
 
+    def finished_share(self) -> float:
+        """The runs that are settled, and the part of the epochs that the current ones have done."""
+        parts = [len(now.lines) / now.run.training.epochs for now in self.current.values()]
+        return len(self.settled_runs) + sum(parts)
+
     def panel(self) -> Group:
         head = Table.grid(padding=(0, 1))
         head.add_row(
             Text(self.grid, style="bold"),
-            ProgressBar(self.total, len(self.settled_runs), width=30),
+            ProgressBar(self.total, self.finished_share(), width=30),
             Text(f"{len(self.settled_runs)}/{self.total} runs"),
             Text(f"{duration(time.monotonic() - self.clock)} elapsed"),
             Text(f"{duration(self.left())} left" if self.computed else ""),

@@ -114,6 +114,7 @@ class Source:
 PLAIN = {
     "tuple_type": "expected a list",
     "list_type": "expected a list",
+    "too_short": "expected at least one entry",
     "dict_type": "expected keys and values",
     "model_type": "expected keys and values",
     "string_type": "expected text",

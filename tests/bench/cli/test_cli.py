@@ -140,6 +140,16 @@ def test_every_command_has_help_with_an_example(call: Call, command: str) -> Non
     assert f"Example: sigma-bench {command}" in out
 
 
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_help_is_asked_for_in_three_ways(call: Call, words: list[str]) -> None:
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    assert "--install-completion" in out
+    assert "--version" in out
+    # A line each, not one that is run together.
+    assert {"run", "status", "report"} <= {line.split()[0] for line in out.splitlines() if line}
+
+
 @pytest.mark.parametrize("what", ["grids", "datasets", "models", "decoders", "metrics"])
 def test_lists(call: Call, what: str) -> None:
     code, out, _ = call("list", what)

@@ -70,9 +70,11 @@ def test_the_panel_shows_the_current_runs(expand: Callable[..., list[Row]]) -> N
         progress.started(one)
         progress.started(two)
         progress.epoch(two, LINE)
+        assert progress.finished_share() == 0.5  # one of its two epochs
         with console.capture() as capture:
             console.print(progress.panel())
         progress.finished(one, record_of(one))
+        assert progress.finished_share() == 1.5
     shown = capture.get()
     assert "0/2 runs" in shown
     assert "epoch 1/2" in shown

@@ -76,7 +76,7 @@ def test_too_few_samples_are_refused_before_anything_is_trained(
 
 @pytest.mark.parametrize("key", ["seeds", "decoders", "models", "datasets"])
 def test_an_empty_list(write_grid: Write, key: str) -> None:
-    assert f"{key}: tuple should have at least 1 item" in wrong(write_grid(**{key: []}))
+    assert f"{key}: expected at least one entry" in wrong(write_grid(**{key: []}))
 
 
 @pytest.mark.parametrize("key", ["seeds", "decoders", "name"])

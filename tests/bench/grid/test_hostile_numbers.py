@@ -40,6 +40,12 @@ def tuned(**changes: Any) -> dict[str, Any]:
         (tuned(seeds=[2**63]), "less than or equal to 9223372036854775807"),
         (tuned(sampler_seed=2**32), "less than 4294967296"),
         (
+            {"evaluation": {"distances": ["means", "means"]}},
+            "at least one kind of images, each once",
+        ),
+        ({"datasets": "mnist5k"}, "datasets: expected a list, not 'mnist5k'"),
+        ({"name": "a/b"}, "name: expected letters, digits and . _ -"),
+        (
             {"decoders": [{"name": "shared", "min_log_sigma": 5, "max_log_sigma": -5}]},
             "min_log_sigma 5 must be below max_log_sigma -5",
         ),

@@ -287,6 +287,16 @@ def test_a_narrow_terminal_loses_columns_but_no_row_and_no_digit(table: Table, w
         assert max(map(len, text.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_what_tells_rows_apart_is_never_left_out(results: Results, width: int) -> None:
+    for model in ("conv_vae", "linear_vae"):
+        for decoder in ("shared", "optimal"):
+            metrics = {"neg_log_p": -900.0, "mse": 0.01, "sigma": 0.2, "rate": 20.0}
+            results.add(decoder, model=model, metrics=metrics)
+    table = console(results.table(), width).partition("In the report")[0]
+    assert table.count("conv_vae") == table.count("linear_vae") == 2
+
+
 def test_notes_of_a_column_left_out_hang_on_the_row(table: Table) -> None:
     shown = layout.layout(table, ["decoder", "n"])
     marks = {line[0].text: line[0].marks for line in shown.lines}
