@@ -138,8 +138,9 @@ class Progress(Listener):
         return each * max(0, self.total - len(self.settled_runs)) / self.jobs
 
     def finished_share(self) -> float:
-        """The runs that are settled, and the part of the epochs that the current ones have done."""
-        parts = [len(now.lines) / now.run.training.epochs for now in self.current.values()]
+        """The runs that are settled, and the part of training that the current ones have done."""
+        begun = [(now.run.training, now.lines[-1]) for now in self.current.values() if now.lines]
+        parts = [training.done(line) / training.length for training, line in begun]
         return len(self.settled_runs) + sum(parts)
 
     def panel(self) -> Group:
