@@ -152,15 +152,15 @@ METRICS = (
            meaning="fid on another extractor's features"),
     Metric("mse", "lower", Units.NONE, "likelihood", label="MSE", shown=("table",), expendable=True,
            meaning="squared error of the mean for one posterior draw, per dimension"),
+    Metric("crps", "lower", Units.NONE, "calibration", label="CRPS",
+           shown=("table", "findings"), expendable=True,
+           meaning="continuous ranked probability score of the 8-bit p(x|z), per dimension, on "
+                   "data in [0, 1]: a proper score of calibration and sharpness at once"),
     Metric("calibration_error", "lower", SHARE, "calibration", threshold=COVERAGE,
            shown=("table",), expendable=True,
            meaning="mean gap between nominal and observed coverage of central intervals of the "
                    "8-bit p(x|z) (randomised PIT); 0 is calibrated. A σ that is far too wide "
                    "passes on data that are mostly black; CRPS sees it"),
-    Metric("crps", "lower", Units.NONE, "calibration", label="CRPS",
-           shown=("table", "findings"), expendable=True,
-           meaning="continuous ranked probability score of the 8-bit p(x|z), per dimension, on "
-                   "data in [0, 1]: a proper score of calibration and sharpness at once"),
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
