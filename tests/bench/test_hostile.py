@@ -180,7 +180,7 @@ def test_any_text_may_be_a_label_of_a_figure(name: str, part: str, folder: Path)
 
 
 @pytest.mark.slow
-@few(150)
+@few(40)
 @given(
     place=st.sampled_from(list(places(SOUND))),
     value=VALUES | st.just(...),

@@ -158,7 +158,7 @@ def test_text_with_characters_changed(
 
 
 @pytest.mark.slow
-@bounded(3000)
+@bounded(1500)
 @given(draw=st.data(), write=st.sampled_from([as_json, as_yaml]))
 def test_a_sound_grid_with_anything_in_any_place_at_length(
     draw: st.DataObject, write: Callable[[Any], str], runs_or_one_line: Check, tiny: Path
