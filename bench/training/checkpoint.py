@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,5 +115,9 @@ class Checkpoint:
         # torch.load does not notice a bit that flipped.
         if hashlib.sha256(content).digest() != digest:
             return None
-        read = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return read if read["run"] == self.run_id else None
+        try:
+            read = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return read if read["run"] == self.run_id else None
+        # Anybody can compute a checksum.
+        except (pickle.UnpicklingError, EOFError, KeyError, RuntimeError, TypeError):
+            return None

@@ -1,6 +1,5 @@
 """No file that may come from somebody else runs code when it is read."""
 
-import contextlib
 import hashlib
 import io
 import os
@@ -53,12 +52,19 @@ def test_feature_weights_hold_no_code(bomb: Bomb, tmp_path: Path) -> None:
     assert not bomb.mark.exists()
 
 
-def test_a_checkpoint_holds_no_code_even_with_its_checksum(bomb: Bomb, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", ["code", "no run", "a list", "no zip"])
+def test_a_checkpoint_with_its_checksum_and_a_wrong_inside_is_none_and_runs_no_code(
+    inside: str, bomb: Bomb, tmp_path: Path
+) -> None:
     buffer = io.BytesIO()
-    torch.save({"run": "0" * 16, "parameters": bomb}, buffer)
-    content = buffer.getvalue()
+    content: dict[str, object] = {
+        "code": {"run": "0" * 16, "parameters": bomb},
+        "no run": {"parameters": {}},
+        "a list": [1],
+    }
+    torch.save(content.get(inside), buffer)
+    written = b"no zip" if inside == "no zip" else buffer.getvalue()
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(hashlib.sha256(content).digest() + content)
-    with contextlib.suppress(pickle.UnpicklingError):
-        assert Checkpoint(path, "0" * 16).read() is None
+    path.write_bytes(hashlib.sha256(written).digest() + written)
+    assert Checkpoint(path, "0" * 16).read() is None
     assert not bomb.mark.exists()
