@@ -15,7 +15,8 @@ from bench.files import digest
 from bench.grid.expand import Row, trial_run, with_option
 from bench.grid.schema import rounded
 from bench.metrics import sign
-from bench.records.store import COMPLETED, Record, Store, done
+from bench.records.store import Record, Store, done
+from bench.records.validity import COMPLETED
 from bench.run import SCHEMA, Run
 
 if TYPE_CHECKING:

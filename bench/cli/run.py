@@ -36,7 +36,8 @@ from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
 from bench.records.labels import row_label, run_label
-from bench.records.store import FAILED, Store
+from bench.records.store import Store
+from bench.records.validity import FAILED
 from bench.run import Features, Run
 from bench.text import counted, duration
 

@@ -15,8 +15,8 @@ from bench.evaluation.scorer import Scorer, eight_bit
 from bench.files import atomic
 from bench.metrics import at_temperature
 from bench.rng import normal
-from bench.run import Run
-from bench.training.checkpoint import HISTORY, Trained
+from bench.run import HISTORY, Run
+from bench.training.checkpoint import Trained
 from bench.training.weights import save as save_weights
 
 PICTURES = 64

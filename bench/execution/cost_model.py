@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.files import canonical_json
-from bench.records.store import COMPLETED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED
 from bench.run import Run
 
 

@@ -17,7 +17,8 @@ from bench.execution.listeners import Listener
 from bench.grid.expand import Row
 from bench.metrics import is_shown
 from bench.records.labels import row_label, spec_label
-from bench.records.store import COMPLETED, DIVERGED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED, DIVERGED
 from bench.run import Run
 from bench.text import divergence, duration
 from bench.tuning import Choice

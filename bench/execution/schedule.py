@@ -26,7 +26,8 @@ from bench.execution.signals import Interruption
 from bench.files import disk_full, write_checked
 from bench.grid.expand import Row
 from bench.plugins import behind
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, brief, done, new_record
+from bench.records.store import Record, Store, brief, done, new_record
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
 from bench.text import counted, words
 

@@ -14,7 +14,8 @@ from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
 from bench.grid.expand import Row, trial_run
 from bench.grid.schema import Search
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Store
+from bench.records.store import Store
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import HISTORY, SCHEMA, Run
 
 State = Literal["done", "running", "failed", "diverged", "to do", "not chosen yet"]

@@ -31,8 +31,8 @@ from bench.execution.rehearsal import rehearse
 from bench.execution.signals import Stop
 from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
-from bench.records.store import DIVERGED, FAILED, Record, Store, done, new_record
-from bench.records.validity import LARGEST
+from bench.records.store import Record, Store, done, new_record
+from bench.records.validity import DIVERGED, FAILED, LARGEST
 from bench.run import Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory

@@ -16,7 +16,8 @@ from baselines.options import DECODERS
 from bench.metrics import Units, better, find, order
 from bench.records.frame import Line, column_of, lines_of
 from bench.records.identity import IMPLIED, SOURCE, identify
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.significance import best_rows
 
 CONFIDENCE = 0.95

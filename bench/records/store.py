@@ -19,10 +19,9 @@ import filelock
 from bench.errors import RequestError
 from bench.files import read_checked, sha256_now, write_checked
 from bench.records.lease import EXPIRY, LEASE, Claim, make_breakable, replaced, take
-from bench.records.validity import COMPLETED as COMPLETED
-from bench.records.validity import DIVERGED as DIVERGED
-from bench.records.validity import FAILED as FAILED
 from bench.records.validity import (
+    COMPLETED,
+    FAILED,
     check_schema,
     record_fault,
     search_fault,

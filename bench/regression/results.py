@@ -13,7 +13,8 @@ from bench.records.frame import flat, frame
 from bench.records.identity import Key
 from bench.records.labels import JOINT
 from bench.records.rows import rows, tested
-from bench.records.store import COMPLETED, Record, Store
+from bench.records.store import Record, Store
+from bench.records.validity import COMPLETED
 from bench.run import SCHEMA
 from bench.text import setting
 

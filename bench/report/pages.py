@@ -15,7 +15,8 @@ from bench.files import write_bytes
 from bench.grid.schema import Grid
 from bench.records.frame import load, missing
 from bench.records.labels import JOINT
-from bench.records.store import COMPLETED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED
 from bench.report import captions, figures, formats, tables
 from bench.report import run_pages as pages_of_runs
 from bench.report.findings import findings

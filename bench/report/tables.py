@@ -16,7 +16,8 @@ from bench.metrics import Units, draws, find, is_distance, is_loose, is_shown
 from bench.records.frame import Line, lines_of, missing
 from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
-from bench.records.store import FAILED, Record
+from bench.records.store import Record
+from bench.records.validity import FAILED
 from bench.report.captions import caption, edge
 from bench.report.paper import STANDS_IN, lookup, unlike
 

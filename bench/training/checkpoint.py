@@ -15,7 +15,7 @@ from torch import Tensor
 from baselines.state import State
 from baselines.vae import Terms, Vae
 from bench.files import atomic, set_aside, write_bytes
-from bench.run import HISTORY as HISTORY
+from bench.run import HISTORY
 from bench.training.divergence import Divergence
 from bench.training.optimiser import Optimiser
 

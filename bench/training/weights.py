@@ -11,8 +11,8 @@ from torch import Tensor
 from bench import data
 from bench.errors import RequestError
 from bench.files import write_bytes
-from bench.run import Run
-from bench.training.checkpoint import HISTORY, WEIGHTS, Epoch, Trained
+from bench.run import HISTORY, Run
+from bench.training.checkpoint import WEIGHTS, Epoch, Trained
 from bench.training.train import build
 
 STATE = "state."

@@ -12,7 +12,8 @@ from bench import tuning
 from bench.files import write_checked
 from bench.grid.expand import Row
 from bench.grid.schema import Search
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, new_record
+from bench.records.store import Record, Store, new_record
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
 
 TUNE = {"low": 0.001, "high": 10, "trials": 8}

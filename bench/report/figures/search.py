@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from bench.metrics import heading, sign
 from bench.records.labels import symbol
-from bench.records.store import COMPLETED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED
 from bench.report.captions import edge
 from bench.report.figures import sweep
 from bench.report.figures.style import QUIET, Style, canvas, finish, plain_numbers, style_context

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.records.labels import JOINT
-from bench.records.store import COMPLETED, Record
+from bench.records.store import Record
+from bench.records.validity import COMPLETED
 from bench.report.figures.style import Style, styles
 from bench.report.tables import Table
 

@@ -183,5 +183,5 @@ def test_a_worker_beyond_its_memory_is_reported_and_the_grid_goes_on(
     assert re.match(
         r"memory ran out at a peak of \d+\.\d GiB .* try fewer --jobs", large["failure"]["message"]
     )
-    assert "1 runs done, 1 failed, 0 diverged, 0 left" in told.splitlines()[-1]
+    assert "1 run done, 1 failed, 0 diverged, 0 left" in told.splitlines()[-1]
     assert "the same command tries the failed ones again" in told.splitlines()[-1]

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from bench.execution.progress import Progress
 from bench.grid.expand import Row
-from bench.records.store import DIVERGED, Record, new_record
+from bench.records.store import Record, new_record
+from bench.records.validity import DIVERGED
 from bench.run import Run
 from bench.text import duration
 

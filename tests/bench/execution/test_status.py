@@ -13,7 +13,8 @@ from bench.execution.status import survey
 from bench.files import checksum, write_checked
 from bench.grid.expand import Row
 from bench.records.lease import LEASE
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Record, Store, new_record
+from bench.records.store import Record, Store, new_record
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
 
 Expand = Callable[..., list[Row]]

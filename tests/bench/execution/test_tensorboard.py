@@ -11,7 +11,8 @@ from bench.cli.app import main
 from bench.errors import RequestError
 from bench.execution.tensorboard import Board
 from bench.grid.expand import Row
-from bench.records.store import DIVERGED, new_record
+from bench.records.store import new_record
+from bench.records.validity import DIVERGED
 
 events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 LINE = {"epoch": 0, "loss": 12.0, "rate": 2.0, "sigma": 0.5, "seconds": 1.0}

@@ -15,7 +15,8 @@ from bench.errors import RequestError
 from bench.files import read_checked, write_checked
 from bench.grid.expand import Row
 from bench.records.frame import frame
-from bench.records.store import COMPLETED, DIVERGED, FAILED, Store, done, new_record
+from bench.records.store import Store, done, new_record
+from bench.records.validity import COMPLETED, DIVERGED, FAILED
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from bench.files import write_bytes
 from bench.grid.expand import expand
 from bench.grid.read import read_grid
 from bench.records.lease import Claim
-from bench.records.store import DIVERGED, FAILED, Record
+from bench.records.store import Record
+from bench.records.validity import DIVERGED, FAILED
 from bench.regression.gate import ALPHA, COMPLETED_SEEDS, EVERY_METRIC, compare, parse_threshold
 from bench.regression.results import ResultRow, ResultSet, read_results
 from tests.bench.conftest import Call

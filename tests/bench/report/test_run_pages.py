@@ -7,7 +7,7 @@ import pytest
 
 from bench.grid.expand import expand, trial_run, with_option
 from bench.grid.read import read_grid
-from bench.records.store import DIVERGED
+from bench.records.validity import DIVERGED
 from bench.report import run_pages
 from bench.run import Run
 

@@ -16,7 +16,8 @@ from bench import data
 from bench.errors import Stopped
 from bench.grid.expand import Row
 from bench.grid.read import read_grid
-from bench.records.store import DIVERGED, Store
+from bench.records.store import Store
+from bench.records.validity import DIVERGED
 from bench.run import Training
 from bench.training.train import train
 from bench.training.weights import load, save
