@@ -76,8 +76,7 @@ def recorded(registry: Mapping[str, type[Spec]], prefix: str, line: Line) -> Rec
     name = options.pop("name")
     kind = registry.get(name)
     if kind is not None:
-        # A frame has NaN for None, and for an option of another decoder.
-        own = {k: None if missing(v) else v for k, v in options.items() if k in kind.model_fields}
+        own = {key: _native(value) for key, value in options.items() if key in kind.model_fields}
         try:
             spec = kind.model_validate({"name": name, **own})
         except ValidationError:
@@ -87,6 +86,13 @@ def recorded(registry: Mapping[str, type[Spec]], prefix: str, line: Line) -> Rec
             return Recorded(name, values, spec.changed)
     known = {key: value for key, value in options.items() if not missing(value)}
     return Recorded(str(name), known, known)
+
+
+def _native(value: Any) -> Any:
+    """An option as its record has it: a column that some rows lack holds NaN and floats."""
+    if missing(value):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from bench.records.frame import frame
 from bench.records.identity import Key, identify
 from bench.records.store import Record
 from bench.run import SCHEMA
+from tests.specs import model_spec
 
 CONTENT = "c0" * 32
 
@@ -121,3 +122,12 @@ def test_the_source_of_a_users_decoder_tells_its_versions_apart() -> None:
         "laplace (scale=2)",
         "beta (beta=0.1)",
     ]
+
+
+def test_defaults_stay_unsaid_where_other_rows_lack_the_option() -> None:
+    """A column that some rows lack is one of floats, also where the option is a whole number."""
+    mixture = {"name": "logistic_mixture", "link": "identity", "components": 5}
+    small = model_spec("hierarchical", width=16).model_dump()
+    table = identified([record(mixture), record(BETA), record(BETA, model=small)])
+    assert list(table["decoder"]) == ["logistic_mixture", "beta (beta=0.1)", "beta (beta=0.1)"]
+    assert table["model"].iloc[2] == "hierarchical (width=16)"
