@@ -99,7 +99,7 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
             other = _mean(continuous[PIT_DENSITY])
             axes.stairs(other, _edges(other), color="0.15", linewidth=0.8, linestyle="--")
         axes.axhline(1, color="0.35", linewidth=1)
-        axes.set_title(textwrap.fill(label, 22), loc="left", fontsize=8)
+        axes.set_title(textwrap.fill(label, 22, max_lines=4, placeholder=" …"), loc="left", fontsize=8)
         axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, max(2, 1.05 * max(density))))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
