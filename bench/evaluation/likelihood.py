@@ -107,8 +107,10 @@ def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Prot
     held_out = score(context.scorer, images, context.run.seed, stream, measure, dither=dither)
     dimensions = images[0].numel()
     sigma = fitted_sigma(held_out["squared_error"], dimensions)
-    distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
-    metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
+    metrics: Metrics = {}
+    if sigma > 0:  # without any error the density is infinite
+        distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
+        metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
     protocol = {
         "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
         "fitted_sigma_split": FITTED_SPLIT,
