@@ -59,12 +59,13 @@ class Rows:
     def __getitem__(self, rows: slice) -> torch.Tensor:
         """Rows `start:stop`, (stop - start, size)."""
         start, stop, _ = rows.indices(self._count)
-        first = start // self.BLOCK
-        blocks = [
-            self._block(index) for index in range(first, max(first, (stop - 1) // self.BLOCK) + 1)
-        ]
-        whole = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
-        return whole[start - first * self.BLOCK : max(start, stop) - first * self.BLOCK]
+        # Copied, so that no more than one block is alive beside them.
+        asked = torch.empty(max(0, stop - start), self._size, device=self._device)
+        for index in range(start // self.BLOCK, -(-stop // self.BLOCK)):
+            first = index * self.BLOCK
+            low, high = max(start, first), min(stop, first + self.BLOCK)
+            asked[low - start : high - start] = self._block(index)[low - first : high - first]
+        return asked
 
     def split(self, size: int) -> Iterator[torch.Tensor]:
         """The rows, `size` at a time."""
@@ -73,7 +74,7 @@ class Rows:
 
     def _block(self, index: int) -> torch.Tensor:
         if self._last is None or self._last[0] != index:
-            shape = (self.BLOCK, self._size)
+            self._last, shape = None, (self.BLOCK, self._size)
             made = self.numbers(shape, self._seed, self._name, index, device=self._device)
             self._last = index, made
         return self._last[1]
