@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import torch
 
@@ -27,18 +28,23 @@ def normal(
     return torch.randn(shape, generator=generator(seed, name, index, device=device), device=device)
 
 
-class NormalRows:
-    """Standard normal rows (count, size) of a named stream, of which only a block exists at a time.
+def uniform(
+    shape: tuple[int, ...], seed: int, name: str, index: int = 0, *, device: torch.device | str
+) -> torch.Tensor:
+    """Uniform numbers on [0, 1) from the start of the named stream."""
+    return torch.rand(shape, generator=generator(seed, name, index, device=device), device=device)
+
+
+class Rows:
+    """Random rows (count, size) of a named stream, of which only a block exists at a time.
 
     A row is the same whichever rows are asked for with it. Each block of `BLOCK` rows has the
     stream of its index, so that a model with many latents needs no memory for all images' noise.
-
-    >>> rows = NormalRows(1000, 20, seed=0, name="example", device="cpu")
-    >>> rows[100:300].shape, torch.equal(rows[100:300][50:], rows[150:300])
-    (torch.Size([200, 20]), True)
     """
 
     BLOCK = 128
+    numbers: ClassVar[Callable[..., torch.Tensor]]
+    """Where a block comes from: `normal` or `uniform`."""
 
     def __init__(
         self, count: int, size: int, seed: int, name: str, *, device: torch.device | str
@@ -53,12 +59,13 @@ class NormalRows:
     def __getitem__(self, rows: slice) -> torch.Tensor:
         """Rows `start:stop`, (stop - start, size)."""
         start, stop, _ = rows.indices(self._count)
-        first = start // self.BLOCK
-        blocks = [
-            self._block(index) for index in range(first, max(first, (stop - 1) // self.BLOCK) + 1)
-        ]
-        whole = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
-        return whole[start - first * self.BLOCK : max(start, stop) - first * self.BLOCK]
+        # Copied, so that no more than one block is alive beside them.
+        asked = torch.empty(max(0, stop - start), self._size, device=self._device)
+        for index in range(start // self.BLOCK, -(-stop // self.BLOCK)):
+            first = index * self.BLOCK
+            low, high = max(start, first), min(stop, first + self.BLOCK)
+            asked[low - start : high - start] = self._block(index)[low - first : high - first]
+        return asked
 
     def split(self, size: int) -> Iterator[torch.Tensor]:
         """The rows, `size` at a time."""
@@ -67,10 +74,32 @@ class NormalRows:
 
     def _block(self, index: int) -> torch.Tensor:
         if self._last is None or self._last[0] != index:
-            shape = (self.BLOCK, self._size)
-            made = normal(shape, self._seed, self._name, index, device=self._device)
+            self._last, shape = None, (self.BLOCK, self._size)
+            made = self.numbers(shape, self._seed, self._name, index, device=self._device)
             self._last = index, made
         return self._last[1]
+
+
+class NormalRows(Rows):
+    """Rows of standard normal numbers.
+
+    >>> rows = NormalRows(1000, 20, seed=0, name="example", device="cpu")
+    >>> rows[100:300].shape, torch.equal(rows[100:300][50:], rows[150:300])
+    (torch.Size([200, 20]), True)
+    """
+
+    numbers = staticmethod(normal)
+
+
+class UniformRows(Rows):
+    """Rows of uniform numbers on [0, 1).
+
+    >>> rows = UniformRows(1000, 20, seed=0, name="example", device="cpu")
+    >>> bool((rows[:] >= 0).all() and (rows[:] < 1).all())
+    True
+    """
+
+    numbers = staticmethod(uniform)
 
 
 @contextlib.contextmanager

@@ -100,6 +100,7 @@ class TrainingSettings(Settings):
     skip: Positive | None = None
     ema: Decay | None = None
     flips: StrictBool = False
+    dequantise: StrictBool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,7 +11,7 @@ from baselines.decoders.base import Decoder, log_sigma_of_beta, soft_clip
 from baselines.options import Decay, Over, Positive, decoder
 from baselines.state import State, new_average, read_average, update_average
 
-CHUNK = 4096
+CHUNK = 256
 """Images that are read at once where a pass over all of them is needed."""
 
 

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from bench.data import Dataset
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.scorer import Scorer
-from bench.rng import generator
-from bench.run import Run
+from bench.rng import UniformRows, generator
+from bench.run import Run, Split
 
 Metrics = dict[str, float]
 Protocol = dict[str, Any]
@@ -53,6 +53,19 @@ class EvaluationContext:
     def images(self) -> Tensor:
         """The images of the run's split, (N, C, H, W), 8 bits."""
         return split(self.dataset, self.run)
+
+    def dither(self, of: Split | None = None) -> UniformRows | None:
+        """What dequantises the images of a split (the run's own if none is named), (N, C·H·W).
+
+        An image has the same numbers whenever it is scored. None where training was on k/255.
+        """
+        if not self.run.training.dequantise:
+            return None
+        name = of or self.run.evaluation.split
+        images: Tensor = getattr(self.dataset, name)
+        stream = f"dequantisation of the {name} split"
+        size = images[0].numel()
+        return UniformRows(len(images), size, self.run.seed, stream, device=images.device)
 
     def generator(self, name: str) -> Generator:
         """The CPU generator of a stream that a measure draws from, rewound if a chunk is redone."""

@@ -39,7 +39,15 @@ def evaluate(
     context = EvaluationContext(run, scorer, dataset, extractor)
     measures = {name: of for module in MODULES for name, of in module.measures(context).items()}
     generators = context.generators.values()
-    scores = score(scorer, context.images, run.seed, POSTERIOR, measures, *generators)
+    scores = score(
+        scorer,
+        context.images,
+        run.seed,
+        POSTERIOR,
+        measures,
+        *generators,
+        dither=context.dither(),
+    )
     whole = Evaluated({}, {}, {})
     for module in MODULES:
         part = module.summarise(context, scores)

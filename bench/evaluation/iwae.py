@@ -20,7 +20,7 @@ from bench.evaluation.context import (
 from bench.evaluation.out_of_memory import Chunks
 from bench.evaluation.scorer import Measure, Scorer
 from bench.metrics import is_loose
-from bench.rng import normal
+from bench.rng import UniformRows, normal
 from bench.training.step import scaled
 
 BLOCK = 128
@@ -37,7 +37,9 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     draws, metrics = context.run.evaluation.iwae, Metrics()
     protocol: Protocol = {"iwae_draws": draws, "iwae_noise_block": BLOCK}
     if draws and context.scorer.vae.decoder.is_likelihood:
-        bound = importance_weighted(context.scorer, context.images, draws, context.run.seed)
+        bound = importance_weighted(
+            context.scorer, context.images, draws, context.run.seed, context.dither()
+        )
         name = f"iwae_{draws}"
         metrics = means({name: bound.log_p})
         if draws > 1:
@@ -70,25 +72,31 @@ class Bound:
 
 
 @torch.inference_mode()
-def importance_weighted(scorer: Scorer, images: Tensor, draws: int, seed: int) -> Bound:
+def importance_weighted(
+    scorer: Scorer, images: Tensor, draws: int, seed: int, dither: UniformRows | None = None
+) -> Bound:
     """ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), for 8-bit images.
 
     A lower bound of ln p(x) in expectation, tighter with every draw (Burda et al. 2016, Eq. 8).
-    Encodes once; the weights are summed in float64. More draws begin with the fewer.
+    Encodes once; the weights are summed in float64. More draws begin with the fewer. `dither` is
+    that of `score`.
     """
     model, encoding, blocks = scorer.vae.model, Chunks(BLOCK), []
-    for index, block in enumerate(images.split(BLOCK)):
-        context = encoding.attempt(len(block), partial(_encoded, scorer, block))
+    inputs = (images,) if dither is None else (images, dither)
+    for index, block in enumerate(zip(*(of.split(BLOCK) for of in inputs), strict=True)):
+        count = len(block[0])
+        context = encoding.attempt(count, partial(_encoded, scorer, block))
         streams = (f"importance weights, draw {draw}" for draw in range(draws))
         rows = partial(normal, (BLOCK, model.noise_size), seed, index=index, device=images.device)
         noises = [partial(rows, name) for name in streams]
-        weigh = partial(_weighed, scorer, context, model.target(scaled(block)), noises)
-        blocks.append(_bound(scorer.chunks.attempt(draws * len(block), weigh)))
+        weigh = partial(_weighed, scorer, context, model.target(scaled(*block)), noises)
+        blocks.append(_bound(scorer.chunks.attempt(draws * count, weigh)))
     return Bound(*(torch.cat(of_blocks).cpu() for of_blocks in zip(*blocks, strict=True)))
 
 
-def _encoded(scorer: Scorer, images: Tensor, size: int) -> Context:
-    parts = [scorer.encode(part) for part in images.split(size)]
+def _encoded(scorer: Scorer, inputs: Sequence[Tensor], size: int) -> Context:
+    split = zip(*(of.split(size) for of in inputs), strict=True)
+    parts = [scorer.encode(*part) for part in split]
     return tuple(map(torch.cat, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
 
 

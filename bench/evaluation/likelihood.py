@@ -82,6 +82,8 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "standard_error": "over images",
         "seed": run.seed,
     }
+    if run.training.dequantise:
+        protocol["data"] = "dequantised: x + (u - 1/2)/255"
     if not decoder.is_likelihood:
         protocol["absent"] = NO_LIKELIHOOD
     if "bits_per_dim" in metrics:
@@ -101,11 +103,14 @@ def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Prot
     """A Gaussian with the decoder's mean and the one σ that fits `FITTED_SPLIT`."""
     images: Tensor = getattr(context.dataset, FITTED_SPLIT)
     stream, measure = "posterior draw for the fitted sigma", {"squared_error": squared_error}
-    held_out = score(context.scorer, images, context.run.seed, stream, measure)
+    dither = context.dither(FITTED_SPLIT)
+    held_out = score(context.scorer, images, context.run.seed, stream, measure, dither=dither)
     dimensions = images[0].numel()
     sigma = fitted_sigma(held_out["squared_error"], dimensions)
-    distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
-    metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
+    metrics: Metrics = {}
+    if sigma > 0:  # without any error the density is infinite
+        distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
+        metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
     protocol = {
         "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
         "fitted_sigma_split": FITTED_SPLIT,

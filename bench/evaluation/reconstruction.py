@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.evaluation.calibration import MIN_VARIANCE
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores, means
 from bench.evaluation.scorer import Measure, PosteriorSample, eight_bit
+from bench.training.step import scaled
 
 WINDOW = 11
 """Rows and columns of SSIM's Gaussian window."""
@@ -61,7 +62,8 @@ def drawn_ssim(drawn: PosteriorSample) -> Tensor:
 
 
 def _pair(drawn: PosteriorSample) -> tuple[Tensor, Tensor]:
-    return drawn.images.double(), eight_bit(drawn.mean).double() / 255
+    clean = scaled(eight_bit(drawn.images))  # without what dequantised it
+    return clean.double(), eight_bit(drawn.mean).double() / 255
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:

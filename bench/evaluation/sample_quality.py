@@ -9,10 +9,10 @@ from bench.evaluation.features.cache import FeatureSet, feature_set, real_featur
 from bench.evaluation.fid import frechet_distance
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
-from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, Scorer, eight_bit
+from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, eight_bit
 from bench.metrics import at_temperature
 from bench.rng import NormalRows, seeded
-from bench.run import Features, Run, SampleKind
+from bench.run import Features, SampleKind
 
 FRECHET: dict[SampleKind, str] = {
     "means": "",
@@ -74,7 +74,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "seed": run.seed,
     }
     for kind in compared:
-        made = feature_set(_pictures(kind, run, scorer, images), extractor)
+        made = feature_set(_pictures(context, kind), extractor)
         metrics[chosen.metric + FRECHET[kind]] = _frechet(made, real)
         protocol[f"{'samples' if kind == 'means' else kind}_are"] = ARE[kind]
         if kind == "means":
@@ -86,7 +86,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
                 "precision_standard_error": "binomial, the other set's balls being given",
             }
     for temperature in run.evaluation.temperatures:
-        made = feature_set(_pictures("means", run, scorer, images, temperature), extractor)
+        made = feature_set(_pictures(context, "means", temperature), extractor)
         metrics[at_temperature(chosen.metric, temperature)] = _frechet(made, real)
     if run.evaluation.temperatures:
         protocol |= {"temperatures": list(run.evaluation.temperatures), "tempered_are": TEMPERED}
@@ -94,15 +94,19 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
 
 
 def _pictures(
-    kind: SampleKind, run: Run, scorer: Scorer, images: Tensor, temperature: float = 1.0
+    context: EvaluationContext, kind: SampleKind, temperature: float = 1.0
 ) -> Iterator[Tensor]:
     """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
+    run, scorer, images = context.run, context.scorer, context.images
     size, batch = scorer.vae.model.noise_size, run.evaluation.batch
     if kind == "reconstructions":
-        chosen = images[: run.evaluation.samples]
-        noise = NormalRows(len(chosen), size, run.seed, POSTERIOR, device=images.device)
-        for part, draws in zip(chosen.split(batch), noise.split(batch), strict=True):
-            yield eight_bit(scorer.reconstruct(part, draws))
+        noise = NormalRows(len(images), size, run.seed, POSTERIOR, device=images.device)
+        dither = context.dither()
+        inputs = (images, noise) if dither is None else (images, noise, dither)
+        count = min(len(images), run.evaluation.samples)
+        for start in range(0, count, batch):
+            part = slice(start, min(start + batch, count))
+            yield eight_bit(scorer.reconstruct(*(of[part] for of in inputs)))
         return
     noise = NormalRows(run.evaluation.samples, size, run.seed, SAMPLES, device=images.device)
     for index, draws in enumerate(noise.split(batch)):

@@ -1,7 +1,7 @@
 """A trained VAE frozen for scoring, and the one pass over images that all measures share."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -14,7 +14,7 @@ from baselines.models.base import Context, Moments
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined
-from bench.rng import NormalRows
+from bench.rng import NormalRows, UniformRows
 from bench.training.step import scaled
 
 CHUNK_VALUES = 1 << 24
@@ -67,18 +67,21 @@ class Scorer:
     def _drawn_together(self) -> Chunks:
         return Chunks(self.chunk)
 
-    def encode(self, images: Tensor) -> Context:
-        """The context of 8-bit images (B, C, H, W)."""
+    def encode(self, images: Tensor, dither: Tensor | None = None) -> Context:
+        """The context of 8-bit images (B, C, H, W), which `dither` dequantises; see `scaled`."""
+        data = scaled(images, dither)
         with self.autocast(images):
-            return self.vae.model.encode(scaled(images), self.state, training=False)[0]
+            return self.vae.model.encode(data, self.state, training=False)[0]
 
-    def posterior(self, images: Tensor, noise: Tensor) -> "PosteriorSample":
+    def posterior(
+        self, images: Tensor, noise: Tensor, dither: Tensor | None = None
+    ) -> "PosteriorSample":
         """One posterior draw for each of 8-bit images (B, C, H, W), `noise` (B, noise_size)."""
-        context = self.encode(images)
+        context = self.encode(images, dither)
         with self.autocast(images):
             draw = self.vae.model.draw(context, noise, self.state, training=False)
         distribution = self.vae.decoder(draw.output, self.state)
-        target = self.vae.model.target(scaled(images))
+        target = self.vae.model.target(scaled(images, dither))
         return PosteriorSample(target, distribution, draw.rate, context, draw.posteriors)
 
     def prior(self, noise: Tensor) -> Distribution:
@@ -116,9 +119,9 @@ class Scorer:
         return cat(chunks)
 
     @torch.inference_mode()
-    def reconstruct(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Decoder means (B, C, H, W) of one posterior draw for 8-bit images."""
-        return self._in_chunks(lambda *part: self.posterior(*part).mean, images, noise)
+    def reconstruct(self, images: Tensor, noise: Tensor, *dither: Tensor) -> Tensor:
+        """Decoder means (B, C, H, W) of one posterior draw for 8-bit images; as `posterior`."""
+        return self._in_chunks(lambda *part: self.posterior(*part).mean, images, noise, *dither)
 
     def _in_chunks(self, of: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """`of` applied to inputs (B, ...) a chunk at a time, and joined."""
@@ -142,7 +145,8 @@ class PosteriorSample:
     """One draw z ~ q(z|x) for each image of a chunk, and p(x|z) at that draw.
 
     Attributes:
-        images: what the decoder scores, (B, C, H, W) in [0, 1].
+        images: what the decoder scores, (B, C, H, W) in [0, 1] or, dequantised, half a level
+            beyond; `to_level` gives the 8-bit image.
         distribution: p(x|z), one for each image.
         rate_by_part: KL(q(z|x) || p(z)) by part of the latent, nats, (B, parts).
         posteriors: mean and log variance by part, (B, channels, ...); see `Draw`.
@@ -197,6 +201,7 @@ def score(
     name: str,
     measures: Mapping[str, Measure],
     *generators: Generator,
+    dither: UniformRows | None = None,
 ) -> dict[str, Tensor]:
     """Measure 8-bit images (N, C, H, W) in one pass with one draw each.
 
@@ -204,16 +209,18 @@ def score(
         name: the stream of `seed` that the draws come from.
         measures: each sees the chunks in the order of the images.
         generators: those that measures draw from.
+        dither: what dequantises the images, (N, C·H·W), where anything does.
 
     Returns:
         By measure, its values of all images, (N,) or (N, k), or their sum (k,) where it is
         `Summed`; float64, on the CPU.
     """
     noise = NormalRows(len(images), scorer.vae.model.noise_size, seed, name, device=images.device)
+    inputs = (images, noise) if dither is None else (images, noise, dither)
     kept: dict[str, Tensor] = {}
     for start in range(0, len(images), scorer.chunk):
         chunk = slice(start, start + scorer.chunk)
-        measured = partial(_measured, scorer, images[chunk], noise[chunk], measures)
+        measured = partial(_measured, scorer, measures, [of[chunk] for of in inputs])
         found = scorer.chunks.attempt(len(images[chunk]), measured, *generators)
         for measure, rows in found.items():
             if isinstance(measures[measure], Summed):
@@ -229,11 +236,11 @@ def score(
 
 
 def _measured(
-    scorer: Scorer, images: Tensor, noise: Tensor, measures: Mapping[str, Measure], size: int
+    scorer: Scorer, measures: Mapping[str, Measure], inputs: Sequence[Tensor], size: int
 ) -> dict[str, Tensor]:
     rows: dict[str, list[Tensor]] = {measure: [] for measure in measures}
-    for part, part_noise in zip(images.split(size), noise.split(size), strict=True):
-        drawn = scorer.posterior(part, part_noise)
+    for part in zip(*(of.split(size) for of in inputs), strict=True):
+        drawn = scorer.posterior(*part)
         for measure, of in measures.items():
             found = of(drawn)
             if isinstance(of, Summed) and rows[measure]:

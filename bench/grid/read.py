@@ -87,6 +87,12 @@ def parse(source: Source, folder: Path) -> Grid:
                 ("decoders", index),
                 f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
             )
+        if grid.training.dequantise and entry.spec.is_discrete:
+            raise source.error(
+                ("decoders", index),
+                f"decoder '{entry.spec.name}' scores 8-bit levels, which `training.dequantise` "
+                "makes continuous; leave one of the two out",
+            )
         for place, model in enumerate(grid.models):
             if entry.spec.detached_outputs and not model.honours_detached_outputs:
                 raise source.error(

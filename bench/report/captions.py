@@ -88,6 +88,7 @@ ADDED = {
     "skip": "steps with a norm above {} skipped",
     "ema": "scored with averages of the weights (decay {})",
     "flips": "half of the images mirrored",
+    "dequantise": "uniform noise of one level on the images, in scoring too",
 }
 """What is said of a training option that is on."""
 

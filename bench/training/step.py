@@ -1,17 +1,38 @@
 """One training step on tensors of fixed address, so that CUDA can replay it as a graph."""
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
 from bench.run import Training
 from bench.training.optimiser import Optimiser
 
+INSIDE = 2**-13
+"""How near u may come to 0 and 1. Its value then never leaves its bin: rounding in float32 moves it
+by less than 2**-14 levels on the way to x and back."""
 
-def scaled(images: Tensor) -> Tensor:
-    """8-bit images as float32 in [0, 1], channels last."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+def scaled(images: Tensor, dither: Tensor | None = None) -> Tensor:
+    """8-bit images as data: float32 in [0, 1], channels last.
+
+    With `dither` they are dequantised: x + (u - ½)/255, half a level beyond [0, 1] at most. A value
+    stays in the bin of its level k, [(k-½)/255, (k+½)/255] as in `log_mass`, so `to_level` finds
+    the 8-bit image again. By Jensen's inequality the mean over u of -ln p, plus D ln 255 for the
+    width of D bins, is at least -ln P of that image (Theis et al. 2016, section 3.1).
+
+    Arguments:
+        images: (B, C, H, W), uint8.
+        dither: u, uniform on [0, 1), a number for each value, (B, C, H, W) or (B, C·H·W).
+
+    >>> grey = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)
+    >>> [scaled(grey, u).mul(255).item() for u in (None, torch.full((1, 1), 0.75))]
+    [51.0, 51.25]
+    """
+    levels = images.to(torch.float32, memory_format=torch.channels_last)
+    if dither is not None:
+        levels.add_(dither.reshape(images.shape).clamp(INSIDE, 1 - INSIDE).sub_(0.5))
+    return levels.div_(255)
 
 
 class Step:
@@ -23,7 +44,9 @@ class Step:
     Attributes:
         chosen: (B,) int64, the indices of the batch in the 8-bit images (N, C, H, W).
         flipped: (B,) bool, which of them are mirrored left to right; None where none ever is.
-        noise: (B, noise_size), standard normal. All three are filled before a call.
+        noise: (B, noise_size), standard normal.
+        dither: (B, C, H, W), uniform on [0, 1), what dequantises the batch; None where nothing
+            does. All four are filled before a call.
         terms: (len(Terms),), the terms of the last call; NaN where the optimiser skipped it.
     """
 
@@ -41,14 +64,27 @@ class Step:
             torch.zeros(batch, dtype=torch.bool, device=device) if training.flips else None
         )
         self.noise = torch.zeros(batch, vae.model.noise_size, device=device)
+        self.dither = (
+            torch.zeros(batch, *images.shape[1:], device=device).to(
+                memory_format=torch.channels_last
+            )
+            if training.dequantise
+            else None
+        )
         self.terms = torch.zeros(len(Terms._fields), device=device)
         self._images, self._precision = images, getattr(torch, training.precision)
         self._vae = vae
         self._parameters: dict[str, Tensor] = dict(vae.named_parameters())
         self._state, self._optimiser = state, optimiser
 
+    def draw(self, noises: Generator, dithers: Generator) -> None:
+        """Fill `noise` and `dither` with the next numbers of their streams."""
+        self.noise.normal_(generator=noises)
+        if self.dither is not None:
+            self.dither.uniform_(generator=dithers)
+
     def __call__(self) -> None:
-        batch = scaled(self._batch())
+        batch = scaled(self._batch(), self.dither)
         try:
             terms, state = step_terms(
                 self._vae, self._parameters, self._state, batch, self.noise, self._precision

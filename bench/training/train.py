@@ -47,10 +47,11 @@ def train(
 ) -> Trained:
     """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
 
-    Resumes from the folder's checkpoint where there is one. Data order, flips and noise of an epoch
-    are functions of (seed, epoch), so a resumed run is bit-equal to an undisturbed one. Nothing in
-    an epoch waits for the device: terms are collected there and read once, at its end. With `ema`
-    the weights that are returned are the averages; the history is of those that were descended.
+    Resumes from the folder's checkpoint where there is one. Data order, flips, noise and the
+    dither of dequantised data are functions of (seed, epoch), so a resumed run is bit-equal to an
+    undisturbed one. Nothing in an epoch waits for the device: terms are collected there and read
+    once, at its end. With `ema` the weights that are returned are the averages; the history is of
+    those that were descended.
 
     Raises:
         Stopped: `stop`, called before every step, returned True; a later call resumes there.
@@ -75,8 +76,9 @@ def train(
         first = epoch * per_epoch
         steps = min(per_epoch, total - first)
         start = time.perf_counter() - begun.seconds
-        orders, mirrors, noises = (
-            generator(run.seed, name, epoch, device=device) for name in ("order", "flips", "noise")
+        orders, mirrors, *draws = (
+            generator(run.seed, name, epoch, device=device)
+            for name in ("order", "flips", "noise", "dequantisation")
         )
         order = torch.randperm(count, generator=orders, device=device)
         flipped = torch.rand(count, generator=mirrors, device=device) < 0.5
@@ -84,7 +86,7 @@ def train(
         done = len(begun.terms)
         log[:done] = begun.terms
         for _ in range(done):
-            step.noise.normal_(generator=noises)
+            step.draw(*draws)
         for index in range(done, steps):
             if stop():
                 begun = PartialEpoch(log[:index].cpu(), time.perf_counter() - start)
@@ -94,7 +96,7 @@ def train(
             step.chosen.copy_(order[part])
             if step.flipped is not None:
                 step.flipped.copy_(flipped[part])
-            step.noise.normal_(generator=noises)
+            step.draw(*draws)
             advance()
             log[index].copy_(step.terms)
         begun = PartialEpoch()

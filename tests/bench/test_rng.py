@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.rng import NormalRows, generator, normal, seeded, stream_seed
+from bench.rng import NormalRows, Rows, UniformRows, generator, normal, seeded, stream_seed
 
 
 def test_stream_seeds_are_pinned() -> None:
@@ -53,18 +53,27 @@ def test_a_distribution_draws_from_its_own_stream_and_leaves_the_global_one() ->
     st.integers(0, 600),
     st.integers(0, 600),
     st.sampled_from([1, 7, 100, 128, 200, 512]),
+    st.sampled_from([NormalRows, UniformRows]),
 )
 @settings(deadline=None)
 def test_rows_are_the_same_whichever_are_asked_for_together(
-    count: int, start: int, stop: int, size: int
+    count: int, start: int, stop: int, size: int, kind: type[Rows]
 ) -> None:
-    def fresh() -> NormalRows:
-        return NormalRows(count, 3, 0, "rows", device="cpu")
+    def fresh() -> Rows:
+        return kind(count, 3, 0, "rows", device="cpu")
 
     whole = fresh()[:]
     assert whole.shape == (count, 3)
     assert torch.equal(fresh()[start:stop], whole[start:stop])
     assert torch.equal(torch.cat(list(fresh().split(size))), whole)
+
+
+def test_uniform_rows_are_uniform() -> None:
+    values = UniformRows(2000, 50, 0, "rows", device="cpu")[:]
+    assert values.min() >= 0
+    assert values.max() < 1
+    shares = torch.histc(values, 20, 0, 1) / values.numel()
+    assert (shares - 1 / 20).abs().max() < 5 * (1 / 20 / values.numel()) ** 0.5
 
 
 def test_more_rows_begin_with_the_fewer() -> None:

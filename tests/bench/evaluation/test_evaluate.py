@@ -165,6 +165,14 @@ def test_a_sigma_is_fitted_to_images_that_are_neither_trained_on_nor_scored() ->
     assert not {"sigma_fitted", "neg_log_p_fitted_sigma"} & metrics.keys()
 
 
+def test_images_that_the_mean_meets_exactly_have_no_refitted_density() -> None:
+    """It is infinite."""
+    black = dataset(torch.zeros(30, 1, SIDE, SIDE, dtype=torch.uint8))
+    metrics = measured(decoder_spec("gaussian", link="identity"), black, [0.0]).metrics
+    assert metrics["sigma_fitted"] == 0
+    assert "neg_log_p_fitted_sigma" not in metrics
+
+
 @pytest.mark.parametrize(("log_sigma", "share"), [(-7.0, 1), (-6.1, 1), (-5.9, 0), (-2.0, 0)])
 def test_values_whose_sigma_the_clip_holds_are_counted(log_sigma: float, share: float) -> None:
     """Below the bound a soft clip passes less than half of the gradient."""

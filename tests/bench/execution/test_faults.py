@@ -29,6 +29,7 @@ OPTIONS = {
     "skip": 1e4,
     "ema": 0.99,
     "flips": True,
+    "dequantise": True,
 }
 """What a training remembers from step to step: all of it must be in the checkpoint."""
 

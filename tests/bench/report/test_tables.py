@@ -314,13 +314,15 @@ def test_the_caption_tells_the_options_of_training_that_are_on(results: Results)
     on = {"steps": 500, "batch": 64, "optimizer": "adamw", "betas": (0.9, 0.9), "ema": 0.999}
     results.add(training={**on, "weight_decay": 0.01, "warm_up": 100, "clip": 200.0})
     results.add("optimal", training={**on, "schedule": "cosine", "skip": 400.0, "flips": True})
+    results.add("shared", training={**on, "dequantise": True})
     (told,) = [text for text in results.table().caption if text.startswith("Training: ")]
     assert told == (
         "Training: 500 steps, batch 64, adamw, learning rate 0.001, float32; betas (0.9, 0.9), "
         "weight decay 0.01 (not in all rows), warm-up over 100 steps (not in all rows), "
         "cosine schedule (not in all rows), gradient norm clipped at 200 (not in all rows), "
         "steps with a norm above 400 skipped (not in all rows), scored with averages of the "
-        "weights (decay 0.999), half of the images mirrored (not in all rows)."
+        "weights (decay 0.999), half of the images mirrored (not in all rows), "
+        "uniform noise of one level on the images, in scoring too (not in all rows)."
     )
 
 

@@ -25,6 +25,7 @@ EVERYTHING: dict[str, Any] = {
     "skip": 1e6,
     "ema": 0.9,
     "flips": True,
+    "dequantise": True,
 }
 """Every option of training that is off by default."""
 
@@ -50,6 +51,8 @@ class SmallTraining:
         self.step.noise.copy_(torch.randn(BATCH, LATENT, generator=generator))
         if self.step.flipped is not None:
             self.step.flipped.copy_(torch.rand(BATCH, generator=generator) < 0.5)
+        if self.step.dither is not None:
+            self.step.dither.copy_(torch.rand(BATCH, 1, 8, 8, generator=generator))
         return self.step.chosen, self.step.noise
 
     def advance(self, *numbers: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from baselines.decoders.gaussian import FixedGaussian
 from bench import data
@@ -19,6 +19,7 @@ from bench.grid.read import read_grid
 from bench.records.store import Store
 from bench.records.validity import DIVERGED
 from bench.run import Training
+from bench.training.step import Step
 from bench.training.train import train
 from bench.training.weights import load, save
 from tests.bench.training.test_train import same, stop_at
@@ -38,6 +39,7 @@ EVERYTHING: dict[str, Any] = {
     "skip": 298.3,
     "ema": 0.9,
     "flips": True,
+    "dequantise": True,
 }
 """3 steps an epoch. With `optimal` the norm is about 298 at first, by batch, and falls to 218."""
 
@@ -209,12 +211,77 @@ def test_half_of_the_images_are_mirrored_anew_in_each_epoch(
     assert not torch.equal(epochs[0], epochs[1])
 
 
+def dithers(monkeypatch: pytest.MonkeyPatch, *, level: float | None = None) -> list[Tensor]:
+    """What dequantises each batch, as the decoder's target shows it; all `level` where given."""
+    seen: list[Tensor] = []
+    original, draw = FixedGaussian.forward, Step.draw
+
+    def forward(self: FixedGaussian, output: Tensor, *rest: Any) -> object:
+        seen.append((rest[1].double() * 255).add(0.5).remainder(1))
+        return original(self, output, *rest)
+
+    def drawn(self: Step, noises: Generator, dithers: Generator) -> None:
+        draw(self, noises, dithers)
+        if level is not None and self.dither is not None:
+            self.dither.fill_(level)
+
+    monkeypatch.setattr(FixedGaussian, "forward", forward)
+    monkeypatch.setattr(Step, "draw", drawn)
+    return seen
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_each_batch_is_dequantised_anew(
+    expand: Expand,
+    images: Tensor,
+    tmp_path: Path,
+    flips: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Uniform on a level, whatever the images: 12 batches of 54,880 values."""
+    seen = dithers(monkeypatch)
+    training = {"epochs": 4, "batch": 70, "flips": flips, "dequantise": True}
+    train(expand(training=training)[0].runs[0], images, tmp_path)
+    values = torch.stack(seen).flatten(1)
+    assert len(values.unique(dim=0)) == 12
+    correlations = torch.corrcoef(values) - torch.eye(12).double()
+    assert correlations.abs().max() < 5 / math.sqrt(values.shape[1])
+    shares = torch.histc(values, 20, 0, 1) / values.numel()
+    assert (shares - 1 / 20).abs().max() < 5 * math.sqrt(1 / 20 / values.numel())
+
+
+def test_noise_of_half_a_level_is_none(
+    expand: Expand, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit: x + (½ - ½)/255 is x, and the option changes nothing else of a training."""
+    plain, dequantised = (
+        expand(training={"epochs": 2, "batch": 70, "flips": True, "dequantise": on})[0].runs[0]
+        for on in (False, True)
+    )
+    undisturbed = train(plain, images, tmp_path / "plain")
+    assert not same(undisturbed, train(dequantised, images, tmp_path / "dequantised"))
+    dithers(monkeypatch, level=0.5)
+    assert same(undisturbed, train(dequantised, images, tmp_path / "centred"))
+
+
+@pytest.mark.parametrize("decoder", ["categorical", "bitwise_categorical", "logistic_mixture"])
+def test_decoders_of_levels_take_no_dequantised_data(
+    write_grid: Callable[..., Path], decoder: str
+) -> None:
+    """`bernoulli` does: its loss is linear in the data, whose mean over the noise they are."""
+    on = {"training": {"epochs": 2, "batch": 70, "dequantise": True}}
+    read_grid(str(write_grid(decoders=["optimal", "bernoulli"], **on)))
+    message = refused(lambda: read_grid(str(write_grid(decoders=["optimal", decoder], **on))))
+    assert "small.yaml:" in message
+    assert f"decoder '{decoder}' scores 8-bit levels" in message
+
+
 def test_an_option_that_is_off_moves_no_id(expand: Expand) -> None:
     plain = expand(training={"epochs": 2, "batch": 70})[0].runs[0]
     said = Training(
         **{"epochs": 2, "batch": 70, "precision": "float32", "betas": (0.9, 0.999), "warm_up": 0,
            "weight_decay": 0.0, "schedule": "constant", "clip": None, "skip": None, "ema": None,
-           "flips": False, "steps": None}
+           "flips": False, "dequantise": False, "steps": None}
     )  # fmt: skip
     assert plain.training.model_dump().keys() == {"epochs", "batch", "optimizer", "lr", "precision"}
     assert plain.model_copy(update={"training": said}).id == plain.id
@@ -223,10 +290,10 @@ def test_an_option_that_is_off_moves_no_id(expand: Expand) -> None:
         for option in (
             {"optimizer": "adamw"}, {"betas": [0.9, 0.99]}, {"warm_up": 1}, {"clip": 1.0},
             {"schedule": "cosine"}, {"skip": 1.0}, {"ema": 0.9}, {"flips": True},
-            {"optimizer": "adamw", "weight_decay": 0.1},
+            {"dequantise": True}, {"optimizer": "adamw", "weight_decay": 0.1},
         )
     }  # fmt: skip
-    assert len(ids - {plain.id}) == 9
+    assert len(ids - {plain.id}) == 10
 
 
 @pytest.mark.parametrize(
@@ -244,6 +311,7 @@ def test_an_option_that_is_off_moves_no_id(expand: Expand) -> None:
         ({"clip": 0}, "input should be greater than 0, not 0"),
         ({"skip": -1}, "input should be greater than 0, not -1"),
         ({"flips": 1}, "input should be a valid boolean, not 1"),
+        ({"dequantise": "uniform"}, "input should be a valid boolean, not 'uniform'"),
         ({"schedule": "linear"}, "input should be 'constant' or 'cosine', not 'linear'"),
     ],
 )
