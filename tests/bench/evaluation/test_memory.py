@@ -23,7 +23,7 @@ class Live(TorchDispatchMode):
     """The bytes of all tensors that were made under it and are alive, and their most so far."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: dict[int, int] = {}
 
@@ -67,7 +67,8 @@ def peak_of(count: int) -> int:
     images = torch.randint(0, 256, (count, 1, SIDE, SIDE), dtype=torch.uint8)
     description = Description("made", "0" * 64, 1, SIDE, *3 * (count,))
     data = Dataset(description, images, images[:8], images)
-    with Live() as live:
+    live = Live()
+    with live:
         evaluate(run, Trained(vae, vae.initial_state()), data, None)
     assert live.now < images.nbytes + 1e5  # what was freed is counted as freed
     return live.peak
