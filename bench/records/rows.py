@@ -175,7 +175,9 @@ def _best(
     # The number of draws and the temperatures are in the names of their metrics and move no other.
     apart = IMPLIED | {"run.evaluation.iwae", "run.evaluation.temperatures"}
     protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
-    protocol = [c for c in (*protocol, "run.content", "run.split_seed") if c in lines]
+    # What is scored: a density of dequantised data is another one.
+    data = ("run.content", "run.split_seed", "run.training.dequantise")
+    protocol = [c for c in (*protocol, *data) if c in lines]
     keys = (
         lines[protocol]
         .astype(str)

@@ -368,6 +368,14 @@ def test_the_best_row_and_its_ties_are_known_by_metric(results: Results) -> None
     assert "3 standard errors of the difference" in " ".join(table.caption)
 
 
+def test_densities_of_dequantised_data_are_apart_from_those_of_levels(results: Results) -> None:
+    for seed, better in enumerate((-905.0, -900.0, -895.0)):
+        results.add("shared", seed=seed, metrics={"neg_log_p": better})
+        worse = {"neg_log_p": better + 500}
+        results.add("shared", seed=seed, metrics=worse, training={"dequantise": True})
+    assert list(results.table().frame["best"]) == [("neg_log_p",), ("neg_log_p",)]
+
+
 def test_with_one_seed_nothing_is_bold(results: Results) -> None:
     results.add("shared", metrics={"neg_log_p": 1.0})
     results.add("optimal", metrics={"neg_log_p": 1.0001})
