@@ -198,6 +198,11 @@ class EvaluationSettings(Settings):
     temperatures: Annotated[tuple[Positive, ...], AfterValidator(_told_apart)] = ()
     batch: Size = 100
 
+    @property
+    def compared(self) -> int:
+        """How many images of the model the distances take features of, at most."""
+        return self.samples * (len(self.distances) + len(self.temperatures))
+
 
 class Evaluation(EvaluationSettings):
     """What is measured, on which split, and the protocol that moves the numbers."""

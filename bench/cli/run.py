@@ -196,7 +196,7 @@ def _distances_text(rows: Sequence[Row]) -> str:
     if not measured:
         return ""
     network = next(one.features.name for one in measured if one.features)
-    images = max(one.samples * len(one.distances) for one in measured)
+    images = max(one.compared for one in measured)
     return (
         f"distances: {network} takes features of up to {images:,} images a run, and once of the "
         "real images of each split"

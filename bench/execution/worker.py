@@ -194,7 +194,7 @@ class Worker:
             return
         return_freed_memory()
         start = time.perf_counter()
-        made = run.evaluation.samples * len(run.evaluation.distances)
+        made = run.evaluation.compared
         meter = Meter(on_measuring, len(split(dataset, run)), made)
         with self.stop.at_once(), meter.watching(trained.vae.decoder):
             metrics, protocol, curves = evaluate(

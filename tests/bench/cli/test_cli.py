@@ -169,9 +169,10 @@ def test_dry_run_computes_nothing(call: Call, write_grid: Write, tmp_path: Path)
 
 def test_a_dry_run_says_what_distances_cost(call: Call, write_grid: Write) -> None:
     evaluation = {"samples": 500, "distances": ["means", "sampled"], "features": "auto"}
+    evaluation["temperatures"] = [0.7]
     code, out, _ = call("run", write_grid(evaluation=evaluation), "--dry-run")
     assert code == 0
-    assert "efficientnet_lite0 takes features of up to 1,000 images a run" in out
+    assert "efficientnet_lite0 takes features of up to 1,500 images a run" in out
 
 
 def test_run_status_and_report_of_a_small_grid(
