@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 
 from baselines.decoders.gaussian import FixedGaussian
 from bench import data
-from bench.errors import Stopped
 from bench.grid.expand import Row
 from bench.grid.read import read_grid
 from bench.records.store import Store
@@ -22,7 +21,7 @@ from bench.run import Training
 from bench.training.step import Step
 from bench.training.train import train
 from bench.training.weights import load, save
-from tests.bench.training.test_train import same, stop_at
+from tests.bench.training.test_train import same, stopped_after
 from tests.refusal import refused
 
 Expand = Callable[..., list[Row]]
@@ -54,20 +53,13 @@ def images(tiny: Path) -> Tensor:
 def test_a_stop_leaves_no_trace(
     expand: Expand, images: Tensor, tmp_path: Path, steps: Iterable[int], precision: str
 ) -> None:
-    """Each of `steps` counts from where the call before it stopped."""
     training = {**EVERYTHING, "precision": precision}
     run = expand(decoders=["optimal"], training=training)[0].runs[0]
     undisturbed = train(run, images, tmp_path / "one")
     assert undisturbed.divergence is None
     skipped = [line["skipped"] for line in undisturbed.history]
     assert 0 < sum(skipped) < 11
-    done = 0
-    for step in steps:
-        if done + step >= 11:
-            break
-        with pytest.raises(Stopped):
-            train(run, images, tmp_path / "two", stop=stop_at(step))
-        done += step
+    stopped_after(steps, 11, run, images, tmp_path / "two")
     assert same(undisturbed, train(run, images, tmp_path / "two"))
 
 

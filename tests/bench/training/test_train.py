@@ -16,6 +16,7 @@ from baselines.decoders.gaussian import FixedGaussian
 from bench import data
 from bench.errors import Stopped
 from bench.grid.expand import Row
+from bench.run import Run
 from bench.training.checkpoint import Checkpoint, Trained
 from bench.training.train import build, train
 
@@ -29,6 +30,23 @@ def stop_at(*steps: int) -> Callable[[], bool]:
     """Says True when it is asked before one of these steps, counted from 0 over its life."""
     asked = itertools.count()
     return lambda: next(asked) in steps
+
+
+def stopped_after(
+    steps: Iterable[int], total: int, run: Run, images: torch.Tensor, folder: Path
+) -> int:
+    """Stop a training of `total` steps after each of `steps`; returns how many it has done.
+
+    Each counts from where the call before it stopped.
+    """
+    done = 0
+    for step in steps:
+        if done + step >= total:
+            break
+        with pytest.raises(Stopped):
+            train(run, images, folder, stop=stop_at(step))
+        done += step
+    return done
 
 
 class Killed(Exception):
@@ -84,16 +102,10 @@ def test_a_resume_continues_bit_equally(
 def test_a_stop_between_any_two_steps_leaves_no_trace(
     expand: Callable[..., list[Row]], images: torch.Tensor, tmp_path: Path, steps: Iterable[int]
 ) -> None:
-    """3 steps an epoch; each of `steps` counts from where the call before it stopped."""
+    """3 steps an epoch."""
     run = expand(decoders=["optimal"], training={"epochs": 4, "batch": 70})[0].runs[0]
     undisturbed = train(run, images, tmp_path / "one")
-    done = 0
-    for step in steps:
-        if done + step >= 12:
-            break
-        with pytest.raises(Stopped):
-            train(run, images, tmp_path / "two", stop=stop_at(step))
-        done += step
+    done = stopped_after(steps, 12, run, images, tmp_path / "two")
     told: list[float] = []
     resumed = train(run, images, tmp_path / "two", on_epoch=lambda line: told.append(line["epoch"]))
     assert same(undisturbed, resumed)
