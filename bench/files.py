@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -19,6 +20,19 @@ from pydantic_core import from_json
 from bench.errors import RequestError
 
 logger = logging.getLogger("sigma-bench")
+
+
+def packaged(package: str, *inside: str) -> Path:
+    """A file inside an installed package, which is not imported.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    # Found, not imported: an import may take seconds of other libraries.
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(f"the package {package} is not installed")
+    return Path(found.submodule_search_locations[0], *inside)
 
 
 def _umask() -> int:

@@ -39,7 +39,7 @@ def setting(value: Any) -> str:
 
 def divergence(found: Mapping[str, Any]) -> str:
     """`diverged at step 17: distortion was not finite`, of the part of a record that tells it."""
-    # Older records have no reason: it was always this one.
+    # A record need not have a reason.
     reason = found.get("reason", f"{found['what']} was not finite")
     return f"diverged at step {found['step']:.0f}: {reason}"
 

@@ -65,14 +65,11 @@ def describe(name: str, split_seed: int = 0) -> Description | None:
     return None
 
 
-def training_images(name: str, split_seed: int = 0) -> int | None:
-    """How many images there are to train on; None where only preparing the data set tells.
+def training_images(name: str) -> int | None:
+    """How many images of an undescribed data set there are to train on, by its files' headers.
 
-    Raises what `describe` raises.
+    None where only preparing the data set tells. Raises what `describe` raises.
     """
-    known = describe(name, split_seed)
-    if known is not None:
-        return known.train
     sizes = _inspect(name, resolve(name).signature())
     return sizes[0] if sizes else None
 

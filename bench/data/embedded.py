@@ -1,7 +1,6 @@
 """Data sets inside Python packages: no download."""
 
 import gzip
-import importlib.util
 import zlib
 from pathlib import Path
 
@@ -9,21 +8,9 @@ import numpy as np
 
 from bench.data.fingerprint import Parts, parts_at
 from bench.errors import RequestError
+from bench.files import packaged
 
 INSTALL = 'pip install "sigma-vae-bench[embedded]"'
-
-
-def packaged(package: str, *inside: str) -> Path:
-    """A file inside an installed package, which is not imported.
-
-    Raises:
-        FileNotFoundError: the package is not installed.
-    """
-    # Found, not imported: both packages would import scientific libraries and take seconds.
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(f"the package {package} is not installed")
-    return Path(found.submodule_search_locations[0], *inside)
 
 
 def absent(name: str, error: FileNotFoundError) -> RequestError:

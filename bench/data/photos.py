@@ -14,11 +14,12 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from bench.data.embedded import absent, packaged
+from bench.data.embedded import absent
 from bench.data.fingerprint import Parts, parts_at
 from bench.data.images import FORMATS, UNREADABLE, Images, unreadable
 from bench.data.splits import permutation
 from bench.errors import RequestError
+from bench.files import packaged
 
 SIDE, STRIDE, GAP = 32, 16, 32
 """Pixels of a tile, from one tile to the next, and between two bands."""

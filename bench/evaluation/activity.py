@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from baselines.models.base import Moments, gaussian_rate
+from baselines.models.base import gaussian_rate
 from bench.evaluation.context import Curves, Evaluated, EvaluationContext, Metrics, Scores
 from bench.evaluation.scorer import Measure, PosteriorSample, Summed
 
@@ -24,7 +24,7 @@ active (Vahdat & Kautz 2020, their code)."""
 def measures(context: EvaluationContext) -> dict[str, Measure]:
     """Sums over images, as a hierarchy has too many latents to keep those of each image."""
     kept: dict[str, Measure] = {}
-    if _of_one_image(context) is not None:
+    if context.example.posteriors is not None:
         kept["posterior_mean"] = Summed(posterior_mean)
         kept["squared_posterior_mean"] = Summed(squared_posterior_mean)
         if len(context.scorer.vae.model.parts) > 1:
@@ -34,7 +34,7 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     """`active_units`, and of a hierarchy `active_channels` and both by group."""
-    one, count = _of_one_image(context), len(context.images)
+    one, count = context.example.posteriors, len(context.images)
     metrics, by_part = Metrics(), Curves()
     if one is None:
         return Evaluated(metrics, {}, {})
@@ -55,13 +55,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         protocol["active_channel_rate"] = ACTIVE_RATE
     curves = {"active_by_part": {"parts": parts, **by_part}} if len(parts) > 1 else {}
     return Evaluated(metrics, {"activity": protocol}, curves)
-
-
-@torch.inference_mode()
-def _of_one_image(context: EvaluationContext) -> tuple[Moments, ...] | None:
-    image = context.images[:1]
-    noise = torch.zeros(1, context.scorer.vae.model.noise_size, device=image.device)
-    return context.scorer.posterior(image, noise).posteriors
 
 
 def posterior_mean(drawn: PosteriorSample) -> Tensor:

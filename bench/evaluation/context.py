@@ -7,13 +7,15 @@ images keeps of each image; `summarise(context, scores)` turns that into an `Eva
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from torch import Generator, Tensor
 
 from bench.data import Dataset
 from bench.evaluation.features.base import Extractor
-from bench.evaluation.scorer import Scorer
+from bench.evaluation.scorer import PosteriorSample, Scorer
 from bench.rng import UniformRows, generator
 from bench.run import Run, Split
 
@@ -66,6 +68,14 @@ class EvaluationContext:
         stream = f"dequantisation of the {name} split"
         size = images[0].numel()
         return UniformRows(len(images), size, self.run.seed, stream, device=images.device)
+
+    @cached_property
+    def example(self) -> PosteriorSample:
+        """The first image at the draw that zero noise gives: what a measure needs may be absent."""
+        image = self.images[:1]
+        noise = torch.zeros(1, self.scorer.vae.model.noise_size, device=image.device)
+        with torch.inference_mode():
+            return self.scorer.posterior(image, noise)
 
     def generator(self, name: str) -> Generator:
         """The CPU generator of a stream that a measure draws from, rewound if a chunk is redone."""

@@ -89,11 +89,9 @@ def _of_top(name: str) -> str:
     return f"{stem}_top{name[len(stem) :]}"
 
 
-@torch.inference_mode()
 def has_top(context: EvaluationContext) -> bool:
     """Whether the model has a latent that depends on the image alone; see `Model.top`."""
-    scorer = context.scorer
-    return scorer.vae.model.top(scorer.encode(context.images[:1])) is not None
+    return context.scorer.vae.model.top(context.example.context) is not None
 
 
 def encoding(model: Model, drawn: PosteriorSample) -> Tensor:

@@ -122,12 +122,10 @@ def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Prot
 @torch.inference_mode()
 def has_mass(context: EvaluationContext) -> bool:
     """Whether p(x|z) gives single 8-bit values a probability; a user's own may not."""
-    scorer, image = context.scorer, context.images[:1]
-    if not scorer.vae.decoder.is_likelihood:
+    if not context.scorer.vae.decoder.is_likelihood:
         return False
-    noise = torch.zeros(1, scorer.vae.model.noise_size, device=image.device)
     try:
-        eight_bit_distortion(scorer.posterior(image, noise))
+        eight_bit_distortion(context.example)
     except (TypeError, NotImplementedError):
         return False
     return True

@@ -194,8 +194,7 @@ class Worker:
             return
         return_freed_memory()
         start = time.perf_counter()
-        made = run.evaluation.compared
-        meter = Meter(on_measuring, len(split(dataset, run)), made)
+        meter = Meter(on_measuring, len(split(dataset, run)), run.evaluation.compared)
         with self.stop.at_once(), meter.watching(trained.vae.decoder):
             metrics, protocol, curves = evaluate(
                 run, trained, dataset, extractor and meter.counted(extractor)

@@ -68,7 +68,7 @@ def expand(
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
-        images = data.training_images(place, grid.split_seed)
+        images = description.train if description else data.training_images(place)
         if images is not None and images < training.batch:
             raise RequestError(
                 f"training.batch {training.batch} is larger than the {images} training images of "

@@ -136,11 +136,10 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         if metric is not None and "table" in metric.shown:
             yield f"{metric.heading}: {metric.meaning}."
     if "neg_log_p_fitted_sigma" in rows:
-        # Earlier versions fitted it to the training images and named no split.
-        split = _values(tests, f"{protocol}fitted_sigma_split") or "training"
         yield (
             "-log p, fitted σ: the same with the one σ that fits the "
-            f"{_values(tests, f'{protocol}fitted_sigma_images')} {split} images."
+            f"{_values(tests, f'{protocol}fitted_sigma_images')} "
+            f"{_values(tests, f'{protocol}fitted_sigma_split')} images."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from baselines.options import DECODERS, MODELS, Spec
 from bench.evaluation.features.base import NETWORKS
@@ -237,11 +240,9 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _brief(options: Mapping[str, Any], registry: Mapping[str, type[Spec]]) -> Any:
-    kind = registry.get(options["name"])
-    defaults = {key: field.default for key, field in kind.model_fields.items()} if kind else {}
-    changed = {
-        key: value
-        for key, value in options.items()
-        if key != "name" and (key not in defaults or defaults[key] != value)
-    }
+    changed = {key: value for key, value in options.items() if key != "name"}
+    if kind := registry.get(options["name"]):
+        # Options of another version may not be this one's; then all of them are said.
+        with contextlib.suppress(ValidationError):
+            changed = kind(**options).changed
     return {"name": options["name"], **changed} if changed else options["name"]

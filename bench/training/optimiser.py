@@ -140,7 +140,6 @@ class Optimiser:
         # The groups stay this process's: on another device their options differ.
         groups = self._adam.state_dict()["param_groups"]
         self._adam.load_state_dict({"state": content["optimizer"], "param_groups": groups})
-        # A checkpoint of an older version has neither, and none of the options that need them.
-        self._taken.copy_(content.get("taken", self._taken))
+        self._taken.copy_(content["taken"])
         for name, average in self._average.items():
             average.copy_(content["average"][name])

