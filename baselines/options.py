@@ -266,6 +266,7 @@ class ModelSpec(Spec):
     """
 
     honours_detached_outputs: ClassVar[bool]
+    is_sequence: ClassVar[bool]
     sizes: ClassVar[Sizes]
 
     @model_validator(mode="before")

@@ -13,7 +13,7 @@ from baselines.state import State
 
 
 class Terms(NamedTuple):
-    """What one step measures, each a scalar, in nats per image except σ.
+    """What one step measures, each a scalar, in nats per image (or sequence) except σ.
 
     `loss` = `distortion` + `rate` is the negative ELBO; `sigma` is the root mean variance of
     p(x|z).
@@ -59,7 +59,7 @@ class Vae(nn.Module):
         surrogate where it has one.
 
         Arguments:
-            images: (B, C, H, W) in [0, 1], float32.
+            images: (B, C, H, W) in [0, 1], float32; sequences (B, T, C, H, W).
             noise: standard normal, (B, noise_size).
             state: as returned by the last step; not written.
             precision: of the networks; the decoder and the KL are always float32.
@@ -69,21 +69,32 @@ class Vae(nn.Module):
             draw = self.model.draw(context, noise, state, training=True)
         target = self.model.target(images)
         distribution = self.decoder(draw.output, state, target)
-        distortion = -distribution.log_prob(target).mean()
+        distortion = -per_item(distribution.log_prob(target)).mean()
         if draw.rate.ndim != 2:
             raise ValueError(
                 f"{type(self.model).__name__}: `Draw.rate` must be (B, parts), "
                 f"not {tuple(draw.rate.shape)}"
             )
-        rates = draw.rate.sum(-1)
-        rate = rates.mean()
+        rate = draw.rate.sum(-1).mean()
         decoder_state = self.decoder.update(distribution, target, state)
+        # A frame of a sequence has a rate of its own.
+        rates = draw.rate if self.model.is_sequence else draw.rate.sum(-1)
         surrogate = self.decoder.surrogate(distribution, target, rates)
-        loss = descended(distortion + rate, surrogate)
+        loss = descended(distortion + rate, None if surrogate is None else per_item(surrogate))
         with torch.no_grad():
             sigma = self.decoder.sigma(distribution)
         terms = Terms(loss, distortion.detach(), rate.detach(), sigma)
         return terms, {**state, **encoder_state, **draw.state, **decoder_state}
+
+
+def per_item(values: Tensor) -> Tensor:
+    """Values (B, ...) summed over all dimensions but the batch, (B,): an image, or all its frames.
+
+    >>> per_item(torch.tensor([1.0, 2.0])), per_item(torch.ones(2, 3))
+    (tensor([1., 2.]), tensor([3., 3.]))
+    """
+    # Flattening would copy channels-last images, and sum them in another order.
+    return values.sum(dim=tuple(range(1, values.ndim))) if values.ndim > 1 else values
 
 
 def step_terms(

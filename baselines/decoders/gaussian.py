@@ -49,10 +49,15 @@ class MeanReducedMse(Decoder):
         mean = self.mean(output)
         if target is None:
             return gaussian(mean, read_average(state, "decoder.log_sigma"))
-        return gaussian(mean, mean.new_full((), log_sigma_of_beta(target.numel())))
+        return gaussian(mean, mean.new_full((), log_sigma_of_beta(self._beta(target))))
+
+    @staticmethod
+    def _beta(target: Tensor) -> int:
+        """B·D; of a sequence, whose frames' losses are summed, D counts the values of a frame."""
+        return len(target) * math.prod(target.shape[-3:])
 
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
-        log_sigma = target.new_full((), log_sigma_of_beta(target.numel()))
+        log_sigma = target.new_full((), log_sigma_of_beta(self._beta(target)))
         return update_average(state, "decoder.log_sigma", log_sigma, decay=0.0)
 
 

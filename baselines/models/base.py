@@ -1,5 +1,6 @@
-"""What every model is: images in, one posterior draw's raw output, rate and density ratio out."""
+"""What every model is: data in, one posterior draw's raw output, rate and density ratio out."""
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ class Draw(NamedTuple):
     """One draw z ~ q(z|x) for each image of a batch.
 
     Attributes:
-        output: raw network output for the decoder, (B, outputs * C, H, W), float32.
+        output: raw network output for the decoder, (B, outputs * C, H, W), float32; of a sequence
+            (B, frames, outputs * C, H, W), for each frame of `Model.target`.
         rate: KL(q(z|x) || p(z)) in nats by part of the latent, (B, parts), in closed form where
             there is one; the sum over parts is the rate of the image.
         log_ratio: ln p(z) - ln q(z|x) at the draw, in nats, (B,), for importance weights.
@@ -53,6 +55,7 @@ class Model(Configured, nn.Module):
 
     Class attributes:
         honours_detached_outputs: whether it does that. If not, decoders that need it are refused.
+        is_sequence: whether its data are videos; see `SequenceModel`.
         sizes: options by the name of a size; `size: NAME` stands for them, and the model's own
             defaults for the rest.
 
@@ -65,6 +68,7 @@ class Model(Configured, nn.Module):
 
     kind = "model"
     honours_detached_outputs = False
+    is_sequence = False
     sizes: ClassVar[Sizes] = {}
 
     channels: Given[Size]
@@ -77,6 +81,11 @@ class Model(Configured, nn.Module):
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the data."""
         return self.channels, self.resolution, self.resolution
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of one item of a batch: that of an image, or (frames, C, H, W)."""
+        return self.image_shape
 
     @property
     def noise_size(self) -> int:
@@ -190,3 +199,70 @@ class GaussianLatentModel(Model):
     def top(self, context: Context) -> Moments:
         mean, log_variance = context
         return mean, log_variance
+
+
+class SequenceModel(Model):
+    """A model of videos, which predicts frames from those before them.
+
+    Its data are (B, past + future, C, H, W). The first frame is given, and the decoder scores every
+    later one: `target`. Training and scoring are teacher-forced: a frame's latent and output depend
+    on true frames. `rate` has a part a frame, (B, past + future - 1), and so has the noise.
+
+    `predict` knows the first `past` frames alone and rolls the model on from them.
+
+    Options:
+        past: frames that a prediction is given.
+        future: further frames of a training sequence.
+        horizon: frames that a prediction has; as many as `future` where it is None.
+    """
+
+    is_sequence = True
+
+    past: Size = 5
+    future: Size = 10
+    horizon: Size | None = None
+
+    @property
+    def frames(self) -> int:
+        """The frames of a sequence that is trained on or scored."""
+        return self.past + self.future
+
+    @property
+    def predicted(self) -> int:
+        """How many frames `predict` returns."""
+        return self.horizon or self.future
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        return self.frames, *self.image_shape
+
+    @property
+    def noise_size(self) -> int:
+        return (self.frames - 1) * self.latent
+
+    @property
+    def rollout_size(self) -> int:
+        """How many standard normal numbers one prediction consumes."""
+        return (self.past - 1 + self.predicted) * self.latent
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The frames after the first, by their place in the sequence, which is counted from 0."""
+        return {f"frame {place}": self.latent for place in range(1, self.frames)}
+
+    def target(self, data: Tensor) -> Tensor:
+        """Every frame but the first, (B, past + future - 1, C, H, W)."""
+        return data[:, 1:]
+
+    def predict(
+        self, noise: Tensor, state: State, given: Tensor, mean: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Raw output (B, predicted, outputs * C, H, W) for frames that follow the given ones.
+
+        Arguments:
+            noise: standard normal, (B, rollout_size).
+            given: the first frames, (B, past, C, H, W) in [0, 1].
+            mean: from raw output (B, outputs * C, H, W) to the mean image (B, C, H, W), which is
+                fed back as if it were the true frame.
+        """
+        raise NotImplementedError
