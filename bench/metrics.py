@@ -19,6 +19,7 @@ Home = Literal[
     "calibration",
     "sample_quality",
     "reconstruction",
+    "prediction",
 ]
 Place = Literal["table", "overview", "findings", "progress"]
 """Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
@@ -32,6 +33,7 @@ class Units(StrEnum):
     DENSITY = "nats of a density on [0, 1]"
     PROBABILITY = "bits of a probability of the 8-bit image"
     FRECHET = "Fréchet distance"
+    VIDEO = "Fréchet distance of videos"
     KERNEL = "kernel distance"
     SHARE = "share between 0 and 1"
     DECIBEL = "dB"
@@ -134,6 +136,10 @@ METRICS = (
            shown=EVERYWHERE, objective=True,
            meaning="single-sample negative ELBO, nats per image, under the decoder's own σ frozen "
                    "from training: the paper's column; of discrete decoders -ln of a probability"),
+    Metric("neg_log_p_per_frame", "lower", OWN, "likelihood", label="-log p per frame",
+           threshold=NATS, shown=("table",),
+           meaning="-log p of a sequence over its scored frames, each given those before it, nats "
+                   "per frame"),
     Metric("bits_per_dim", "lower", Units.PROBABILITY, "likelihood", label="bits/dim",
            threshold=BITS, shown=("table", "findings", "progress"), expendable=True,
            meaning="the same bound on the 8-bit image, p(x|z) integrated over each value's bin: "
@@ -161,10 +167,50 @@ METRICS = (
            meaning="mean gap between nominal and observed coverage of central intervals of the "
                    "8-bit p(x|z) (randomised PIT); 0 is calibrated. A σ that is far too wide "
                    "passes on data that are mostly black; CRPS sees it"),
+    Metric("prediction_crps", "lower", Units.NONE, "prediction", label="CRPS, predicted",
+           shown=("table", "findings"), expendable=True,
+           meaning="CRPS of the true predicted frames under the equal mixture of the rollouts' "
+                   "8-bit p(x|z), per dimension: a proper score of the prediction"),
+    Metric("prediction_calibration_error", "lower", SHARE, "prediction",
+           label="calibration error, predicted", threshold=COVERAGE,
+           shown=("table",), expendable=True,
+           meaning="calibration error (randomised PIT) of that mixture"),
+    Metric("ssim_best_K", "higher", Units.NONE, "prediction", label="SSIM, best of K",
+           shown=("table",), expendable=True,
+           meaning="SSIM of the decoder means of the best of K rollouts of each video, by its mean "
+                   "over the predicted frames"),
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
     # What is computed but not shown by default.
+    Metric("neg_log_p_predicted", "lower", OWN, "likelihood", label="-log p, frames to predict",
+           threshold=NATS,
+           meaning="the part of a sequence's -log p of the frames after the given ones, nats"),
+    Metric("psnr_best_K", "higher", Units.DECIBEL, "prediction", label="PSNR, best of K",
+           threshold=DECIBELS,
+           meaning="PSNR of the best of K rollouts of each video, by its mean over the predicted "
+                   "frames, dB"),
+    Metric("psnr_mean_K", "higher", Units.DECIBEL, "prediction", label="PSNR, mean of K",
+           threshold=DECIBELS, meaning="PSNR averaged over K rollouts, dB"),
+    Metric("ssim_mean_K", "higher", Units.NONE, "prediction", label="SSIM, mean of K",
+           meaning="SSIM averaged over K rollouts"),
+    Metric("psnr_copy", None, Units.DECIBEL, "prediction", label="PSNR, last given frame copied",
+           meaning="PSNR where every predicted frame is the last given one, dB: no model"),
+    Metric("ssim_copy", None, Units.NONE, "prediction", label="SSIM, last given frame copied",
+           meaning="SSIM where every predicted frame is the last given one: no model"),
+    Metric("prediction_crps_first", "lower", Units.NONE, "prediction",
+           label="CRPS, first predicted frame", meaning="prediction_crps of horizon 1"),
+    Metric("prediction_crps_last", "lower", Units.NONE, "prediction",
+           label="CRPS, last predicted frame", meaning="prediction_crps of the last horizon"),
+    Metric("prediction_calibration_error_first", "lower", SHARE, "prediction",
+           label="calibration error, first predicted frame", threshold=COVERAGE,
+           meaning="prediction_calibration_error of horizon 1"),
+    Metric("prediction_calibration_error_last", "lower", SHARE, "prediction",
+           label="calibration error, last predicted frame", threshold=COVERAGE,
+           meaning="prediction_calibration_error of the last horizon"),
+    Metric("rollout_diversity", None, Units.NONE, "prediction",
+           meaning="root mean squared difference of two rollouts' decoder means, per dimension, "
+                   "over all pairs of K"),
     Metric("distortion", "lower", OWN, "likelihood", threshold=NATS,
            meaning="the first part of -log p: -ln p(x|z) for one posterior draw, nats"),
     Metric("rate", None, Units.NATS, "likelihood",
@@ -213,6 +259,14 @@ METRICS = (
     Metric("fid_reconstruction", "lower", FRECHET, "sample_quality", label="FID, reconstructions",
            threshold=DISTANCE, compares="reconstructions",
            meaning="the same distance of reconstructions of the images"),
+    Metric("fvd", "lower", Units.VIDEO, "prediction", label="FVD", threshold=DISTANCE,
+           meaning="Fréchet video distance: of whole videos, the given frames among them, on the "
+                   "features of a user's I3D network"),
+    Metric("fd_video_<extractor>", "lower", Units.VIDEO, "prediction", label="FD video <extractor>",
+           threshold=DISTANCE,
+           meaning="Fréchet distance of predicted frames' videos to real ones, on the means over "
+                   "time of an image network's features and of their absolute changes, in the "
+                   "real videos' leading principal components; it is not FVD"),
     Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
            meaning="kernel distance of decoder means to real images, unbiased, same network"),
     Metric("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,

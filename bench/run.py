@@ -196,6 +196,8 @@ class EvaluationSettings(Settings):
     iwae: Count = 64
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     temperatures: Annotated[tuple[Positive, ...], AfterValidator(_told_apart)] = ()
+    rollouts: Count = 0
+    clips: Size = 256
     batch: Size = 100
 
     @property
@@ -209,6 +211,7 @@ class Evaluation(EvaluationSettings):
 
     split: Split = "test"
     features: Features | None = None
+    fvd: Features | None = None
     precision: Precision = "float32"
 
 

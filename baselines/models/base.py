@@ -105,6 +105,10 @@ class Model(Configured, nn.Module):
         """Running statistics before the first batch."""
         return {}
 
+    def scored(self, data: Tensor) -> Tensor:
+        """The part of a data set's items that is scored: images (N, C, H, W) as they are."""
+        return data
+
     def target(self, data: Tensor) -> Tensor:
         """What the decoder scores of a batch: the images (B, C, H, W) themselves."""
         return data
@@ -249,6 +253,10 @@ class SequenceModel(Model):
     def parts(self) -> dict[str, int]:
         """The frames after the first, by their place in the sequence, which is counted from 0."""
         return {f"frame {place}": self.latent for place in range(1, self.frames)}
+
+    def scored(self, data: Tensor) -> Tensor:
+        """The first `frames` frames of each video (N, T, C, H, W)."""
+        return data[:, : self.frames]
 
     def target(self, data: Tensor) -> Tensor:
         """Every frame but the first, (B, past + future - 1, C, H, W)."""

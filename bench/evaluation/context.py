@@ -53,8 +53,18 @@ class EvaluationContext:
 
     @property
     def images(self) -> Tensor:
-        """The images of the run's split, (N, C, H, W), 8 bits."""
-        return split(self.dataset, self.run)
+        """What is scored of the run's split, 8 bits: images (N, C, H, W), or the first frames of
+        videos (N, frames, C, H, W)."""
+        return self.scored(self.run.evaluation.split)
+
+    def scored(self, name: Split) -> Tensor:
+        """What is scored of a split; see `Model.scored`."""
+        return self.scorer.vae.model.scored(getattr(self.dataset, name))
+
+    @property
+    def dimensions(self) -> int:
+        """How many values of an image, or of a sequence, the decoder scores."""
+        return self.example.images[0].numel()
 
     def dither(self, of: Split | None = None) -> UniformRows | None:
         """What dequantises the images of a split (the run's own if none is named), (N, C·H·W).
@@ -64,7 +74,7 @@ class EvaluationContext:
         if not self.run.training.dequantise:
             return None
         name = of or self.run.evaluation.split
-        images: Tensor = getattr(self.dataset, name)
+        images = self.scored(name)
         stream = f"dequantisation of the {name} split"
         size = images[0].numel()
         return UniformRows(len(images), size, self.run.seed, stream, device=images.device)
@@ -83,7 +93,7 @@ class EvaluationContext:
 
 
 def split(dataset: Dataset, run: Run) -> Tensor:
-    """The images that `run` is scored on, (N, C, H, W), 8 bits."""
+    """The images (N, C, H, W), or videos (N, T, C, H, W), that `run` is scored on, 8 bits."""
     images: Tensor = getattr(dataset, run.evaluation.split)
     return images
 

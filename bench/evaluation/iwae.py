@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from baselines.models.base import Context
+from baselines.vae import per_item
 from bench.evaluation.context import (
     Evaluated,
     EvaluationContext,
@@ -182,5 +183,7 @@ def _log_weights(scorer: Scorer, context: Context, target: Tensor, noise: Tensor
     distribution = scorer.vae.decoder(draw.output.unflatten(0, (draws, count)), scorer.state)
     log_ratio = draw.log_ratio.unflatten(0, (draws, count))
     log_p = distribution.log_prob(target.expand(draws, *target.shape))
-    weights: Tensor = (log_p + log_ratio).double()
+    weights: Tensor = (
+        per_item(log_p.flatten(0, 1)).unflatten(0, (draws, count)) + log_ratio
+    ).double()
     return weights

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from baselines.decoders.gaussian import deviation_from_the_mean_image
+from baselines.models.base import SequenceModel
 from baselines.probabilities import log_mass
+from baselines.vae import per_item
 from bench.evaluation.context import (
     Curves,
     Evaluated,
@@ -34,8 +36,13 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
         "squared_error": squared_error,
         "variance": mean_variance,
     }
-    if len(context.scorer.vae.model.parts) > 1:
+    model = context.scorer.vae.model
+    if len(model.parts) > 1:
         kept["rate_by_part"] = rate_by_part
+    if model.is_sequence:
+        kept["squared_error_by_frame"] = squared_error_by_frame
+        if context.scorer.vae.decoder.is_likelihood:
+            kept["distortion_by_frame"] = distortion_by_frame
     lowest = getattr(context.scorer.vae.decoder, "min_log_sigma", None)
     if lowest is not None:
         kept["sigma_at_floor"] = partial(sigma_at_floor, lowest)
@@ -49,7 +56,7 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     """`neg_log_p` and its parts, bits per dimension, the σ of scoring, and a refitted one."""
     run, scorer, images = context.run, context.scorer, context.images
-    decoder, dimensions = scorer.vae.decoder, images[0].numel()
+    decoder, dimensions = scorer.vae.decoder, context.dimensions
     variance = scores["variance"].mean().item()
     averaged = {"rate": scores["rate"], "mse": scores["squared_error"] / dimensions}
     if "sigma_at_floor" in scores:
@@ -60,16 +67,24 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     if "eight_bit_distortion" in scores:
         bound = scores["eight_bit_distortion"] + scores["rate"]
         averaged["bits_per_dim"] = bound / (dimensions * math.log(2))
+    curves: Curves = {}
+    if isinstance(scorer.vae.model, SequenceModel):
+        more, curves["by_frame"] = _by_frame(scorer.vae.model, scores, dimensions)
+        averaged |= more
+    elif "rate_by_part" in scores:
+        by_part = scores["rate_by_part"].mean(0).tolist()
+        curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
     metrics = means(averaged)
     metrics["sigma"] = math.sqrt(variance)
     metrics["beta_effective"] = 2 * variance
-    metrics["unit_sigma_constant"] = unit_sigma_constant(images)
+    metrics["unit_sigma_constant"] = unit_sigma_constant(scorer.vae.model.target(images))
     protocol: Protocol = {
         "split": run.evaluation.split,
         "images": len(images),
         "dimensions": dimensions,
+        **sequences(context),
         "of": "probability" if decoder.is_discrete else "density",
-        "units": "nats per image: "
+        "units": f"nats per {item(context)}: "
         + (
             "-ln of a probability of the 8-bit image"
             if decoder.is_discrete
@@ -92,27 +107,57 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         fitted, how = _refitted(context, scores)
         metrics |= fitted
         protocol |= how
-    curves: Curves = {}
-    if "rate_by_part" in scores:
-        by_part = scores["rate_by_part"].mean(0).tolist()
-        curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
     return Evaluated(metrics, {"likelihood": protocol}, curves)
+
+
+def item(context: EvaluationContext) -> str:
+    """What -log p is of: an image, or a sequence."""
+    return "sequence" if context.scorer.vae.model.is_sequence else "image"
+
+
+def sequences(context: EvaluationContext) -> Protocol:
+    """What the protocol says of the frames that are scored; nothing for images."""
+    model = context.scorer.vae.model
+    if not isinstance(model, SequenceModel):
+        return {}
+    return {
+        "frames": model.frames - 1,
+        "given": model.past,
+        "frames_are": "the first of each video but its very first, each given those before it",
+    }
+
+
+def _by_frame(
+    model: SequenceModel, scores: Scores, dimensions: int
+) -> tuple[dict[str, Tensor], Curves]:
+    """Measures of sequences (N,), and curves over their frames."""
+    frames = model.frames - 1
+    rate, error = scores["rate_by_part"], scores["squared_error_by_frame"]
+    by_frame = {"rate": rate, "mse": error / (dimensions / frames)}
+    measured: dict[str, Tensor] = {}
+    if "distortion_by_frame" in scores:
+        by_frame["distortion"] = scores["distortion_by_frame"]
+        by_frame["neg_log_p"] = by_frame["distortion"] + rate
+        measured["neg_log_p_per_frame"] = by_frame["neg_log_p"].mean(1)
+        measured["neg_log_p_predicted"] = by_frame["neg_log_p"][:, model.past - 1 :].sum(1)
+    curves = {name: values.mean(0).tolist() for name, values in by_frame.items()}
+    return measured, {"frame": list(range(1, model.frames)), **curves}
 
 
 def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Protocol]:
     """A Gaussian with the decoder's mean and the one σ that fits `FITTED_SPLIT`."""
-    images: Tensor = getattr(context.dataset, FITTED_SPLIT)
+    images = context.scored(FITTED_SPLIT)
     stream, measure = "posterior draw for the fitted sigma", {"squared_error": squared_error}
     dither = context.dither(FITTED_SPLIT)
     held_out = score(context.scorer, images, context.run.seed, stream, measure, dither=dither)
-    dimensions = images[0].numel()
+    dimensions = context.dimensions
     sigma = fitted_sigma(held_out["squared_error"], dimensions)
     metrics: Metrics = {}
     if sigma > 0:  # without any error the density is infinite
         distortion = gaussian_distortion(scores["squared_error"], dimensions, sigma)
         metrics = means({"neg_log_p_fitted_sigma": distortion + scores["rate"]})
     protocol = {
-        "fitted_sigma_units": "nats per image: -ln of a density on data in [0, 1]",
+        "fitted_sigma_units": f"nats per {item(context)}: -ln of a density on data in [0, 1]",
         "fitted_sigma_split": FITTED_SPLIT,
         "fitted_sigma_images": len(images),
     }
@@ -131,21 +176,14 @@ def has_mass(context: EvaluationContext) -> bool:
     return True
 
 
-def _sum(values: Tensor) -> Tensor:
-    # Over all dimensions but the batch. Flattening would copy channels-last images, and sum them
-    # in another order.
-    return values.sum(dim=tuple(range(1, values.ndim)))
-
-
 def distortion(drawn: PosteriorSample) -> Tensor:
     """-ln p(x|z), nats, (B,)."""
-    log_p: Tensor = drawn.distribution.log_prob(drawn.images)
-    return -log_p
+    return -per_item(drawn.distribution.log_prob(drawn.images))
 
 
 def eight_bit_distortion(drawn: PosteriorSample) -> Tensor:
     """-ln P(x|z) of the 8-bit image, nats, (B,): p integrated over each value's bin."""
-    return -_sum(log_mass(drawn.distribution, drawn.images))
+    return -per_item(log_mass(drawn.distribution, drawn.images))
 
 
 def rate(drawn: PosteriorSample) -> Tensor:
@@ -158,9 +196,20 @@ def rate_by_part(drawn: PosteriorSample) -> Tensor:
     return drawn.rate_by_part
 
 
+def distortion_by_frame(drawn: PosteriorSample) -> Tensor:
+    """-ln p(x|z) of each frame, nats, (B, frames)."""
+    log_p: Tensor = drawn.distribution.log_prob(drawn.images)
+    return -log_p
+
+
+def squared_error_by_frame(drawn: PosteriorSample) -> Tensor:
+    """||x - μ(z)||² of each frame, (B, frames)."""
+    return (drawn.images - drawn.mean).square().sum((-3, -2, -1))
+
+
 def squared_error(drawn: PosteriorSample) -> Tensor:
     """||x - μ(z)||², (B,)."""
-    return _sum((drawn.images - drawn.mean).square())
+    return per_item((drawn.images - drawn.mean).square())
 
 
 def mean_variance(drawn: PosteriorSample) -> Tensor:
@@ -190,13 +239,14 @@ def fitted_sigma(squared_error: Tensor, dimensions: int) -> float:
 def unit_sigma_constant(images: Tensor) -> float:
     """-ln N(x; x̄, I), nats, of 8-bit images (N, C, H, W) with their mean image x̄, on average.
 
-    A Gaussian decoder with σ = 1 whose latents carry nothing pays no more.
+    A Gaussian decoder with σ = 1 whose latents carry nothing pays no more. Of videos (N, T, C, H,
+    W) x̄ is the mean over all frames, and the value that of a sequence.
 
     >>> black = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
     >>> round(unit_sigma_constant(black), 3)  # 4 · ½ ln 2π
     3.676
     """
-    deviation = deviation_from_the_mean_image(images)
+    deviation = deviation_from_the_mean_image(images.flatten(0, -4))
     return images[0].numel() / 2 * (math.log(2 * math.pi) + deviation**2)
 
 

@@ -11,9 +11,9 @@ def network_size(vae: Vae, state: State) -> dict[str, int]:
     """What a table of models compares.
 
     Returns:
-        `parameters` of the model and the decoder, `latents` of an image, and `multiply_adds` of
-        encoding and decoding one image: those of convolutions and matrix products, a training step
-        has about three times as many.
+        `parameters` of the model and the decoder, `latents` of an image (or a sequence), and
+        `multiply_adds` of encoding and decoding one: those of convolutions and matrix products, a
+        training step has about three times as many.
 
     >>> from baselines.decoders.gaussian import UnitGaussian
     >>> from baselines.models.linear_vae import LinearVae
@@ -24,12 +24,12 @@ def network_size(vae: Vae, state: State) -> dict[str, int]:
     model = vae.model
     parameters = list(vae.parameters())
     device = parameters[0].device if parameters else torch.device("cpu")
-    image = torch.zeros(1, *model.image_shape, device=device)
+    item = torch.zeros(1, *model.data_shape, device=device)
     noise = torch.zeros(1, model.noise_size, device=device)
     # The counter follows modules by their gradients. In `inference_mode` a linear layer would also
     # be one operation that is not counted.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        context, _ = model.encode(image, state, training=False)
+        context, _ = model.encode(item, state, training=False)
         model.draw(context, noise, state, training=False)
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),

@@ -4,6 +4,7 @@ A reconstruction is the decoder mean of one posterior draw, clipped and rounded 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,11 +55,18 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
 
 
 def drawn_psnr(drawn: PosteriorSample) -> Tensor:
-    return psnr(*_pair(drawn))
+    return _of_images(psnr, drawn)
 
 
 def drawn_ssim(drawn: PosteriorSample) -> Tensor:
-    return ssim(*_pair(drawn))
+    return _of_images(ssim, drawn)
+
+
+def _of_images(measure: Callable[[Tensor, Tensor], Tensor], drawn: PosteriorSample) -> Tensor:
+    """A measure of each image, or the mean over a sequence's frames, (B,)."""
+    frames = [images.flatten(0, -4) for images in _pair(drawn)]
+    by_frame: Tensor = measure(*frames).unflatten(0, (len(drawn.images), -1))
+    return by_frame.mean(1)
 
 
 def _pair(drawn: PosteriorSample) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
-from baselines.models.base import Context, Moments
+from baselines.models.base import Context, Moments, SequenceModel
 from baselines.state import State
 from baselines.vae import Vae
 from bench.evaluation.out_of_memory import Chunks, cat, joined
@@ -31,7 +31,7 @@ SAMPLES = "samples"
 class Scorer:
     """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores.
 
-    `most` images are decoded at once, which changes no number beyond rounding.
+    `most` images, or frames, are decoded at once, which changes no number beyond rounding.
     """
 
     vae: Vae
@@ -48,15 +48,16 @@ class Scorer:
     def chunk(self) -> int:
         """The most images decoded at once; fewer where each has many logits, latents or features.
 
-        Counted are the network's output, its noise and its context.
+        Counted are the network's output, its noise and its context. Of videos, how many sequences.
         """
         model = self.vae.model
         known = next(chain(self.vae.parameters(), self.state.values()), torch.empty(0))
-        one = torch.zeros(1, *model.image_shape, dtype=torch.uint8, device=known.device)
+        one = torch.zeros(1, *model.data_shape, dtype=torch.uint8, device=known.device)
         with torch.inference_mode():
             context = sum(part.numel() for part in self.encode(one))
-        output = self.vae.decoder.outputs * math.prod(model.image_shape)
-        return max(1, min(self.most, CHUNK_VALUES // (output + model.noise_size + context)))
+        output = self.vae.decoder.outputs * math.prod(model.data_shape)
+        most = self.most // math.prod(model.data_shape[:-3])
+        return max(1, min(most, CHUNK_VALUES // (output + model.noise_size + context)))
 
     @cached_property
     def chunks(self) -> Chunks:
@@ -87,6 +88,29 @@ class Scorer:
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
         distribution: Distribution = self.vae.decoder(self._output(noise), self.state)
+        return distribution
+
+    def predicted(self, given: Tensor, noise: Tensor) -> Distribution:
+        """p(x|z) of the frames that follow the 8-bit frames `given`, (B, past, C, H, W).
+
+        Arguments:
+            noise: standard normal, (B, rollout_size).
+
+        Returns:
+            A distribution of batch shape (B, predicted); its mean is not clipped.
+        """
+        model = self.vae.model
+        assert isinstance(model, SequenceModel)
+
+        def mean(output: Tensor) -> Tensor:
+            # The decoder works in float32 whatever the network's precision.
+            with torch.autocast(output.device.type, enabled=False):
+                image: Tensor = self.vae.decoder(output, self.state).mean
+                return image
+
+        with self.autocast(given):
+            output = model.predict(noise, self.state, scaled(given), mean)
+        distribution: Distribution = self.vae.decoder(output, self.state)
         return distribution
 
     def _output(self, noise: Tensor) -> Tensor:
@@ -146,8 +170,8 @@ class PosteriorSample:
 
     Attributes:
         images: what the decoder scores, (B, C, H, W) in [0, 1] or, dequantised, half a level
-            beyond; `to_level` gives the 8-bit image.
-        distribution: p(x|z), one for each image.
+            beyond; `to_level` gives the 8-bit image. Of videos frames, (B, T, C, H, W).
+        distribution: p(x|z), one for each image, or for each frame.
         rate_by_part: KL(q(z|x) || p(z)) by part of the latent, nats, (B, parts).
         posteriors: mean and log variance by part, (B, channels, ...); see `Draw`.
     """

@@ -23,7 +23,7 @@ def rehearse(run: Run, images: torch.Tensor) -> None:
     first step.
 
     Arguments:
-        images: 8-bit training images (N, C, H, W).
+        images: 8-bit training images (N, C, H, W), or videos.
 
     Raises:
         ScoringError: it needs the target, which scoring does not give; with file and line.
@@ -34,15 +34,15 @@ def rehearse(run: Run, images: torch.Tensor) -> None:
     # A plugin may draw from torch's own generator, whose state training must find untouched.
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            vae = build(run, few.shape[1], few.shape[-1])
-            vae.decoder.initialise(few)
-            target = scaled(few)
+            vae = build(run, few.shape[-3], few.shape[-1])
+            vae.decoder.initialise(few.flatten(0, -4))
+            batch = scaled(vae.model.scored(few))
             noise = torch.zeros(len(few), vae.model.noise_size)
-            _, state = vae(target, noise, vae.initial_state(), torch.float32)
+            _, state = vae(batch, noise, vae.initial_state(), torch.float32)
             vae.eval()
-            context, _ = vae.model.encode(target, state, training=False)
+            context, _ = vae.model.encode(batch, state, training=False)
             output = vae.model.draw(context, noise, state, training=False).output
-            vae.decoder(output, state, target)
+            vae.decoder(output, state, vae.model.target(batch))
         except Exception:
             return
         try:

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from baselines.models.base import SequenceModel
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
 from bench.run import Training
@@ -14,7 +15,7 @@ by less than 2**-14 levels on the way to x and back."""
 
 
 def scaled(images: Tensor, dither: Tensor | None = None) -> Tensor:
-    """8-bit images as data: float32 in [0, 1], channels last.
+    """8-bit images as data: float32 in [0, 1], channels last; of videos each frame.
 
     With `dither` they are dequantised: x + (u - ½)/255, half a level beyond [0, 1] at most. A value
     stays in the bin of its level k, [(k-½)/255, (k+½)/255] as in `log_mass`, so `to_level` finds
@@ -22,17 +23,19 @@ def scaled(images: Tensor, dither: Tensor | None = None) -> Tensor:
     width of D bins, is at least -ln P of that image (Theis et al. 2016, section 3.1).
 
     Arguments:
-        images: (B, C, H, W), uint8.
-        dither: u, uniform on [0, 1), a number for each value, (B, C, H, W) or (B, C·H·W).
+        images: (B, C, H, W) or (B, T, C, H, W), uint8.
+        dither: u, uniform on [0, 1), a number for each value, of that shape or flattened.
 
     >>> grey = torch.full((1, 1, 1, 1), 51, dtype=torch.uint8)
     >>> [scaled(grey, u).mul(255).item() for u in (None, torch.full((1, 1), 0.75))]
     [51.0, 51.25]
     """
-    levels = images.to(torch.float32, memory_format=torch.channels_last)
+    frames = images.flatten(0, -4)
+    levels = frames.to(torch.float32, memory_format=torch.channels_last)
     if dither is not None:
-        levels.add_(dither.reshape(images.shape).clamp(INSIDE, 1 - INSIDE).sub_(0.5))
-    return levels.div_(255)
+        levels.add_(dither.reshape(frames.shape).clamp(INSIDE, 1 - INSIDE).sub_(0.5))
+    data: Tensor = levels.div_(255).unflatten(0, images.shape[:-3])
+    return data
 
 
 class Step:
@@ -42,11 +45,13 @@ class Step:
     waits for the device.
 
     Attributes:
-        chosen: (B,) int64, the indices of the batch in the 8-bit images (N, C, H, W).
+        chosen: (B,) int64, the indices of the batch in the 8-bit images (N, C, H, W), or videos
+            (N, T, C, H, W).
+        start: (B,) int64, the first frame of each video's window; None for images.
         flipped: (B,) bool, which of them are mirrored left to right; None where none ever is.
         noise: (B, noise_size), standard normal.
         dither: (B, C, H, W), uniform on [0, 1), what dequantises the batch; None where nothing
-            does. All four are filled before a call.
+            does. All five are filled before a call.
         terms: (len(Terms),), the terms of the last call; NaN where the optimiser skipped it.
     """
 
@@ -63,14 +68,16 @@ class Step:
         self.flipped = (
             torch.zeros(batch, dtype=torch.bool, device=device) if training.flips else None
         )
+        self.start: Tensor | None = None
+        if isinstance(vae.model, SequenceModel):
+            self.start = torch.zeros(batch, dtype=torch.int64, device=device)
+            self._places = torch.arange(vae.model.frames, device=device)
         self.noise = torch.zeros(batch, vae.model.noise_size, device=device)
-        self.dither = (
-            torch.zeros(batch, *images.shape[1:], device=device).to(
-                memory_format=torch.channels_last
-            )
-            if training.dequantise
-            else None
-        )
+        self.dither: Tensor | None = None
+        if training.dequantise:
+            self.dither = torch.zeros(batch, *vae.model.data_shape, device=device)
+            if self.start is None:
+                self.dither = self.dither.to(memory_format=torch.channels_last)
         self.terms = torch.zeros(len(Terms._fields), device=device)
         self._images, self._precision = images, getattr(torch, training.precision)
         self._vae = vae
@@ -103,7 +110,10 @@ class Step:
         self.terms.copy_(values if skipped is None else torch.where(skipped, torch.nan, values))
 
     def _batch(self) -> Tensor:
-        images = self._images[self.chosen]
+        if self.start is None:
+            images = self._images[self.chosen]
+        else:
+            images = self._images[self.chosen[:, None], self.start[:, None] + self._places]
         if self.flipped is None:
             return images
         flipped = self.flipped.view(-1, *(1,) * (images.ndim - 1))

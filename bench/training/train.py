@@ -45,11 +45,13 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Optimise `run` on 8-bit training images (N, C, H, W), which decide the device.
+    """Optimise `run` on 8-bit training images (N, C, H, W) or videos (N, T, C, H, W).
 
-    Resumes from the folder's checkpoint where there is one. Data order, flips, noise and the
-    dither of dequantised data are functions of (seed, epoch), so a resumed run is bit-equal to an
-    undisturbed one. Nothing in an epoch waits for the device: terms are collected there and read
+    They decide the device. Of each video of a batch a window at a random place is seen.
+
+    Resumes from the folder's checkpoint where there is one. Data order, windows, flips, noise and
+    the dither of dequantised data are functions of (seed, epoch), so a resumed run is bit-equal to
+    an undisturbed one. Nothing in an epoch waits for the device: terms are collected there and read
     once, at its end. With `ema` the weights that are returned are the averages; the history is of
     those that were descended.
 
@@ -59,9 +61,9 @@ def train(
     device = images.device
     if device.type == "cpu":
         keep_freed_memory()
-    vae = build(run, images.shape[1], images.shape[-1])
+    vae = build(run, images.shape[-3], images.shape[-1])
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    vae.decoder.initialise(images)
+    vae.decoder.initialise(images.flatten(0, -4))
     state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
     trained = Trained(vae, state)
     batch, count = run.training.batch, len(images)
@@ -82,6 +84,10 @@ def train(
         )
         order = torch.randperm(count, generator=orders, device=device)
         flipped = torch.rand(count, generator=mirrors, device=device) < 0.5
+        if step.start is not None:
+            starts = generator(run.seed, "windows", epoch, device=device)
+            places = 1 + images.shape[1] - vae.model.data_shape[0]
+            windows = torch.randint(places, (count,), generator=starts, device=device)
         log = torch.empty(steps, len(Terms._fields), device=device)
         done = len(begun.terms)
         log[:done] = begun.terms
@@ -94,6 +100,8 @@ def train(
                 raise Stopped
             part = slice(index * batch, (index + 1) * batch)
             step.chosen.copy_(order[part])
+            if step.start is not None:
+                step.start.copy_(windows[part])
             if step.flipped is not None:
                 step.flipped.copy_(flipped[part])
             step.draw(*draws)

@@ -37,9 +37,9 @@ def save(trained: Trained, folder: Path) -> Path:
 
 
 def load(run: Run, folder: Path, images: Tensor) -> Trained:
-    """What a finished training left in `folder`; `images` (N, C, H, W) decide shape and device."""
-    _, channels, resolution, _ = images.shape
-    return _rebuilt(run, folder, _read(folder)[0], (channels, resolution), images.device)
+    """What a finished training left in `folder`; `images` (…, C, H, W) decide shape and device."""
+    size = images.shape[-3], images.shape[-1]
+    return _rebuilt(run, folder, _read(folder)[0], size, images.device)
 
 
 def load_without_data(run: Run, folder: Path, device: torch.device) -> Trained:

@@ -238,7 +238,8 @@ def test_a_model_without_one_gaussian_latent_has_no_information() -> None:
     class Wrapped(nn.Module):
         image_shape, noise_size, parts = inner.image_shape, inner.noise_size, inner.parts
         encode, draw = staticmethod(inner.encode), staticmethod(inner.draw)
-        target = staticmethod(inner.target)
+        target, scored = staticmethod(inner.target), staticmethod(inner.scored)
+        is_sequence, data_shape = inner.is_sequence, inner.data_shape
 
         def top(self, context: object) -> None:
             return None
