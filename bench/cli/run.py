@@ -78,7 +78,14 @@ def run(
     console = Console(stderr=True)
     board = [Board(tensorboard / chosen.name)] if tensorboard is not None else []
     features = _features(chosen, say=True)
-    rows = expand(chosen, device=devices[0], features=features, only=only, prepare=True)
+    rows = expand(
+        chosen,
+        device=devices[0],
+        features=features,
+        fvd=_fvd(chosen),
+        only=only,
+        prepare=True,
+    )
     outcome = execute(
         rows, store, chosen.name, devices, jobs, console, board, threads=threads, launch=launch
     )
@@ -128,8 +135,15 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
     return found
 
 
+def _fvd(grid: Grid) -> Features | None:
+    """What the grid's `fvd` means on this machine."""
+    from bench.evaluation.features.base import resolve_video
+
+    return resolve_video(grid.evaluation.fvd) if grid.evaluation.fvd else None
+
+
 def _rows(grid: Grid, device: str, only: Sequence[str]) -> list[Row]:
-    return expand(grid, device=device, features=_features(grid), only=only)
+    return expand(grid, device=device, features=_features(grid), fvd=_fvd(grid), only=only)
 
 
 def _print_table(store: Store, grid: Grid, wanted: Mapping[str, Any], as_json: bool) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from baselines.levels import misfit
+from baselines.options import MODELS, ModelSpec
 from bench import data
+from bench.data import Description
 from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid, Search
@@ -33,6 +35,7 @@ def expand(
     *,
     device: str,
     features: Features | None,
+    fvd: Features | None = None,
     only: Sequence[str] = (),
     prepare: bool = False,
 ) -> list[Row]:
@@ -40,6 +43,7 @@ def expand(
 
     Arguments:
         features: what the grid's `evaluation.features` means here.
+        fvd: the same of `evaluation.fvd`.
         only: `key=value` filters; the same key twice means either, different keys mean both.
         prepare: bring data into the cache where it is not; else such runs have `content` None.
 
@@ -59,7 +63,10 @@ def expand(
         iwae=grid.evaluation.iwae,
         features=features if grid.evaluation.samples else None,
         distances=grid.evaluation.distances if features and grid.evaluation.samples else (),
+        fvd=fvd,
         temperatures=grid.evaluation.temperatures,
+        rollouts=grid.evaluation.rollouts,
+        clips=grid.evaluation.clips,
         batch=grid.evaluation.batch,
         precision=resolve_precision(grid.evaluation.precision, device),
     )
@@ -80,7 +87,7 @@ def expand(
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
         for model in grid.models:
-            if description is not None and (fault := misfit(model, description.resolution)):
+            if description is not None and (fault := _unfit(model, description)):
                 raise RequestError(f"model {model.name} on {dataset}: {fault}")
             for entry in grid.decoders:
                 if entry.search:
@@ -106,6 +113,29 @@ def expand(
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _unfit(model: ModelSpec, description: Description) -> str:
+    """Why a model cannot take such data; empty where it can."""
+    frames = description.frames
+    if not model.is_sequence:
+        return (
+            f"it is a model of images, and these are videos of {frames} frames; choose one of "
+            f"{', '.join(name for name, kind in MODELS.items() if kind.is_sequence)}"
+            if frames > 1
+            else misfit(model, description.resolution)
+        )
+    if frames == 1:
+        return "it is a model of videos, and these are images; choose data with frames"
+    past, future, horizon = (model.options[name] for name in ("past", "future", "horizon"))
+    needed = past + max(future, horizon or 0)
+    if frames < needed:
+        return (
+            f"past {past} and future {future}"
+            + (f" or horizon {horizon}" if horizon else "")
+            + f" need {needed} frames, and these videos have {frames}; choose smaller ones"
+        )
+    return misfit(model, description.resolution)
 
 
 def filters(only: Sequence[str]) -> dict[str, list[str]]:
@@ -145,7 +175,9 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
             "samples": template.evaluation.samples if distance else 0,
             "features": template.evaluation.features if distance else None,
             "distances": ("means",) if distance else (),
+            "fvd": None,
             "temperatures": (),
+            "rollouts": 0,
         }
     )
     return template.model_copy(update={"evaluation": evaluation, "seed": seed})

@@ -73,9 +73,13 @@ class TrainingOptions(TrainingSettings):
 
 
 class EvaluationOptions(EvaluationSettings):
-    """The key `evaluation`; `features` names a feature network by a word or a path."""
+    """The key `evaluation`; `features` names a feature network by a word or a path.
+
+    `fvd` is the path of an I3D network, which the distance between videos needs.
+    """
 
     features: str = "auto"
+    fvd: str | None = None
     precision: AskedPrecision = "float32"
 
     @field_validator("distances")
