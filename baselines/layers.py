@@ -1,5 +1,6 @@
 """Layers that torch lacks: a faster transposed convolution, a batch norm without side effects."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,21 @@ from baselines.state import State, new_average, read_average, update_average
 
 LANES = 16
 """Output channels that oneDNN computes together; fewer cost as much."""
+
+LOWEST = -20.0
+"""The smallest raw scale; there the scale is 1.4e-6."""
+
+
+def scale_of(raw: Tensor) -> Tensor:
+    """A positive scale, 1 at 0: s(a) = softplus(a ln 2) / ln 2, of slope below 1.
+
+    An exponential's unbounded slope makes deep hierarchies unstable (Dehaene & Brossard 2021,
+    arXiv 2106.13739).
+
+    >>> scale_of(torch.tensor([0.0, 30.0]))
+    tensor([ 1., 30.])
+    """
+    return F.softplus(raw.clamp_min(LOWEST), beta=math.log(2))
 
 
 def full_precision(module: nn.Module, value: Tensor) -> Tensor:

@@ -56,6 +56,8 @@ class Model(Configured, nn.Module):
     Class attributes:
         honours_detached_outputs: whether it does that. If not, decoders that need it are refused.
         is_sequence: whether its data are videos; see `SequenceModel`.
+        resolutions: the sides of the images that it takes; empty where its options or its `setup`
+            say so.
         sizes: options by the name of a size; `size: NAME` stands for them, and the model's own
             defaults for the rest.
 
@@ -69,6 +71,7 @@ class Model(Configured, nn.Module):
     kind = "model"
     honours_detached_outputs = False
     is_sequence = False
+    resolutions: ClassVar[tuple[int, ...]] = ()
     sizes: ClassVar[Sizes] = {}
 
     channels: Given[Size]

@@ -1,0 +1,212 @@
+"""Stochastic video generation with a learned prior."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from baselines.layers import scale_of
+from baselines.levels import unfit
+from baselines.models.base import Context, Draw, SequenceModel, gaussian_draw
+from baselines.options import Decay, Size, model
+from baselines.recurrence import Memory, Recurrence
+from baselines.state import State
+from baselines.video_networks import (
+    FrameDecoder,
+    FrameEncoder,
+    initial_state,
+    initialise,
+    stage_widths,
+)
+
+
+@model("svg")
+class Svg(SequenceModel):
+    """SVG-LP: predicts a frame from those before it and a latent whose prior is learned.
+
+    After Denton & Fergus 2018 (arXiv 1802.07687). A frame x_t is encoded as h_t. An LSTM over
+    h_0 … h_{t-1} gives the prior of z_t, one over h_1 … h_t the posterior, and one over the pairs
+    (h_{t-1}, z_t) what is decoded, together with the encoder's feature maps of an earlier frame.
+
+    `network` is DCGAN's or VGG's, whose first feature maps have `width` channels; `features` is the
+    size of h_t, `hidden` that of the LSTMs, `layers` how many the predictor has. `prior: fixed` is
+    SVG-FP: N(0, I). `skip` says which frame's maps decode frame t: of the frames up to t - 1 the
+    `last_given` (the last of `past`), the one before that (`svg`, as the release has it), or
+    `previous`, t - 1 itself. `decay` is that of the running averages of the batch norms. `size`
+    stands for a set of options: tiny (the defaults), and smmnist, bair, kth, the release's.
+
+    The latent has units of its prior: u = (z - μ_p)/σ_p, whose prior is N(0, I).
+
+    >>> model = Svg(channels=1, resolution=32)
+    >>> model.data_shape, model.noise_size, model.rollout_size
+    ((10, 1, 32, 32), 72, 72)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    332801
+    """
+
+    honours_detached_outputs = True
+    resolutions = (32, 64)
+    sizes = {  # noqa: RUF012
+        "tiny": {},
+        "smmnist": {
+            "width": 64, "features": 128, "latent": 10, "hidden": 256,
+            "past": 5, "future": 10, "horizon": 25,
+        },
+        "bair": {
+            "network": "vgg", "width": 64, "features": 128, "latent": 64, "hidden": 256,
+            "past": 2, "future": 10, "horizon": 28,
+        },
+        "kth": {
+            "network": "vgg", "width": 64, "features": 128, "latent": 24, "hidden": 256,
+            "prior": "fixed", "past": 10, "future": 10, "horizon": 30,
+        },
+    }  # fmt: skip
+
+    latent: Size = 8
+    width: Size = 16
+    features: Size = 32
+    hidden: Size = 64
+    layers: Size = 2
+    network: Literal["dcgan", "vgg"] = "dcgan"
+    skip: Literal["last_given", "svg", "previous"] = "last_given"
+    prior: Literal["learned", "fixed"] = "learned"
+    decay: Decay = 0.9
+    future: Size = 5
+
+    def setup(self) -> None:
+        if fault := unfit(self.resolutions, self.resolution):
+            raise ValueError(fault)
+        features, hidden, latent = self.features, self.hidden, self.latent
+        widths = stage_widths(self.width, self.resolution)
+        self.encoder = FrameEncoder(self.network, self.channels, widths, features, self.decay)
+        self.decoder = FrameDecoder(
+            self.network,
+            self.channels,
+            widths,
+            features,
+            self.decay,
+            outputs=self.outputs,
+            detached=self.detached_outputs,
+        )
+        self.predictor = Recurrence(features + latent, hidden, features, layers=self.layers)
+        self.posterior = Recurrence(features, hidden, 2 * latent)
+        if self.prior == "learned":
+            self.learned_prior = Recurrence(features, hidden, 2 * latent)
+        self.apply(initialise)
+
+    def initial_state(self) -> State:
+        return initial_state(self)
+
+    def encode(self, images: Tensor, state: State, *, training: bool) -> tuple[Context, State]:
+        """Δ and the log variance of u, μ_p and σ_p, h_0 … h_{T-2}, and the maps of the skips.
+
+        Each is (B, T - 1, …), the maps (B, frames that are used, …), the smallest first.
+        """
+        vectors, maps, changed = self._encoded(images, state, training=training)
+        latents, _ = self._latents(vectors)
+        kept = [value[:, : self._skip(self.frames - 1) + 1] for value in maps]
+        return (*latents, vectors[:, :-1], *kept), changed
+
+    def draw(self, context: Context, noise: Tensor, state: State, *, training: bool) -> Draw:
+        mean, log_variance, centre, scale, vectors, *maps = context
+        drawn = gaussian_draw(mean, log_variance, self._by_frame(noise))
+        latents = centre + scale * drawn.latent
+        predicted, _ = self.predictor(torch.cat([vectors, latents], dim=-1))
+        steps = vectors.shape[1]
+        added = [held(value, steps).flatten(0, 1) for value in self._joined(maps)]
+        output, changed = self.decoder(
+            predicted.tanh().flatten(0, 1), added, state, training=training
+        )
+        return Draw(
+            output.unflatten(0, (-1, steps)),
+            drawn.rate,
+            drawn.log_ratio.sum(-1),
+            changed,
+            tuple(zip(mean.unbind(1), log_variance.unbind(1), strict=True)),
+        )
+
+    def predict(
+        self, noise: Tensor, state: State, given: Tensor, mean: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        latents = self._by_frame(noise)
+        vectors, maps, _ = self._encoded(given, state, training=False)
+        value, prior_memory, predictor_memory = vectors[:, -1:], None, None
+        if self.past > 1:
+            (delta, log_variance, centre, scale), prior_memory = self._latents(vectors)
+            drawn = gaussian_draw(delta, log_variance, latents[:, : self.past - 1])
+            inputs = torch.cat([vectors[:, :-1], centre + scale * drawn.latent], dim=-1)
+            _, predictor_memory = self.predictor(inputs)
+        fixed = self._skip(self.past)
+        added = self.decoder.joined([of_stage[:, fixed] for of_stage in maps])
+        found: list[Tensor] = []
+        for latent in latents[:, self.past - 1 :].split(1, dim=1):
+            if found:
+                frame = mean(found[-1]).unsqueeze(1)
+                value, maps, _ = self._encoded(frame, state, training=False)
+                if self.skip == "previous":
+                    added = self.decoder.joined([of_stage[:, 0] for of_stage in maps])
+            centre, scale, prior_memory = self._prior(value, prior_memory)
+            inputs = torch.cat([value, centre + scale * latent], dim=-1)
+            predicted, predictor_memory = self.predictor(inputs, predictor_memory)
+            vector = predicted[:, 0].tanh()
+            found.append(self.decoder(vector, added, state, training=False)[0])
+        return torch.stack(found, dim=1)
+
+    def _skip(self, place: int) -> int:
+        """The frame whose feature maps decode the frame at `place`, both counted from 0."""
+        last = {
+            "last_given": self.past - 1,
+            # One frame earlier, in the release by mistake; with one given frame there is no other.
+            "svg": max(self.past - 2, 0),
+            "previous": place - 1,
+        }
+        return min(place - 1, last[self.skip])
+
+    def _encoded(
+        self, frames: Tensor, state: State, *, training: bool
+    ) -> tuple[Tensor, list[Tensor], State]:
+        """Vectors (B, T, features), feature maps (B, T, …) and the changed state entries."""
+        vectors, maps, changed = self.encoder(frames.flatten(0, 1), state, training=training)
+        shape = (-1, frames.shape[1])
+        # What LSTMs read is in float32.
+        vectors = vectors.float().unflatten(0, shape)
+        return vectors, [value.unflatten(0, shape) for value in maps], changed
+
+    def _prior(self, vectors: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor, Memory | None]:
+        """μ_p and σ_p, (B, steps, latent), of the frames that follow; and the LSTM's memory."""
+        if self.prior == "fixed":
+            one = vectors.new_ones(()).expand(*vectors.shape[:2], self.latent)
+            return torch.zeros_like(one), one, None
+        raw, memory = self.learned_prior(vectors, memory)
+        centre, scale = raw.chunk(2, dim=-1)
+        return centre, scale_of(scale), memory
+
+    def _latents(self, vectors: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Memory | None]:
+        """Δ and the log variance of u, μ_p and σ_p of every frame after the first.
+
+        From all the frames' vectors; with the prior's memory after them.
+        """
+        centre, prior_scale, memory = self._prior(vectors[:, :-1], None)
+        mean, scale = self.posterior(vectors[:, 1:])[0].chunk(2, dim=-1)
+        log_ratio = (scale_of(scale) / prior_scale).log()
+        return ((mean - centre) / prior_scale, 2 * log_ratio, centre, prior_scale), memory
+
+    def _by_frame(self, noise: Tensor) -> Tensor:
+        return noise.unflatten(1, (-1, self.latent))
+
+    def _joined(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What the maps of frames, (B, frames, …), add to the stages of the decoder."""
+        count = maps[0].shape[1]
+        added = self.decoder.joined([value.flatten(0, 1) for value in maps])
+        return [value.unflatten(0, (-1, count)) for value in added]
+
+
+def held(values: Tensor, steps: int) -> Tensor:
+    """Values (B, count, …) of the first steps, and the last of them for the steps that follow.
+
+    >>> held(torch.tensor([[1, 2]]), 4)
+    tensor([[1, 2, 2, 2]])
+    """
+    rest = steps - values.shape[1]
+    return torch.cat([values, values[:, -1:].expand(-1, rest, *values.shape[2:])], dim=1)
