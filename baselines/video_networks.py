@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.layers import BatchNorm, ConvTranspose2d, output_head
+from baselines.layers import BatchNorm, ConvTranspose2d, FusedBatchNorm, output_head
 from baselines.state import State
 
 Network = Literal["dcgan", "vgg"]
@@ -74,7 +74,7 @@ class Normalised(nn.Module):
     ) -> None:
         super().__init__()
         self.convolution, self.activation = convolution, activation
-        self.norm = BatchNorm(name, convolution.out_channels, decay)
+        self.norm = FusedBatchNorm(name, convolution.out_channels, decay)
 
     def forward(
         self, value: Tensor, state: State, *, training: bool, added: Tensor | None = None

@@ -1,9 +1,10 @@
 """Stochastic video generation with a learned prior."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.layers import scale_of
@@ -105,7 +106,8 @@ class Svg(SequenceModel):
         """
         vectors, maps, changed = self._encoded(images, state, training=training)
         latents, _ = self._latents(vectors)
-        kept = [value[:, : self._skip(self.frames - 1) + 1] for value in maps]
+        used = len(images) * (self._skip(self.frames - 1) + 1)
+        kept = [batch_first(first(value, used), len(images)) for value in maps]
         return (*latents, vectors[:, :-1], *kept), changed
 
     def draw(self, context: Context, noise: Tensor, state: State, *, training: bool) -> Draw:
@@ -113,13 +115,17 @@ class Svg(SequenceModel):
         drawn = gaussian_draw(mean, log_variance, self._by_frame(noise))
         latents = centre + scale * drawn.latent
         predicted, _ = self.predictor(torch.cat([vectors, latents], dim=-1))
-        steps = vectors.shape[1]
-        added = [held(value, steps).flatten(0, 1) for value in self._joined(maps)]
+        batch, steps = vectors.shape[:2]
+        added = self.decoder.joined([frames_first(value) for value in maps])
+        every = [
+            torch.cat([value, *[value[-batch:]] * (steps - len(value) // batch)])
+            for value in added
+        ]
         output, changed = self.decoder(
-            predicted.tanh().flatten(0, 1), added, state, training=training
+            frames_first(predicted.tanh()), every, state, training=training
         )
         return Draw(
-            output.unflatten(0, (-1, steps)),
+            batch_first(output, batch),
             drawn.rate,
             drawn.log_ratio.sum(-1),
             changed,
@@ -129,7 +135,7 @@ class Svg(SequenceModel):
     def predict(
         self, noise: Tensor, state: State, given: Tensor, mean: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        latents = self._by_frame(noise)
+        batch, latents = len(given), self._by_frame(noise)
         vectors, maps, _ = self._encoded(given, state, training=False)
         value, prior_memory, predictor_memory = vectors[:, -1:], None, None
         if self.past > 1:
@@ -137,15 +143,15 @@ class Svg(SequenceModel):
             drawn = gaussian_draw(delta, log_variance, latents[:, : self.past - 1])
             inputs = torch.cat([vectors[:, :-1], centre + scale * drawn.latent], dim=-1)
             _, predictor_memory = self.predictor(inputs)
-        fixed = self._skip(self.past)
-        added = self.decoder.joined([of_stage[:, fixed] for of_stage in maps])
+        fixed = slice(batch * self._skip(self.past), batch * (self._skip(self.past) + 1))
+        added = self.decoder.joined([value[fixed] for value in maps])
         found: list[Tensor] = []
         for latent in latents[:, self.past - 1 :].split(1, dim=1):
             if found:
                 frame = mean(found[-1]).unsqueeze(1)
                 value, maps, _ = self._encoded(frame, state, training=False)
                 if self.skip == "previous":
-                    added = self.decoder.joined([of_stage[:, 0] for of_stage in maps])
+                    added = self.decoder.joined(maps)
             centre, scale, prior_memory = self._prior(value, prior_memory)
             inputs = torch.cat([value, centre + scale * latent], dim=-1)
             predicted, predictor_memory = self.predictor(inputs, predictor_memory)
@@ -166,12 +172,10 @@ class Svg(SequenceModel):
     def _encoded(
         self, frames: Tensor, state: State, *, training: bool
     ) -> tuple[Tensor, list[Tensor], State]:
-        """Vectors (B, T, features), feature maps (B, T, …) and the changed state entries."""
-        vectors, maps, changed = self.encoder(frames.flatten(0, 1), state, training=training)
-        shape = (-1, frames.shape[1])
+        """Vectors (B, T, features), feature maps (T·B, …) and the changed state entries."""
+        vectors, maps, changed = self.encoder(frames_first(frames), state, training=training)
         # What LSTMs read is in float32.
-        vectors = vectors.float().unflatten(0, shape)
-        return vectors, [value.unflatten(0, shape) for value in maps], changed
+        return batch_first(vectors.float(), len(frames)), maps, changed
 
     def _prior(self, vectors: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor, Memory | None]:
         """μ_p and σ_p, (B, steps, latent), of the frames that follow; and the LSTM's memory."""
@@ -195,18 +199,34 @@ class Svg(SequenceModel):
     def _by_frame(self, noise: Tensor) -> Tensor:
         return noise.unflatten(1, (-1, self.latent))
 
-    def _joined(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """What the maps of frames, (B, frames, …), add to the stages of the decoder."""
-        count = maps[0].shape[1]
-        added = self.decoder.joined([value.flatten(0, 1) for value in maps])
-        return [value.unflatten(0, (-1, count)) for value in added]
+
+# The convolutions have the frames of all sequences in one dimension, the first frames first. Maps of
+# the first frames are then one block, and keep the channels innermost through every operation.
 
 
-def held(values: Tensor, steps: int) -> Tensor:
-    """Values (B, count, …) of the first steps, and the last of them for the steps that follow.
+def frames_first(values: Tensor) -> Tensor:
+    """Values (B, frames, …) as (frames·B, …).
 
-    >>> held(torch.tensor([[1, 2]]), 4)
-    tensor([[1, 2, 2, 2]])
+    >>> frames_first(torch.tensor([[1, 2], [3, 4]]))
+    tensor([1, 3, 2, 4])
     """
-    rest = steps - values.shape[1]
-    return torch.cat([values, values[:, -1:].expand(-1, rest, *values.shape[2:])], dim=1)
+    return values.transpose(0, 1).flatten(0, 1)
+
+
+def batch_first(values: Tensor, batch: int) -> Tensor:
+    """Values (frames·B, …) as (B, frames, …).
+
+    >>> batch_first(torch.tensor([1, 3, 2, 4]), 2)
+    tensor([[1, 2],
+            [3, 4]])
+    """
+    return values.unflatten(0, (-1, batch)).transpose(0, 1)
+
+
+def first(maps: Tensor, count: int) -> Tensor:
+    """The first `count` of maps (N, C, H, W), by a padding: its gradient keeps their layout.
+
+    >>> first(torch.zeros(5, 1, 2, 2), 3).shape
+    torch.Size([3, 1, 2, 2])
+    """
+    return F.pad(maps, (0, 0) * 3 + (0, count - len(maps)))
