@@ -122,8 +122,10 @@ class FusedBatchNorm(BatchNorm):
         value, mean, inverse = torch.native_batch_norm(
             value, self.weight, self.bias, None, None, True, 0.0, self.epsilon
         )
-        variance = (inverse.pow(-2) - self.epsilon).clamp_min(0)
-        return value, update_average(state, self.name, torch.stack([mean, variance]), self.decay)
+        # In float32 of any precision's data, which tensors without values do not know.
+        mean, inverse = mean.float(), inverse.float()
+        moments = torch.stack([mean, (inverse.pow(-2) - self.epsilon).clamp_min(0)])
+        return value, update_average(state, self.name, moments, self.decay)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

@@ -133,7 +133,9 @@ def unfit(possible: Collection[int], side: int) -> str:
     if not possible or side in possible:
         return ""
     named = " or ".join(f"{one}x{one}" for one in possible)
-    return f"it takes images of {named}, not of {side}x{side}: resize them, as in NAME@{min(possible)}"
+    return (
+        f"it takes images of {named}, not of {side}x{side}: resize them, as in NAME@{min(possible)}"
+    )
 
 
 def misfit(spec: BaseModel, side: int) -> str:

@@ -5,7 +5,7 @@ the side of those before, down to 4. The release's bias in front of a batch norm
 again, is left away.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -87,6 +87,31 @@ class Normalised(nn.Module):
         return self.activation(value), changed
 
 
+class Stage(nn.Module):
+    """Layers one after the other, at one resolution.
+
+    >>> layers = [Normalised(name, nn.Conv2d(3, 3, 1, bias=False), 0.9) for name in ("one", "two")]
+    >>> stage = Stage(layers)
+    >>> value, changed = stage(torch.randn(5, 3, 4, 4), initial_state(stage), training=True)
+    >>> sorted(changed)
+    ['one', 'one.weight', 'two', 'two.weight']
+    """
+
+    def __init__(self, layers: Iterable[Normalised]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self, value: Tensor, state: State, *, training: bool, added: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """As `Normalised`; `added` joins in the first layer."""
+        changed: State = {}
+        for layer in self.layers:
+            value, new = layer(value, state, training=training, added=added)
+            changed, added = changed | new, None
+        return value, changed
+
+
 class FrameHead(nn.Module):
     """The last convolution to raw output, of which `detached` outputs move no features.
 
@@ -114,7 +139,7 @@ class FrameEncoder(nn.Module):
     """
 
     def __init__(
-        self, network: Network, channels: int, widths: Sequence[int], features: int, decay: float
+        self, network: Network, channels: int, widths: list[int], features: int, decay: float
     ) -> None:
         super().__init__()
         self.pools = network == "vgg"
@@ -122,12 +147,12 @@ class FrameEncoder(nn.Module):
         self.stages = nn.ModuleList()
         below = channels
         for stage, width in enumerate(widths):
-            layers = nn.ModuleList()
+            layers = []
             for place in range(CONVOLUTIONS[network][stage]):
                 convolution = nn.Conv2d(below, width, kernel, stride, padding=1, bias=False)
                 layers.append(Normalised(f"encoder.{stage}.{place}", convolution, decay))
                 below = width
-            self.stages.append(layers)
+            self.stages.append(Stage(layers))
         top = nn.Conv2d(below, features, ROOT, bias=False)
         self.top = Normalised("encoder.top", top, decay, torch.tanh)
 
@@ -135,15 +160,16 @@ class FrameEncoder(nn.Module):
         self, frames: Tensor, state: State, *, training: bool
     ) -> tuple[Tensor, list[Tensor], State]:
         """Vectors (N, features), maps (N, …), the smallest first, and the changed state entries."""
-        value, maps, changed = frames, [], State()
+        value, changed = frames, State()
+        maps: list[Tensor] = []
         for stage in self.stages:
             if self.pools and maps:
                 value = F.max_pool2d(value, 2)
-            for layer in stage:
-                value, new = layer(value, state, training=training)
-                changed |= new
+            value, new = stage(value, state, training=training)
             maps.insert(0, value)
-        value = F.max_pool2d(value, 2) if self.pools else value
+            changed |= new
+        if self.pools:
+            value = F.max_pool2d(value, 2)
         vectors, new = self.top(value, state, training=training)
         return vectors.flatten(1), maps, changed | new
 
@@ -166,7 +192,7 @@ class FrameDecoder(nn.Module):
         self,
         network: Network,
         channels: int,
-        widths: Sequence[int],
+        widths: list[int],
         features: int,
         decay: float,
         *,
@@ -194,14 +220,17 @@ class FrameDecoder(nn.Module):
             return FrameHead(last, outputs, detached)
 
         for stage in reversed(range(len(widths))):
-            width, last = widths[stage], widths[stage - 1] if stage else None
-            sizes = [width] * (CONVOLUTIONS[network][stage] - 1) + [last] * (stage > 0)
-            layers = nn.ModuleList(
-                Normalised(f"decoder.{stage}.{place}", convolution(width, size), decay)
-                for place, size in enumerate(sizes)
-            )
-            self.stages.append(layers)
+            width = widths[stage]
+            # The last has the channels of the stage that follows; after all stages it is `output`.
+            sizes = [width] * (CONVOLUTIONS[network][stage] - 1) + widths[:stage][-1:]
             self.skips.append(convolution(width, sizes[0]) if sizes else head(bias=False))
+            if sizes:
+                self.stages.append(
+                    Stage(
+                        Normalised(f"decoder.{stage}.{place}", convolution(width, size), decay)
+                        for place, size in enumerate(sizes)
+                    )
+                )
         self.output = head(bias=True)
 
     def joined(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -213,16 +242,14 @@ class FrameDecoder(nn.Module):
     ) -> tuple[Tensor, State]:
         """Raw output (N, outputs * C, H, W) in float32, and the changed state entries."""
         value, changed = self.root(vectors[:, :, None, None], state, training=training)
-        more: Tensor | None
-        for stage, more in zip(self.stages, added, strict=True):
+        for stage, more in zip(self.stages, added, strict=False):
             if self.enlarges:
                 value = F.interpolate(value, scale_factor=2.0)
-            for layer in stage:
-                value, new = layer(value, state, training=training, added=more)
-                changed, more = changed | new, None
-        raw = self.output(value)
+            value, new = stage(value, state, training=training, added=more)
+            changed |= new
+        raw: Tensor = self.output(value)
         # DCGAN's last stage is the output alone.
-        return raw if more is None else raw + more, changed
+        return raw if self.enlarges else raw + added[-1], changed
 
 
 def initial_state(network: nn.Module) -> State:

@@ -14,6 +14,7 @@ from baselines.models.base import Context, Draw, GaussianDraw, Model, Moments, g
 from baselines.options import Count, Levels, Size, model
 from baselines.state import State
 
+
 def scaled_weight(layer: nn.Conv2d, gain: float) -> nn.Conv2d:
     """The layer with its weight times `gain` and no bias.
 

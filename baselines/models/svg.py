@@ -106,7 +106,7 @@ class Svg(SequenceModel):
         """
         vectors, maps, changed = self._encoded(images, state, training=training)
         latents, _ = self._latents(vectors)
-        used = len(images) * (self._skip(self.frames - 1) + 1)
+        used = len(images) * (self._skip(images.shape[1] - 1) + 1)
         kept = [batch_first(first(value, used), len(images)) for value in maps]
         return (*latents, vectors[:, :-1], *kept), changed
 
@@ -116,13 +116,12 @@ class Svg(SequenceModel):
         latents = centre + scale * drawn.latent
         predicted, _ = self.predictor(torch.cat([vectors, latents], dim=-1))
         batch, steps = vectors.shape[:2]
-        added = self.decoder.joined([frames_first(value) for value in maps])
-        every = [
-            torch.cat([value, *[value[-batch:]] * (steps - len(value) // batch)])
-            for value in added
+        added = [
+            torch.cat([value.split(batch)[self._skip(place)] for place in range(1, steps + 1)])
+            for value in self.decoder.joined([frames_first(value) for value in maps])
         ]
         output, changed = self.decoder(
-            frames_first(predicted.tanh()), every, state, training=training
+            frames_first(predicted.tanh()), added, state, training=training
         )
         return Draw(
             batch_first(output, batch),
@@ -177,16 +176,20 @@ class Svg(SequenceModel):
         # What LSTMs read is in float32.
         return batch_first(vectors.float(), len(frames)), maps, changed
 
-    def _prior(self, vectors: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor, Memory | None]:
+    def _prior(
+        self, vectors: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, Tensor, Memory | None]:
         """μ_p and σ_p, (B, steps, latent), of the frames that follow; and the LSTM's memory."""
         if self.prior == "fixed":
-            one = vectors.new_ones(()).expand(*vectors.shape[:2], self.latent)
-            return torch.zeros_like(one), one, None
+            zeros = vectors.new_zeros(*vectors.shape[:2], self.latent)
+            return zeros, torch.ones_like(zeros), None
         raw, memory = self.learned_prior(vectors, memory)
         centre, scale = raw.chunk(2, dim=-1)
         return centre, scale_of(scale), memory
 
-    def _latents(self, vectors: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Memory | None]:
+    def _latents(
+        self, vectors: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Memory | None]:
         """Δ and the log variance of u, μ_p and σ_p of every frame after the first.
 
         From all the frames' vectors; with the prior's memory after them.
@@ -197,10 +200,11 @@ class Svg(SequenceModel):
         return ((mean - centre) / prior_scale, 2 * log_ratio, centre, prior_scale), memory
 
     def _by_frame(self, noise: Tensor) -> Tensor:
-        return noise.unflatten(1, (-1, self.latent))
+        values: Tensor = noise.unflatten(1, (-1, self.latent))
+        return values
 
 
-# The convolutions have the frames of all sequences in one dimension, the first frames first. Maps of
+# Convolutions have the frames of all sequences in one dimension, the first frames first. Maps of
 # the first frames are then one block, and keep the channels innermost through every operation.
 
 
@@ -220,7 +224,8 @@ def batch_first(values: Tensor, batch: int) -> Tensor:
     tensor([[1, 2],
             [3, 4]])
     """
-    return values.unflatten(0, (-1, batch)).transpose(0, 1)
+    blocks: Tensor = values.unflatten(0, (-1, batch))
+    return blocks.transpose(0, 1)
 
 
 def first(maps: Tensor, count: int) -> Tensor:
