@@ -77,7 +77,7 @@ class Svg(SequenceModel):
 
     def setup(self) -> None:
         if fault := unfit(self.resolutions, self.resolution):
-            raise ValueError(fault)
+            raise ValueError(f"{type(self).__name__}: {fault}")
         features, hidden, latent = self.features, self.hidden, self.latent
         widths = stage_widths(self.width, self.resolution)
         self.encoder = FrameEncoder(self.network, self.channels, widths, features, self.decay)
