@@ -1,7 +1,7 @@
 """Counts at the resolutions of a pyramid of feature maps, as one readable string: `1@1 2@4 4@8`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel
@@ -124,13 +124,31 @@ def _entries(text: str) -> dict[str, int]:
 Levels = Annotated[str, AfterValidator(canonical)]
 
 
+def unfit(possible: Collection[int], side: int) -> str:
+    """What is wrong with images of that side where only `possible` ones are taken; or nothing.
+
+    >>> unfit((32, 64), 28), unfit((), 28)
+    ('it takes images of 32x32 or 64x64, not of 28x28: resize them, as in NAME@32', '')
+    """
+    if not possible or side in possible:
+        return ""
+    named = " or ".join(f"{one}x{one}" for one in possible)
+    return (
+        f"it takes images of {named}, not of {side}x{side}: resize them, as in NAME@{min(possible)}"
+    )
+
+
 def misfit(spec: BaseModel, side: int) -> str:
-    """What of a model's options images of that side have no feature maps for; empty if nothing.
+    """Why a model cannot have images of that side: it says so, or an option has no feature maps.
+
+    Empty where it can.
 
     >>> from baselines.options import MODELS
     >>> misfit(MODELS["hierarchical"](groups="1@1 2@8"), 28)
     "groups: '2@8': images of 28x28 have no feature maps of 8x8; possible: 1, 7, 14, 28"
     """
+    if fault := unfit(getattr(spec, "resolutions", ()), side):
+        return fault
     for key, field in type(spec).model_fields.items():
         if any(getattr(check, "func", None) is canonical for check in field.metadata):
             try:

@@ -15,6 +15,7 @@ imported: the specs of the bundled classes are read from their source.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from types import ModuleType
 from typing import (
     Annotated,
     Any,
@@ -267,6 +268,7 @@ class ModelSpec(Spec):
 
     honours_detached_outputs: ClassVar[bool]
     is_sequence: ClassVar[bool]
+    resolutions: ClassVar[tuple[int, ...]]
     sizes: ClassVar[Sizes]
 
     @model_validator(mode="before")
@@ -279,9 +281,8 @@ class ModelSpec(Spec):
 
 
 def _by_name(kind: Kind, fields: dict[str, Any]) -> Spec:
-    registry: dict[str, Any] = {**(DECODERS if kind == "decoder" else MODELS)}
-    spec: Spec = registry[fields["name"]](**fields)
-    return spec
+    registry: Mapping[str, type[Spec]] = DECODERS if kind == "decoder" else MODELS
+    return registry[fields["name"]](**fields)
 
 
 S = TypeVar("S", bound=Spec)
@@ -326,15 +327,14 @@ def make_spec(base: type[S], name: str, declared: Declaration) -> type[S]:
     return spec
 
 
-def _bundled(base: type[S], kind: str, package: str, modules: Collection[str]) -> dict[str, Any]:
-    found = from_source(package, modules, Configured, kind, globals(), _constants(base))
+def _bundled(base: type[S], kind: str, package: ModuleType) -> dict[str, Any]:
+    name, constants = package.__name__, _constants(base)
+    found = from_source(name, package.MODULES, Configured, kind, globals(), constants)
     return {name: make_spec(base, name, declared) for name, declared in found.items()}
 
 
-DECODERS: dict[str, type[DecoderSpec]] = _bundled(
-    DecoderSpec, "decoder", decoders.__name__, decoders.MODULES
-)
-MODELS: dict[str, type[ModelSpec]] = _bundled(ModelSpec, "model", models.__name__, models.MODULES)
+DECODERS: dict[str, type[DecoderSpec]] = _bundled(DecoderSpec, "decoder", decoders)
+MODELS: dict[str, type[ModelSpec]] = _bundled(ModelSpec, "model", models)
 """Every spec by name: the bundled ones in the order of the tables, then those of plugins."""
 
 

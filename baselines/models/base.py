@@ -56,6 +56,8 @@ class Model(Configured, nn.Module):
     Class attributes:
         honours_detached_outputs: whether it does that. If not, decoders that need it are refused.
         is_sequence: whether its data are videos; see `SequenceModel`.
+        resolutions: the sides of the images that it takes; empty where its options or its `setup`
+            say so.
         sizes: options by the name of a size; `size: NAME` stands for them, and the model's own
             defaults for the rest.
 
@@ -69,6 +71,7 @@ class Model(Configured, nn.Module):
     kind = "model"
     honours_detached_outputs = False
     is_sequence = False
+    resolutions: ClassVar[tuple[int, ...]] = ()
     sizes: ClassVar[Sizes] = {}
 
     channels: Given[Size]
@@ -218,6 +221,16 @@ class SequenceModel(Model):
         past: frames that a prediction is given.
         future: further frames of a training sequence.
         horizon: frames that a prediction has; as many as `future` where it is None.
+
+    >>> import torch
+    >>> from baselines.models.svg import Svg
+    >>> model = Svg(channels=1, resolution=32, width=4, past=2, future=3, horizon=6)
+    >>> images, state = torch.rand(5, *model.data_shape), model.initial_state()
+    >>> model.target(images).shape
+    torch.Size([5, 4, 1, 32, 32])
+    >>> noise = torch.randn(5, model.rollout_size)
+    >>> model.predict(noise, state, images[:, : model.past], torch.sigmoid).shape
+    torch.Size([5, 6, 1, 32, 32])
     """
 
     is_sequence = True

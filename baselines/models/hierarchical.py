@@ -8,26 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.layers import ConvTranspose2d, full_precision, output_head
+from baselines.layers import ConvTranspose2d, full_precision, output_head, scale_of
 from baselines.levels import counts
 from baselines.models.base import Context, Draw, GaussianDraw, Model, Moments, gaussian_draw
 from baselines.options import Count, Levels, Size, model
 from baselines.state import State
-
-LOWEST = -20.0
-"""The smallest raw scale; there the scale is 1.4e-6."""
-
-
-def scale_of(raw: Tensor) -> Tensor:
-    """A positive scale, 1 at 0: s(a) = softplus(a ln 2) / ln 2, of slope below 1.
-
-    An exponential's unbounded slope makes deep hierarchies unstable (Dehaene & Brossard 2021,
-    arXiv 2106.13739).
-
-    >>> scale_of(torch.tensor([0.0, 30.0]))
-    tensor([ 1., 30.])
-    """
-    return F.softplus(raw.clamp_min(LOWEST), beta=math.log(2))
 
 
 def scaled_weight(layer: nn.Conv2d, gain: float) -> nn.Conv2d:

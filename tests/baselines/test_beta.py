@@ -58,6 +58,7 @@ def test_svg() -> None:
     # edenton/svg: nn.MSELoss() + 1e-4 * KL summed over latents, per frame of Moving MNIST and BAIR.
     assert translate("mse-mean", 1e-4, "1x64x64").beta == pytest.approx(0.4096)
     assert translate("mse-mean", 1e-4, "3x64x64").beta == pytest.approx(1.2288)
+    assert translate("mse-mean", 1e-4, "1x32x32").beta == pytest.approx(0.1024)
 
 
 def test_published_constants_of_the_beta_vae_on_svhn() -> None:

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from baselines.options import DECODERS, MODELS
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
-from tests.baselines.test_contract import BATCH, make
+from tests.baselines.test_contract import BATCH, make, sampled
 
 every_pair = pytest.mark.parametrize(
     ("decoder", "model"), list(itertools.product(DECODERS, MODELS))
@@ -27,7 +27,7 @@ def stepped(
     """A VAE with a step's images, terms and new state, all on the device."""
     with torch.device(device):
         vae = make(decoder, model, 3)
-        images = torch.rand(BATCH, *vae.model.image_shape)
+        images = torch.rand(BATCH, *vae.model.data_shape)
         noise = torch.randn(BATCH, vae.model.noise_size)
         state = vae.initial_state()
     parameters: dict[str, Tensor] = dict(vae.named_parameters())
@@ -44,8 +44,9 @@ def test_a_step_and_scoring_stay_on_a_gpu(decoder: str, model: str) -> None:
         with torch.no_grad():
             context, _ = vae.model.encode(images, state, training=False)
             draw = vae.model.draw(context, noise, state, training=False)
-            scored = vae.decoder(draw.output, state).log_prob(images)
-            mean = vae.decoder(vae.model.generate(noise, state), state).mean
+            scored = vae.decoder(draw.output, state).log_prob(vae.model.target(images))
+            with torch.device("cuda"):
+                mean = vae.decoder(sampled(vae, images, state)[0], state).mean
     found = (*context, draw.rate, draw.log_ratio, scored, mean)
     assert {value.device.type for value in found} == {"cuda"}
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import LANES, BatchNorm, ConvTranspose2d, phases_per_side
+from baselines.layers import (
+    LANES,
+    BatchNorm,
+    ConvTranspose2d,
+    FusedBatchNorm,
+    phases_per_side,
+)
+from baselines.state import read_average
 
 
 def results(layer: nn.Module, images: Tensor, precision: torch.dtype) -> list[Tensor]:
@@ -100,3 +107,47 @@ def test_batch_norm_is_torchs_with_returned_statistics() -> None:
     scored, changed = ours(torch.randn(2, 3, 5, 5), state, training=False)
     assert changed == {}
     assert scored.isfinite().all()
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_fused_batch_norm_is_torchs(
+    precision: torch.dtype, layout: torch.memory_format
+) -> None:
+    """Its running statistics are torch's after one batch, whose variance is that of a sample."""
+    torch.manual_seed(0)
+    peer = nn.BatchNorm2d(5, eps=BatchNorm.epsilon, momentum=1.0)
+    ours = FusedBatchNorm("norm", 5, decay=0.9)
+    images = (3 * torch.randn(6, 5, 8, 8) + torch.randn(5, 1, 1)).to(precision)
+    images = images.contiguous(memory_format=layout)
+    with torch.no_grad():
+        for weight in (ours.weight, ours.bias):
+            weight.normal_()
+        peer.weight.copy_(ours.weight)
+        peer.bias.copy_(ours.bias)
+    results = []
+    state = ours.initial_state()
+    for layer in (ours, peer):
+        leaf = images.clone().requires_grad_()
+        if isinstance(layer, FusedBatchNorm):
+            output, changed = layer(leaf, state, training=True)
+            state |= changed
+        else:
+            output = layer(leaf)
+        output.float().square().sin().sum().backward()
+        results.append([output, leaf.grad, *(weight.grad for weight in layer.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert one is not None
+        torch.testing.assert_close(one, other)
+    count = images.numel() / 5
+    assert peer.running_mean is not None
+    assert peer.running_var is not None
+    mean, variance = read_average(state, "norm")
+    torch.testing.assert_close(mean, peer.running_mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(variance * count / (count - 1), peer.running_var, rtol=1e-4, atol=0)
+    with torch.no_grad():
+        scored, changed = ours(images, state, training=False)
+        torch.testing.assert_close(
+            scored, ours(images, state, training=True)[0], rtol=1e-2, atol=0.02
+        )
+    assert changed == {}

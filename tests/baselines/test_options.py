@@ -28,7 +28,7 @@ ORDER = [
 ]  # fmt: skip
 CONSTANTS = {
     "decoder": ["is_likelihood", "is_discrete", "detached_outputs"],
-    "model": ["honours_detached_outputs", "sizes"],
+    "model": ["honours_detached_outputs", "is_sequence", "resolutions", "sizes"],
 }
 
 

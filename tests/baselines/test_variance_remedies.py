@@ -80,10 +80,11 @@ def test_the_faithful_variance_moves_its_own_layer_alone(model: str) -> None:
     """Encoder and features have the gradients of a VAE with unit variance, whatever σ is."""
     size = {} if model == "linear_vae" else {"width": 4}
     spec = model_spec(model, latent=3, **size)
-    body = build_model(spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
+    side = min(spec.resolutions, default=28)
+    body = build_model(spec, channels=1, resolution=side, outputs=2, detached_outputs=1)
     vae = Vae(body, FaithfulGaussian(link="sigmoid", min_log_sigma=None))
     parameters: dict[str, Tensor] = dict(vae.named_parameters())
-    images, noise = torch.rand(6, 1, 28, 28), torch.randn(6, body.noise_size)
+    images, noise = torch.rand(6, *body.data_shape), torch.randn(6, body.noise_size)
     state = vae.initial_state()
 
     def gradients() -> dict[str, Tensor]:
