@@ -29,7 +29,7 @@ from bench.data import sources
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Parts
 from bench.data.images import Images
-from bench.data.user_files import parts_of
+from bench.data.user_files import AXES, parts_of
 from bench.errors import RequestError, one_line
 
 GROUP = "sigma_vae_bench.plugins"
@@ -57,9 +57,10 @@ _loaded: dict[Plugin, tuple[Registration, ...]] = {}
 
 
 def dataset(name: str) -> Callable[[F], F]:
-    """Register a function that returns images under a name for `datasets` in a grid.
+    """Register a function that returns images or videos under a name for `datasets` in a grid.
 
-    It returns `images`, uint8 (N, H, W, C), or `(images, test_images)`, as an npz file holds them.
+    It returns `images`, uint8 (N, H, W, C), or `(images, test_images)`, as an npz file holds them;
+    or videos, (N, T, H, W, C).
     It is called once: what it returned is kept in the cache until the plugin changes.
     """
 
@@ -275,9 +276,10 @@ def _make(make: Make, name: str, place: str, resolution: int | None) -> Parts:
     if not (0 < len(arrays) < 3 and all(isinstance(array, np.ndarray) for array in arrays)):
         raise RequestError(
             f"{place}: dataset '{name}' must return `images` or `(images, test_images)`, uint8 "
-            f"arrays (N, H, W, C), not {type(made).__name__}"
+            f"arrays (N, H, W, C) or, of videos, (N, T, H, W, C), not {type(made).__name__}"
         )
-    named = dict(zip(("images", "test_images"), arrays, strict=False))
+    kind = next((kind for kind, axes in AXES.items() if arrays[0].ndim == len(axes)), "images")
+    named = dict(zip((kind, f"test_{kind}"), arrays, strict=False))
     return parts_of(f"{place}: dataset '{name}'", named, resolution)
 
 

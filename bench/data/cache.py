@@ -1,6 +1,6 @@
-"""Prepared images on disk, verified on every load and rebuilt where verification fails.
+"""Prepared data on disk, verified on every load and rebuilt where verification fails.
 
-A data set and a split seed have two files: the images in one array, in the order of the splits, and
+A data set and a split seed have two files: the items in one array, in the order of the splits, and
 a sidecar, written last, with their fingerprint and a signature of the files they were read from.
 """
 
@@ -15,18 +15,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.fingerprint import Fingerprint, fingerprint_in_pieces, fingerprint_of
+from bench.data.fingerprint import (
+    Fingerprint,
+    fingerprint_in_pieces,
+    fingerprint_of,
+    frames_of,
+)
 from bench.data.images import Images
 from bench.data.sources import Source
 from bench.data.splits import order
+from bench.data.spool import folder, writing
 from bench.devices import out_of_memory
 from bench.errors import RequestError
-from bench.files import atomic, cache_root, exclusive, set_aside, write_json
+from bench.files import atomic, exclusive, set_aside, write_json
 
 VERSION = 2
 
 PIECE = 1024
-"""Images copied at once."""
+"""Images copied at once, each frame of a sequence being one."""
 
 _log = logging.getLogger("sigma-bench")
 
@@ -36,7 +42,7 @@ class _Damaged(Exception):
 
 
 def remembered(source: Source, split_seed: int = 0) -> Fingerprint | None:
-    """The fingerprint in the sidecar, if the source's files have not changed; reads no images."""
+    """The fingerprint in the sidecar, if the source's files have not changed; reads no pixels."""
     # First, because a wrong path of the user's is an error, cached or not.
     signature = source.signature()
     with contextlib.suppress(_Damaged):
@@ -45,7 +51,7 @@ def remembered(source: Source, split_seed: int = 0) -> Fingerprint | None:
 
 
 def images(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
-    """The images of a data set (N, C, H, W) in the order of its splits, the test split last.
+    """The items of a data set in the order of its splits, the test split last: see `Parts`.
 
     They are mapped from the cache copy-on-write: all processes share one copy, and deleting the
     file is safe while it is mapped. What is missing is built from the source. The content hash is
@@ -60,13 +66,13 @@ def images(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
             return found
     file = _file(source, split_seed)
     with contextlib.ExitStack() as held:
-        with _writing():
+        with writing():
             held.enter_context(exclusive(file))
         try:
             found = _checked(source, split_seed)
         except _Damaged as damage:
             _log.warning("cached data set aside and built again: %s", damage)
-            with _writing():
+            with writing():
                 for path in filter(Path.exists, (file, _sidecar(file))):
                     set_aside(path)
             found = None
@@ -75,7 +81,7 @@ def images(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
 
 def _file(source: Source, split_seed: int) -> Path:
     chosen = f"-split{split_seed}" if split_seed else ""
-    return cache_root() / "data" / f"{source.key}{chosen}.npy"
+    return folder() / f"{source.key}{chosen}.npy"
 
 
 def _sidecar(file: Path) -> Path:
@@ -104,7 +110,7 @@ def _checked(source: Source, split_seed: int) -> tuple[Fingerprint, Images] | No
     try:
         found = np.lib.format.open_memmap(file, mode="c")
         if len(found) != stated.train + stated.test:
-            raise ValueError(f"{len(found)} images")
+            raise ValueError(f"{len(found)} {stated.sizes.noun}s")
         published = _in_pieces(found, np.argsort(order(stated, split_seed)))
         pieces = itertools.chain(published, [found[stated.train :]])
         facts = fingerprint_in_pieces(found, stated.sizes, pieces)
@@ -134,7 +140,7 @@ def _build(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
     said = {"version": VERSION, "facts": dataclasses.asdict(facts), "signature": signature}
     shape = (facts.train + facts.test, *parts.train.shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with _writing():
+    with writing():
         with atomic(file) as stream:
             np.lib.format.write_array_header_1_0(stream, header)
             for piece in _in_pieces(parts.train, order(facts, split_seed)):
@@ -144,17 +150,7 @@ def _build(source: Source, split_seed: int) -> tuple[Fingerprint, Images]:
         return facts, np.lib.format.open_memmap(file, mode="c")
 
 
-def _in_pieces(images: Images, rows: npt.NDArray[np.intp]) -> Iterator[Images]:
-    """The images `rows`, copied `PIECE` at a time."""
-    return (images[rows[start : start + PIECE]] for start in range(0, len(rows), PIECE))
-
-
-@contextlib.contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RequestError(
-            f"the data cache {cache_root() / 'data'} cannot be written ({error}); set "
-            "SIGMA_BENCH_CACHE to a folder that can"
-        ) from error
+def _in_pieces(items: Images, rows: npt.NDArray[np.intp]) -> Iterator[Images]:
+    """The items `rows`, about `PIECE` images at a time, copied."""
+    step = max(1, PIECE // frames_of(items))
+    return (items[rows[start : start + step]] for start in range(0, len(rows), step))

@@ -5,7 +5,6 @@ torchvision is imported where files are read or downloaded: `list` and `status` 
 
 import functools
 import gzip
-import os
 import shutil
 import tempfile
 import warnings
@@ -17,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import embedded, photos
+from bench.data import bair, embedded, kth, moving_mnist, photos
 from bench.data.download import Progress, download
 from bench.data.fingerprint import Fingerprint, Parts, parts_at
 from bench.data.images import Images, decode
-from bench.errors import RequestError
-from bench.files import atomic, cache_root
+from bench.data.raw import raw_root, unfit
+from bench.files import atomic
 
 CELEBA_CROP = 148
 
@@ -38,6 +37,7 @@ class Published:
         fetch: downloads them below a folder; None where they come with a package.
         pinned: what must come out at the native resolution, where that is known.
         note: what a reader of its numbers must know, for the caption of a table.
+        frames: of each sequence; 1 for images.
     """
 
     native: int
@@ -46,27 +46,7 @@ class Published:
     fetch: Callable[[Path, Progress | None], None] | None = None
     pinned: Fingerprint | None = None
     note: str = ""
-
-
-def raw_root() -> Path:
-    """The folder that torchvision's datasets read (`SIGMA_BENCH_DATA`, else in the cache).
-
-    Raises `RequestError` where the variable names a file.
-    """
-    chosen = os.environ.get("SIGMA_BENCH_DATA")
-    if not chosen:
-        return cache_root() / "raw"
-    folder = Path(chosen).expanduser().absolute()
-    if folder.is_file():
-        raise RequestError(f"SIGMA_BENCH_DATA={chosen} is a file; set it to a folder")
-    return folder
-
-
-def _unfit(name: str, what: str) -> RequestError:
-    return RequestError(
-        f"{name}: {what}; `sigma-bench fetch {name}` downloads the raw files, or set "
-        "SIGMA_BENCH_DATA to a folder that torchvision reads"
-    )
+    frames: int = 1
 
 
 def _idx_files(folder: str) -> list[Path]:
@@ -85,8 +65,12 @@ def _read_idx(name: str, folder: str, resolution: int) -> Parts:
 
     So a read-only folder with the published image files is enough.
     """
-    train, test = (_idx_images(name, path) for path in _idx_files(folder))
+    train, test = _idx_parts(name, folder)
     return parts_at(train, test, resolution)
+
+
+def _idx_parts(name: str, folder: str) -> list[Images]:
+    return [_idx_images(name, path) for path in _idx_files(folder)]
 
 
 def _idx_images(name: str, path: Path) -> Images:
@@ -100,9 +84,9 @@ def _idx_images(name: str, path: Path) -> Images:
             raise ValueError(f"it starts with {magic} instead of 2051")
         return np.frombuffer(content, np.uint8, offset=16).reshape(count, rows, columns, 1)
     except FileNotFoundError as error:
-        raise _unfit(name, f"there is no {path}") from error
+        raise unfit(name, f"there is no {path}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _unfit(name, f"{path} cannot be used ({error})") from error
+        raise unfit(name, f"{path} cannot be used ({error})") from error
 
 
 def _fetch_idx(folder: str, root: Path, progress: Progress | None) -> None:
@@ -141,7 +125,7 @@ def _through_torchvision(name: str, read: Callable[[Any, Path], Any]) -> Any:
             warnings.filterwarnings("ignore", r"dtype\(\): align should be passed as")
             return read(_torchvision(), raw_root())
     except (RuntimeError, FileNotFoundError) as error:
-        raise _unfit(name, f"torchvision finds no whole raw files in {raw_root()}") from error
+        raise unfit(name, f"torchvision finds no whole raw files in {raw_root()}") from error
 
 
 def _svhn_files() -> list[Path]:
@@ -226,6 +210,60 @@ def _unpack(archive: Path, into: Path) -> None:
             folder.rename(final)
 
 
+def _moving_5k(rule: moving_mnist.Rule, content: str) -> Published:
+    """Sequences of the embedded digits, of which each split has its own."""
+    frames, counts = 20, (2000, 250, 500)
+
+    def read(resolution: int) -> Parts:
+        digits = moving_mnist.disjoint(embedded.digits("smmnist5k"), (3500, 500, 1000))
+        return moving_mnist.parts(digits, counts, frames, rule, resolution)
+
+    return Published(
+        moving_mnist.SIDE,
+        embedded.digits_files,
+        read,
+        pinned=_moving_fingerprint(content, counts, frames),
+        note=f"{_MOVING[rule]}, made of 5,000 digits of MNIST: 3,500 for training, 500 for "
+        "validation and 1,000 for testing",
+        frames=frames,
+    )
+
+
+def _moving(name: str, rule: moving_mnist.Rule, content: str) -> Published:
+    """Sequences of MNIST's digits; 5,000 training digits are for validation."""
+    frames, counts = 30, (10_000, 1000, 1000)
+
+    def read(resolution: int) -> Parts:
+        train, test = _idx_parts(name, "MNIST")
+        held = 5000
+        if len(train) <= held or not len(test):
+            raise unfit(name, f"{len(train)} and {len(test)} digits are not MNIST")
+        own = moving_mnist.disjoint(train, (len(train) - held, held))
+        return moving_mnist.parts([*own, test], counts, frames, rule, resolution)
+
+    return Published(
+        moving_mnist.SIDE,
+        functools.partial(_idx_files, "MNIST"),
+        read,
+        functools.partial(_fetch_idx, "MNIST"),
+        _moving_fingerprint(content, counts, frames),
+        note=f"{_MOVING[rule]}: {counts[0]:,} training sequences that stay the same, where the "
+        "published ones are drawn without end",
+        frames=frames,
+    )
+
+
+_MOVING: dict[moving_mnist.Rule, str] = {
+    "svg": "stochastic moving MNIST by the rule of SVG",
+    "srvp": "stochastic moving MNIST by the rule of SRVP",
+}
+
+
+def _moving_fingerprint(content: str, counts: tuple[int, int, int], frames: int) -> Fingerprint:
+    train, validation, test = counts
+    return Fingerprint(content, 1, moving_mnist.SIDE, train + validation, test, validation, frames)
+
+
 PUBLISHED = {
     "mnist5k": Published(
         28,
@@ -261,4 +299,18 @@ PUBLISHED = {
     "svhn": Published(28, _svhn_files, _read_svhn, _fetch_svhn),
     "cifar10": Published(32, _cifar10_files, _read_cifar10, _fetch_cifar10),
     "celeba": Published(32, _celeba_files, _read_celeba, _fetch_celeba),
+    "smmnist5k": _moving_5k(
+        "svg", "b0eba681d01e1a54e6678029f2a146672d47bab6025a40a5562c2c24e9408386"
+    ),
+    "smmnist5k_srvp": _moving_5k(
+        "srvp", "d1adcb793c1bacce2c17fa2f3c63c3f70be78b8bb15df83a35deb50603578fba"
+    ),
+    "smmnist": _moving(
+        "smmnist", "svg", "49e402f28d2528431cf19dd29dc3b4e670b25661487df29c712d895ac6ea2bf6"
+    ),
+    "smmnist_srvp": _moving(
+        "smmnist_srvp", "srvp", "42539cf9c1099c87c951d749dfc50c7a9b7fd37131e5b1ec25deedc946fd2e80"
+    ),
+    "bair": Published(bair.SIDE, bair.files, bair.read, bair.fetch, frames=bair.FRAMES),
+    "kth": Published(kth.SIDE, kth.files, kth.read, kth.fetch, frames=kth.FRAMES),
 }

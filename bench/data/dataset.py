@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.data import cache
-from bench.data.fingerprint import Fingerprint, Sizes
+from bench.data.fingerprint import Fingerprint, Sizes, noun
 from bench.data.sources import Source, resolve
 from bench.data.splits import split_sizes
 from bench.errors import RequestError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 FEWEST_TESTED = 2
-"""Test images of which a mean has a standard error."""
+"""Test items of which a mean has a standard error."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Description:
     """The identity of a data set and its splits.
 
     `content` is the sha256 (hex) of the images of the published parts, before they are split.
-    `train`, `validation` and `test` count images; `content` and `split_seed` determine the splits.
+    `train`, `validation` and `test` count images, or sequences where `frames`, their length, is
+    more than 1; `content` and `split_seed` determine the splits.
     """
 
     name: str
@@ -35,11 +36,17 @@ class Description:
     validation: int
     test: int
     split_seed: int = 0
+    frames: int = 1
+
+    @property
+    def noun(self) -> str:
+        """What is counted: `image` or `sequence`."""
+        return noun(self.frames)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: each split is uint8, (N, C, H, W) and contiguous.
+    """A data set: each split is uint8 and contiguous, (N, C, H, W) or, of videos, (N, T, C, H, W).
 
     A loaded one is on the CPU, mapped copy-on-write from the cache: processes share one copy, and a
     write is seen by the writer alone.
@@ -66,22 +73,38 @@ def describe(name: str, split_seed: int = 0) -> Description | None:
 
 
 def training_images(name: str) -> int | None:
-    """How many images of an undescribed data set there are to train on, by its files' headers.
+    """How many items of an undescribed data set there are to train on, by its files' headers.
 
     None where only preparing the data set tells. Raises what `describe` raises.
     """
     sizes = _inspect(name, resolve(name).signature())
-    return sizes[0] if sizes else None
+    return split_sizes(sizes)[0] if sizes else None
+
+
+def frames(name: str) -> int | None:
+    """How many frames a sequence of a data set has, 1 for images, without reading them.
+
+    None where only preparing the data set tells. Raises what `describe` raises.
+    """
+    source = resolve(name)
+    if source.frames is not None:
+        return source.frames
+    facts = cache.remembered(source) or _inspect(name, source.signature())
+    return facts.frames if facts else None
 
 
 @functools.lru_cache(maxsize=64)
-def _inspect(name: str, signature: str | None) -> tuple[int, int, int] | None:
-    """The sizes of the splits by the headers of the user's own files, once for each state of them.
+def _inspect(name: str, signature: str | None) -> Sizes | None:
+    """The sizes of the parts by the headers of the user's own files, once for each state of them.
 
-    None for other data sets.
+    None for other data sets. Raises `RequestError` where a split would be too small.
     """
     source = resolve(name)
-    return _sizes(source, source.inspect()) if source.inspect else None
+    if source.inspect is None:
+        return None
+    sizes = source.inspect()
+    _sizes(source, sizes)
+    return sizes
 
 
 def available(name: str) -> bool:
@@ -126,20 +149,21 @@ def _description(source: Source, facts: Fingerprint, split_seed: int) -> Descrip
         validation,
         test,
         split_seed,
+        facts.frames,
     )
 
 
 def _sizes(source: Source, parts: Sizes) -> tuple[int, int, int]:
     """The sizes of the splits of the published parts; `RequestError` where one is too small."""
-    sizes = split_sizes(*parts)
+    sizes = split_sizes(parts)
     if not all(sizes):
         raise RequestError(
-            f"{source.name}: {parts.train} images are too few to train, validate and test on; at "
-            "least 10 are needed, or 12 with a test part"
+            f"{source.name}: {parts.train} {parts.noun}s are too few to train, validate and test "
+            "on; at least 10 are needed, or 12 with a test part"
         )
     if sizes[2] < FEWEST_TESTED:
         raise RequestError(
-            f"{source.name}: one test image gives no standard error; give {FEWEST_TESTED} or more, "
-            "or none to have some drawn from the others"
+            f"{source.name}: one test {parts.noun} gives no standard error; give {FEWEST_TESTED} "
+            "or more, or none to have some drawn from the others"
         )
     return sizes

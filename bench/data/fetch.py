@@ -2,9 +2,10 @@
 
 import filelock
 
-from bench.data.catalog import PUBLISHED, raw_root
+from bench.data.catalog import PUBLISHED
 from bench.data.download import Progress
 from bench.data.embedded import INSTALL
+from bench.data.raw import raw_root
 from bench.errors import RequestError
 
 
@@ -19,10 +20,11 @@ def remedy(name: str) -> str:
 
 
 def fetch(name: str, progress: Progress | None = None) -> None:
-    """Download the raw files of a data set into `raw_root()`, laid out as torchvision reads them.
+    """Download the raw files of a data set into `raw_root()`.
 
-    Addresses and checksums are torchvision's own. Files that are there and right are not downloaded
-    again, torn ones are repaired, and nothing looks finished before it is.
+    What torchvision knows is laid out as it reads it, with its addresses and checksums. Files that
+    are there and right are not downloaded again, torn ones are repaired, and nothing looks finished
+    before it is.
 
     Raises `RequestError` for a name with nothing to fetch, a folder that cannot be written, and a
     file that no address yields.

@@ -43,12 +43,14 @@ def shrink(image: Image.Image, resolution: int) -> Image.Image:
 
 
 def resize(images: Images, resolution: int) -> Images:
-    """Resize square images (N, H, H, C), C 1 or 3, to (N, R, R, C); see `shrink`."""
-    if images.shape[1] == resolution:
+    """Resize square images (..., H, H, C), C 1 or 3, to (..., R, R, C); see `shrink`."""
+    *leading, side, _, channels = images.shape
+    if side == resolution:
         return images
-    small = np.empty((len(images), resolution, resolution, images.shape[3]), np.uint8)
-    for target, image in zip(small, images, strict=True):
-        grey = image.shape[2] == 1
+    small = np.empty((*leading, resolution, resolution, channels), np.uint8)
+    targets = small.reshape(-1, resolution, resolution, channels)
+    for target, image in zip(targets, images.reshape(-1, side, side, channels), strict=True):
+        grey = channels == 1
         pixels = np.asarray(shrink(Image.fromarray(image[..., 0] if grey else image), resolution))
         target[...] = pixels.reshape(target.shape)
     return small
@@ -78,8 +80,20 @@ def decode(paths: Sequence[Path], channels: int, resolution: int, crop: int | No
 
 
 def channels_first(images: Images) -> Images:
-    """(N, H, W, C) as contiguous (N, C, H, W)."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    """(..., H, W, C) as contiguous (..., C, H, W)."""
+    return np.ascontiguousarray(np.moveaxis(images, -1, -3))
+
+
+def allowed_side(where: str, asked: int | None, native: int) -> int:
+    """The side that images of side `native` get, where `asked` is what stands behind the @.
+
+    Raises `RequestError` that begins with `where`: it is none of `RESOLUTIONS`.
+    """
+    if asked is None and native not in RESOLUTIONS:
+        raise RequestError(
+            f"{where} has {native}x{native} images; append @28, @32 or @64 to have them resized"
+        )
+    return asked or native
 
 
 def unreadable(path: Path, error: BaseException) -> RequestError:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import user_files
+from bench.data import folders, user_files
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
 from bench.data.images import RESOLUTIONS
@@ -27,7 +27,8 @@ class Source:
 
     `key` names it in the cache, `files` lists the files that it is read from, and `pinned` is the
     fingerprint that it must have, where that is known. `inspect`, of the user's own files, counts
-    the images by their headers; it raises what `read` raises.
+    the items by their headers; it raises what `read` raises. `frames` of a sequence, 1 for images,
+    is None where only the files tell.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Source:
     read: Callable[[], Parts]
     pinned: Fingerprint | None = None
     inspect: Callable[[], Sizes] | None = None
+    frames: int | None = None
 
     def signature(self) -> str | None:
         """A hash of the files' paths, sizes and times of change; `None` where one is missing.
@@ -52,6 +54,22 @@ class Source:
             ) from None
         lines = [f"{path}\0{status.st_size}\0{status.st_mtime_ns}" for path, status in facts]
         return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+
+
+class Kind(NamedTuple):
+    """How data of the user's own are found, looked at by their headers, and read."""
+
+    files: Callable[[Path], list[Path]]
+    inspect: Callable[[Path, int | None], Sizes]
+    read: Callable[[Path, int | None], Parts]
+
+
+KINDS = {
+    "npz": Kind(user_files.npz_files, user_files.inspect_npz, user_files.read_npz),
+    "folder": Kind(folders.folder_files, folders.inspect_folder, folders.read_folder),
+    "clips": Kind(folders.clip_files, folders.inspect_clips, folders.read_clips),
+}
+"""The user's own, by the word before the path."""
 
 
 class Registered(NamedTuple):
@@ -94,6 +112,7 @@ def resolve(name: str) -> Source:
         inspect=functools.partial(_cut_sizes, source, kept)
         if source.pinned or source.inspect
         else None,
+        frames=source.frames,
     )
 
 
@@ -108,7 +127,7 @@ def _split_cut(name: str) -> tuple[str, int | None]:
 
 
 def _cut(source: Source, kept: int) -> Parts:
-    """`kept` images of the published training part, and the same share of the other parts.
+    """`kept` items of the published training part, and the same share of the other parts.
 
     They are the first of a permutation that the content decides, so each cut holds the smaller
     ones, whatever the split seed.
@@ -140,22 +159,23 @@ def _cut_sizes(source: Source, kept: int) -> Sizes:
 def _shares(name: str, sizes: Sizes, kept: int) -> Sizes:
     if not 0 < kept <= sizes.train:
         raise RequestError(
-            f"{name}[:{kept}]: choose a number of images from 1 to {sizes.train}, which it has"
+            f"{name}[:{kept}]: choose a number of {sizes.noun}s from 1 to {sizes.train}, which it "
+            "has"
         )
     test, validation = (math.ceil(n * kept / sizes.train) for n in (sizes.test, sizes.validation))
-    return Sizes(kept, test, validation)
+    return Sizes(kept, test, validation, sizes.frames)
 
 
 def _whole(name: str) -> Source:
     stem, resolution = parse(name)
     kind, _, place = stem.partition(":")
-    if kind in user_files.KINDS and place:
+    if kind in KINDS and place:
         path = Path(os.path.abspath(Path(place).expanduser()))
         try:
             os.fsencode(path)
         except UnicodeEncodeError:
             raise RequestError(f"{name!r}: no path has such characters; check the name") from None
-        own = user_files.KINDS[kind]
+        own = KINDS[kind]
         key = _keyed(kind, hashlib.sha256(os.fsencode(path)).hexdigest()[:16], resolution)
         return Source(
             name,
@@ -175,7 +195,7 @@ def _whole(name: str) -> Source:
             functools.partial(read_own, resolution),
         )
     if stem not in PUBLISHED:
-        known = [*names(), *(f"{kind}:PATH" for kind in user_files.KINDS)]
+        known = [*names(), *(f"{kind}:PATH" for kind in KINDS)]
         raise RequestError(
             f"unknown dataset '{name}'; {nearest(stem, known)}; append @28, @32 or @64 to have "
             "images resized"
@@ -183,8 +203,21 @@ def _whole(name: str) -> Source:
     published = PUBLISHED[stem]
     if resolution in (None, published.native):
         read_native = functools.partial(published.read, published.native)
-        return Source(stem, stem, published.files, read_native, published.pinned)
-    return Source(name, name, published.files, functools.partial(published.read, resolution))
+        return Source(
+            stem,
+            stem,
+            published.files,
+            read_native,
+            published.pinned,
+            frames=published.frames,
+        )
+    return Source(
+        name,
+        name,
+        published.files,
+        functools.partial(published.read, resolution),
+        frames=published.frames,
+    )
 
 
 def _keyed(kind: str, digest: str, resolution: int | None) -> str:

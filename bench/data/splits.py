@@ -5,16 +5,17 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.fingerprint import Fingerprint
+from bench.data.fingerprint import Fingerprint, Sizes
 
 
-def split_sizes(train: int, test: int, validation: int = 0) -> tuple[int, int, int]:
+def split_sizes(parts: Sizes) -> tuple[int, int, int]:
     """The sizes of train, validation and test, given the sizes of the published parts.
 
-    An official test part is the test split; without one, a fifth of all images is (10,000 at most).
-    `validation` images of the training part are the official validation part, if there is one.
-    Any of the three is 0 where there are too few images.
+    An official test part is the test split; without one, a fifth of all items is (10,000 at most).
+    `validation` items of the training part are the official validation part, if there is one.
+    Any of the three is 0 where there are too few items.
     """
+    train, test, validation, _ = parts
     if validation:
         return train - validation, validation, test
     if test:
@@ -25,14 +26,14 @@ def split_sizes(train: int, test: int, validation: int = 0) -> tuple[int, int, i
 
 
 def order(facts: Fingerprint, seed: int) -> npt.NDArray[np.intp]:
-    """The published training part in the order of its splits: the number of each image, (N,).
+    """The published training part in the order of its splits: the number of each item, (N,).
 
     First those to train on, then those to validate with, then, where there is no official test
-    part, those to test with. They keep the permutation's order, so the first images of a split
+    part, those to test with. They keep the permutation's order, so the first items of a split
     are a fair sample of it even where the source is sorted. An official validation part stays as
     it is.
     """
-    n_train, n_validation, n_test = split_sizes(*facts.sizes)
+    n_train, n_validation, n_test = split_sizes(facts.sizes)
     if facts.validation:
         last = np.arange(n_train, facts.train)
         return np.concatenate([permutation(n_train, facts.content, seed), last])

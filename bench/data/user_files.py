@@ -1,31 +1,29 @@
-"""The user's own images: an npz file, a folder, or arrays made by code."""
+"""The user's own images or videos as arrays: an npz file, or what code returns."""
 
 import contextlib
 import lzma
 import math
-import os
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
-from bench.data.fingerprint import Parts, Sizes, parts_at
-from bench.data.images import (
-    MODES,
-    RESOLUTIONS,
-    Images,
-    channels_and_sizes,
-    channels_first,
-    decode,
-)
+from bench.data.fingerprint import FEWEST_FRAMES, Parts, Sizes, parts_at
+from bench.data.images import MODES, Images, allowed_side
 from bench.errors import RequestError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+AXES = {"images": ("N", "H", "W", "C"), "videos": ("N", "T", "H", "W", "C")}
+"""What an array may hold, and its axes; those of grey images may end with W."""
+
+WANTED = (
+    "expected is a numpy.savez of uint8 'images' (N, H, W, C) and perhaps 'test_images', or of "
+    "'videos' (N, T, H, W, C) and perhaps 'test_videos'"
+)
 
 
 def npz_files(path: Path) -> list[Path]:
@@ -38,8 +36,9 @@ def npz_files(path: Path) -> list[Path]:
 def read_npz(path: Path, resolution: int | None) -> Parts:
     """Read `images` and, if present, `test_images`: uint8 (N, H, H, C) or (N, H, H).
 
-    C is 1 or 3; the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises
-    `RequestError` that says what was found and what is expected.
+    Or `videos` and `test_videos`, (N, T, H, H, C) or (N, T, H, H), with T at least 2. C is 1 or 3;
+    the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises `RequestError`
+    that says what was found and what is expected.
     """
     inspect_npz(path, resolution)
     with _opened(path) as archive:
@@ -51,31 +50,35 @@ def read_npz(path: Path, resolution: int | None) -> Parts:
 
 
 def inspect_npz(path: Path, resolution: int | None) -> Sizes:
-    """How many images an npz file holds, by its headers; raises what `read_npz` raises."""
+    """What an npz file holds, by its headers; raises what `read_npz` raises."""
     with _opened(path) as archive:
         headers = {key: _header(archive, key) for key in _keys(path, archive)}
     where = f"npz:{path}"
     shapes = {key: _checked_shape(where, key, *header) for key, header in headers.items()}
-    train = shapes["images"]
-    test = shapes.get("test_images", (0, *train[1:]))
-    _check_alike(where, train, test)
-    _allowed(where, resolution, train[1])
-    return Sizes(train[0], test[0])
+    kind = kind_of(shapes)
+    train = shapes[kind]
+    test = shapes.get(f"test_{kind}", (0, *train[1:]))
+    _check_alike(where, kind, train, test)
+    allowed_side(where, resolution, train[-2])
+    return Sizes(train[0], test[0], frames=train[1] if kind == "videos" else 1)
 
 
 def parts_of(where: str, arrays: Mapping[str, Images], resolution: int | None) -> Parts:
-    """The parts of `images` and perhaps `test_images`, checked as `read_npz` says.
+    """The parts of `images` and perhaps `test_images`, or of videos, checked as `read_npz` says.
 
     Raises `RequestError` that begins with `where`.
     """
-    train = _checked(where, "images", arrays["images"])
-    test = _checked(where, "test_images", arrays.get("test_images", train[:0]))
-    _check_alike(where, train.shape, test.shape)
-    target = _allowed(where, resolution, train.shape[1])
+    kind = kind_of(arrays)
+    train = _checked(where, kind, arrays[kind])
+    test = _checked(where, f"test_{kind}", arrays.get(f"test_{kind}", train[:0]))
+    _check_alike(where, kind, train.shape, test.shape)
+    target = allowed_side(where, resolution, train.shape[-2])
     return parts_at(train, test, target)
 
 
-WANTED = "expected is a numpy.savez of 'images' (uint8, (N, H, W, C)), perhaps 'test_images'"
+def kind_of(held: Container[str]) -> str:
+    """`videos` where there is such a name, else `images`."""
+    return "videos" if "videos" in held else "images"
 
 
 @contextlib.contextmanager
@@ -98,10 +101,14 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def _keys(path: Path, archive: zipfile.ZipFile) -> list[str]:
     held = [name.removesuffix(".npy") for name in archive.namelist()]
-    if "images" not in held:
+    kinds = [kind for kind in AXES if {kind, f"test_{kind}"} & set(held)]
+    if len(kinds) > 1:
+        raise RequestError(f"{path} holds {' and '.join(kinds)}; keep one kind in a file")
+    kind = kind_of(held)
+    if kind not in held:
         found = ", ".join(map(repr, held)) or "nothing"
-        raise RequestError(f"{path} has no 'images', it holds {found}; {WANTED}")
-    return [key for key in ("images", "test_images") if key in held]
+        raise RequestError(f"{path} has no 'images' or 'videos', it holds {found}; {WANTED}")
+    return [key for key in (kind, f"test_{kind}") if key in held]
 
 
 def _header(archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -143,104 +150,20 @@ def _checked_shape(
     found = f"{where}: '{key}' is {dtype} {shape}"
     if dtype != np.uint8:
         raise RequestError(f"{found}; expected is uint8 with values from 0 to 255")
-    whole = (*shape, 1) if len(shape) == 3 else shape
-    if len(whole) != 4 or whole[3] not in MODES or 0 in whole[1:]:
-        raise RequestError(f"{found}; expected is (N, H, W, C) with C 1 or 3, or (N, H, W)")
-    if whole[1] != whole[2]:
+    axes = AXES[key.removeprefix("test_")]
+    whole = (*shape, 1) if len(shape) == len(axes) - 1 else shape
+    if len(whole) != len(axes) or whole[-1] not in MODES or 0 in whole[1:]:
+        coloured, grey = (f"({', '.join(some)})" for some in (axes, axes[:-1]))
+        raise RequestError(f"{found}; expected is {coloured} with C 1 or 3, or {grey}")
+    if whole[-3] != whole[-2]:
         raise RequestError(f"{found}; expected are square images")
+    if "T" in axes and whole[1] < FEWEST_FRAMES:
+        raise RequestError(f"{found}; a video has {FEWEST_FRAMES} frames or more")
     return whole
 
 
-def _check_alike(where: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:
+def _check_alike(where: str, kind: str, train: tuple[int, ...], test: tuple[int, ...]) -> None:
     if test[1:] != train[1:]:
         raise RequestError(
-            f"{where}: 'test_images' {test} and 'images' {train} differ in more than their number"
+            f"{where}: 'test_{kind}' {test} and '{kind}' {train} differ in more than their number"
         )
-
-
-def _allowed(where: str, asked: int | None, native: int) -> int:
-    if asked is None and native not in RESOLUTIONS:
-        raise RequestError(
-            f"{where} has {native}x{native} images; append @28, @32 or @64 to have them resized"
-        )
-    return asked or native
-
-
-def folder_files(folder: Path) -> list[Path]:
-    """The image files below a folder by relative path, without hidden ones.
-
-    Raises `RequestError` where the folder or images in it are missing.
-    """
-    if not folder.is_dir():
-        raise RequestError(f"folder:{folder}: there is no such folder")
-    found = [
-        path
-        for path in _files_below(str(folder))
-        if path.lower().endswith(SUFFIXES) and not os.path.basename(path).startswith(".")
-    ]
-    if not found:
-        raise RequestError(f"folder:{folder}: no {', '.join(SUFFIXES)} files in it or below it")
-    # Strings sort and split faster than paths, and `describe` waits for this.
-    return [Path(path) for path in sorted(found, key=lambda path: path.split(os.sep))]
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    """Regular files, those behind links too: opening a pipe would wait for ever."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _files_below(entry.path)
-                elif entry.is_file():
-                    yield entry.path
-    except OSError as error:
-        raise RequestError(f"folder:{folder}: cannot be listed ({error.strerror})") from None
-
-
-def read_folder(folder: Path, resolution: int | None) -> Parts:
-    """Read every image below a folder, in the order of the relative paths; there is no test part.
-
-    One channel where all of them are grey, else RGB. Without a resolution asked for, all must be
-    squares of 28, 32 or 64; with one, the largest centred square is cut out and resized. Raises
-    `RequestError` that names the file which does not fit.
-    """
-    paths = folder_files(folder)
-    channels, side = _survey(folder, paths, resolution)
-    images = channels_first(decode(paths, channels, side, None))
-    return Parts(images, images[:0])
-
-
-def inspect_folder(folder: Path, resolution: int | None) -> Sizes:
-    """How many images a folder holds, by their headers; raises what `read_folder` raises."""
-    paths = folder_files(folder)
-    _survey(folder, paths, resolution)
-    return Sizes(len(paths), 0)
-
-
-def _survey(folder: Path, paths: list[Path], resolution: int | None) -> tuple[int, int]:
-    """The channels and the side that the images of a folder get."""
-    channels, sizes = channels_and_sizes(paths)
-    if resolution is not None:
-        return channels, resolution
-    (width, height), path = next(iter(sizes.items()))
-    if len(sizes) > 1 or width != height:
-        *_, ((width, height), path) = sizes.items()
-        raise RequestError(
-            f"{path} is {width}x{height}: images of one square size are expected; append @28, "
-            "@32 or @64 to have all cropped and resized"
-        )
-    return channels, _allowed(f"folder:{folder}", None, width)
-
-
-class Kind(NamedTuple):
-    """How images of the user's own are found, looked at by their headers, and read."""
-
-    files: Callable[[Path], list[Path]]
-    inspect: Callable[[Path, int | None], Sizes]
-    read: Callable[[Path, int | None], Parts]
-
-
-KINDS = {
-    "npz": Kind(npz_files, inspect_npz, read_npz),
-    "folder": Kind(folder_files, inspect_folder, read_folder),
-}
