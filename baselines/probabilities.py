@@ -165,7 +165,7 @@ class StudentCdf:
 
     F = Φ(±√w c), w = ν ln(1 + z²/ν), with a factor c that is smooth in w and in 1/ν: 1 for the
     normal law and near (8ν + 1)/(8ν + 3) at the median (Wallace 1959). c is a polynomial, fitted
-    once. It takes 30 times less time than `student_cdf` on a CPU, and stays on a GPU.
+    once. It takes 20 times less time than `student_cdf` on a CPU, and stays on a GPU.
 
     Arguments:
         df: (...), at least `FEWEST_DF`.
@@ -208,8 +208,9 @@ def _wallace() -> np.ndarray:
     basis = polyvander2d(w / _FARTHEST, v, degrees)
     wanted = -ndtri(below) / np.sqrt(w)
     fitted = np.linalg.lstsq(basis * weight[:, None], wanted * weight, rcond=None)[0]
-    rows: np.ndarray = fitted.reshape(degrees[0] + 1, degrees[1] + 1)
-    return rows / _FARTHEST ** np.arange(len(rows))[:, None]
+    powers = np.arange(degrees[0] + 1)
+    rows: np.ndarray = fitted.reshape(len(powers), -1) / _FARTHEST ** powers[:, None]
+    return rows
 
 
 def _log_cdf(base: Normal | StudentT, value: Tensor) -> Tensor:
