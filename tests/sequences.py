@@ -1,6 +1,7 @@
 """A model of videos whose predictions are known in closed form."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Walk(SequenceModel):
         return torch.stack(outputs, dim=1)
 
 
-def walk(decoder: DecoderSpec, *, channels: int = 1, side: int = SIDE, **options: object) -> Vae:
+def walk(decoder: DecoderSpec, *, channels: int = 1, side: int = SIDE, **options: Any) -> Vae:
     made = build_decoder(decoder)
     chosen = {"past": PAST, "future": FUTURE, **options}
     model = Walk(channels=channels, resolution=side, outputs=made.outputs, **chosen)

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from baselines.models.base import SequenceModel
 from bench.evaluation.context import EvaluationContext, split
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.cache import FeatureSet, real_features
@@ -118,14 +119,14 @@ class Frames:
         return min(self._context.run.evaluation.samples, len(self._rollouts.clips))
 
     def count(self, kind: SampleKind) -> int:
-        return self.clips * len(self._places(kind))
+        return self.clips * len(places_of(self._rollouts.model, kind))
 
     def made(self, kind: SampleKind, temperature: float = 1.0) -> Iterator[Tensor]:
         run, scorer, rollouts = self._context.run, self._context.scorer, self._rollouts
         batch = self._clips_at_once(kind)
         if kind == "reconstructions":
             for again in _reconstructions(self._context, self.clips, batch):
-                yield again[:, -len(self._places(kind)) :]
+                yield again[:, -len(places_of(self._rollouts.model, kind)) :]
             return
         noise = rollouts.noise(0)
         for index, start in enumerate(range(0, self.clips, batch)):
@@ -139,7 +140,7 @@ class Frames:
                 yield eight_bit(sampled)
 
     def real(self, kind: SampleKind) -> FeatureSet:
-        places = self._places(kind)
+        places = places_of(self._rollouts.model, kind)
         if places not in self._known:
             frames = self._rollouts.clips[:, places.start : places.stop]
             content = f"{content_of(self._context.run)}:frames {places.start} to {places.stop}"
@@ -147,14 +148,16 @@ class Frames:
             self._known[places] = real_features(frames, content, self._extractor, batch=batch)
         return self._known[places]
 
-    def _places(self, kind: SampleKind) -> range:
-        """Which frames of a clip are compared."""
-        model = self._rollouts.model
-        last = model.frames if kind == "reconstructions" else model.past + model.predicted
-        return range(model.past, last)
-
     def _clips_at_once(self, kind: SampleKind) -> int:
-        return max(1, self._context.run.evaluation.batch // len(self._places(kind)))
+        return max(
+            1, self._context.run.evaluation.batch // len(places_of(self._rollouts.model, kind))
+        )
+
+
+def places_of(model: SequenceModel, kind: SampleKind) -> range:
+    """Which frames of a clip are compared."""
+    last = model.frames if kind == "reconstructions" else model.past + model.predicted
+    return range(model.past, last)
 
 
 def content_of(run: Run) -> str:

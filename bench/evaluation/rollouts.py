@@ -66,8 +66,7 @@ class Rollouts:
 
     def noise(self, k: int) -> NormalRows:
         """The noise of rollout k of each clip, (N, rollout_size)."""
-        size, device = self.model.rollout_size, self.clips.device
-        return NormalRows(len(self.clips), size, self.seed, f"rollout {k}", device=device)
+        return rollout_noise(self.model, len(self.clips), self.seed, k, self.clips.device)
 
     def predicted(self, clips: slice, ks: range) -> Distribution:
         """p(x|z) of some rollouts of B clips, of batch shape (len(ks) · B, predicted).
@@ -86,6 +85,13 @@ class Rollouts:
         for first in range(0, count, together):
             ks = range(first, min(first + together, count))
             yield ks, self.predicted(clips, ks)
+
+
+def rollout_noise(
+    model: SequenceModel, clips: int, seed: int, k: int, device: torch.device
+) -> NormalRows:
+    """What rollout k of each of so many clips consumes, (clips, rollout_size)."""
+    return NormalRows(clips, model.rollout_size, seed, f"rollout {k}", device=device)
 
 
 @torch.inference_mode()

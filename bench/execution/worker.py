@@ -206,7 +206,7 @@ class Worker:
             return
         return_freed_memory()
         start = time.perf_counter()
-        meter = Meter(on_measuring, len(split(dataset, run)), run.evaluation.compared)
+        meter = Meter.of(on_measuring, run, trained.vae.model, len(split(dataset, run)))
         with self.stop.at_once(), meter.watching(trained.vae.decoder):
             metrics, protocol, curves = evaluate(
                 run, trained, dataset, extractor and meter.counted(extractor), videos
