@@ -132,6 +132,17 @@ class EightBit(Distribution):
 
         return _by_piece(score, *self._broadcast(to_level(images)))
 
+    def add_cumulative(self, total: Tensor) -> None:
+        """Add F of each level but the last to `total`, (B, ..., C, H, W, 255).
+
+        Of a batch (n·B, ...) every n-th part is added to the same place.
+        """
+        places = total.view(-1, *total.shape[-4:])
+        parameters = self.parameters.reshape(-1, *self.parameters.shape[-4:])
+        # An image at a time stays in a CPU's cache.
+        for index, image in enumerate(parameters):
+            places[index % len(places)] += self.cumulative(image)
+
     def _broadcast(self, level: Tensor) -> tuple[Tensor, Tensor]:
         shape = torch.broadcast_shapes(level.shape, self.parameters.shape[:-1])
         return self.parameters.expand(*shape, -1), level.expand(shape)

@@ -85,15 +85,16 @@ def pit_counts(drawn: PosteriorSample, generator: Generator) -> Tensor:
     """
     images = drawn.images
     uniform = torch.rand(images.shape, generator=generator, dtype=torch.float64)
-    return _counts(pit(drawn.distribution, images, uniform.to(images.device)))
+    return cell_counts(pit(drawn.distribution, images, uniform.to(images.device)))
 
 
 def density_counts(drawn: PosteriorSample) -> Tensor:
     """As `pit_counts`, of F(x) under a density: not uniform where many values are equal."""
-    return _counts(cumulative(drawn.distribution, drawn.images))
+    return cell_counts(cumulative(drawn.distribution, drawn.images))
 
 
-def _counts(places: Tensor) -> Tensor:
+def cell_counts(places: Tensor) -> Tensor:
+    """The fractions of PIT values (B, ...) in each of `CELLS` cells, (B, CELLS), float64."""
     places = places.flatten(1)
     cells = (places * CELLS).long().clamp(0, CELLS - 1)
     counts = places.new_zeros(len(places), CELLS)

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from bench.data import Dataset
 from bench.evaluation.features.base import Extractor
+from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.scorer import PosteriorSample, Scorer
 from bench.rng import UniformRows, generator
 from bench.run import Run, Split
@@ -42,6 +43,7 @@ class EvaluationContext:
     Attributes:
         dataset: 8-bit images on the device of the model.
         extractor: the feature network of the run's protocol, or None where it has none.
+        videos: that of whole videos, or None.
         generators: those that measures draw from, by the name of their stream.
     """
 
@@ -49,6 +51,7 @@ class EvaluationContext:
     scorer: Scorer
     dataset: Dataset
     extractor: Extractor | None
+    videos: VideoExtractor | None = None
     generators: dict[str, Generator] = field(default_factory=dict)
 
     @property

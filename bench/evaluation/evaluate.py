@@ -9,6 +9,7 @@ import torch
 from bench.data import Dataset
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores
 from bench.evaluation.features.base import Extractor
+from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.scorer import POSTERIOR, Measure, Scorer, score
 from bench.metrics import Home
 from bench.run import Run
@@ -27,16 +28,21 @@ MODULES = [cast(Measuring, import_module(f"bench.evaluation.{home}")) for home i
 
 
 def evaluate(
-    run: Run, trained: Trained, dataset: Dataset, extractor: Extractor | None
+    run: Run,
+    trained: Trained,
+    dataset: Dataset,
+    extractor: Extractor | None,
+    videos: VideoExtractor | None = None,
 ) -> Evaluated:
     """Measure a trained run on its split; what its decoder or model does not have is absent.
 
     Arguments:
         dataset: 8-bit images on the device of the model.
         extractor: the feature network of the run's protocol, or None where it has none.
+        videos: that of whole videos, where the run has one.
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
-    context = EvaluationContext(run, scorer, dataset, extractor)
+    context = EvaluationContext(run, scorer, dataset, extractor, videos)
     measures = {name: of for module in MODULES for name, of in module.measures(context).items()}
     generators = context.generators.values()
     scores = score(
@@ -52,7 +58,10 @@ def evaluate(
     for module in MODULES:
         part = module.summarise(context, scores)
         whole.metrics.update(part.metrics)
-        whole.curves.update(part.curves)
+        for name, curve in part.curves.items():
+            known = whole.curves.get(name)
+            # Two modules may each have curves over the same horizon.
+            whole.curves[name] = {**known, **curve} if isinstance(known, dict) else curve
         for section, fields in part.protocol.items():
             whole.protocol.setdefault(section, {}).update(fields)
     return whole

@@ -41,6 +41,11 @@ class Moments:
         return self.scatter / (self.count - 1)
 
 
+def distance_between(one: Moments, other: Moments) -> float:
+    """The squared Fréchet distance between two samples of features."""
+    return frechet_distance(one.mean, one.covariance, other.mean, other.covariance)
+
+
 def frechet_distance(
     mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor
 ) -> float:

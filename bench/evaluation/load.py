@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from torch import Tensor
 
+from baselines.models.base import SequenceModel
 from baselines.state import State
 from baselines.vae import Vae
 from bench.errors import RequestError
+from bench.evaluation.rollouts import rollout_noise
 from bench.evaluation.scorer import POSTERIOR, SAMPLES, Scorer, eight_bit
 from bench.rng import normal
 from bench.run import Run
@@ -38,22 +40,47 @@ class LoadedRun:
         """Decoder means of `n` draws from the prior, (n, C, H, W), clipped to [0, 1].
 
         With the run's own seed and `evaluation.samples` draws they are the images that its
-        distances compare, before these round them to 8 bits.
+        distances compare, before these round them to 8 bits. Raises `RequestError` for a model of
+        videos.
         """
+        if self.vae.model.is_sequence:
+            raise RequestError(
+                f"run {self.run.id}: a model of videos makes none from nothing; "
+                "predict(given) goes on from given frames"
+            )
         return self._scorer.generate(self._noise(n, seed, SAMPLES)).clamp(0, 1)
 
     def reconstruct(self, images: Tensor, seed: int = 0) -> Tensor:
         """Decoder means of one posterior draw for each image, (N, C, H, W), clipped to [0, 1].
 
         `images` are (N, C, H, W): uint8, or float in [0, 1], which is rounded to 8 bits first, as
-        the training data were. Raises ValueError for another shape.
+        the training data were. Of videos (N, frames, C, H, W) every frame but the first is
+        reconstructed. Raises ValueError for another shape.
         """
-        shape = self.vae.model.image_shape
-        if images.ndim != 4 or tuple(images.shape[1:]) != shape:
-            raise ValueError(f"images are (N, {str(shape)[1:]}, not {tuple(images.shape)}")
-        bits = images if images.dtype == torch.uint8 else eight_bit(images)
+        bits = self._bits("images", images, self.vae.model.data_shape)
         noise = self._noise(len(bits), seed, POSTERIOR)
-        return self._scorer.reconstruct(bits.to(self.device), noise).clamp(0, 1)
+        return self._scorer.reconstruct(bits, noise).clamp(0, 1)
+
+    def predict(self, given: Tensor, n: int = 1, seed: int = 0) -> Tensor:
+        """Decoder means of `n` rollouts of each video, (N, n, predicted, C, H, W), in [0, 1].
+
+        `given` are the first frames, (N, past, C, H, W), as for `reconstruct`. With the run's own
+        seed they are the first rollouts that it was measured by. Raises ValueError for another
+        shape, and `RequestError` for a model of images.
+        """
+        model = self.vae.model
+        if not isinstance(model, SequenceModel):
+            raise RequestError(f"run {self.run.id}: a model of images predicts no frames")
+        bits = self._bits("given frames", given, (model.past, *model.image_shape))
+        noise = (rollout_noise(model, len(bits), seed, k, self.device) for k in range(n))
+        made = [self._scorer.predict(bits, rows[:]).clamp(0, 1) for rows in noise]
+        return torch.stack(made, dim=1)
+
+    def _bits(self, what: str, images: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if tuple(images.shape[1:]) != shape:
+            raise ValueError(f"{what} are (N, {str(shape)[1:]}, not {tuple(images.shape)}")
+        bits = images if images.dtype == torch.uint8 else eight_bit(images)
+        return bits.to(self.device)
 
     @property
     def _scorer(self) -> Scorer:

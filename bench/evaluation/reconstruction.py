@@ -4,7 +4,7 @@ A reconstruction is the decoder mean of one posterior draw, clipped and rounded 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -26,13 +26,14 @@ LUMINANCE, CONTRAST = 0.01**2, 0.03**2
 BEST_PSNR = -10 * math.log10(MIN_VARIANCE)
 """58.9 dB, where the squared error is that of rounding to 8 bits."""
 
+Quality = Callable[[Tensor, Tensor], Tensor]
+"""A measure of images (B, C, H, W) in [0, 1] beside others, (B,)."""
+
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
     """PSNR of each image, and SSIM where an image is no smaller than its window."""
-    kept: dict[str, Measure] = {"psnr": drawn_psnr}
-    if min(context.images.shape[-2:]) >= WINDOW:
-        kept["ssim"] = drawn_ssim
-    return kept
+    drawn = {"psnr": drawn_psnr, "ssim": drawn_ssim}
+    return {name: drawn[name] for name in qualities(context.images.shape)}
 
 
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
@@ -43,15 +44,29 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         "data_range": 1,
         "psnr": "mean of the decibels of each image",
         "best_psnr": BEST_PSNR,
-        "ssim": f"{WINDOW}x{WINDOW} Gaussian window, σ {SIGMA}, whole windows only; mean over "
-        "channels"
-        if "ssim" in scores
-        else f"absent: the images are smaller than its window of {WINDOW}x{WINDOW}",
+        "ssim": how_ssim(scores),
         "images": len(scores["psnr"]),
         "standard_error": "over images",
         "seed": context.run.seed,
     }
     return Evaluated(means(found), {"reconstruction": protocol}, {})
+
+
+def qualities(shape: Sequence[int]) -> dict[str, Quality]:
+    """What images (..., H, W) have: PSNR, and SSIM where they are no smaller than its window.
+
+    >>> list(qualities((1, 28, 28))), list(qualities((1, 8, 8)))
+    (['psnr', 'ssim'], ['psnr'])
+    """
+    return {"psnr": psnr, **({"ssim": ssim} if min(shape[-2:]) >= WINDOW else {})}
+
+
+def how_ssim(found: Collection[str]) -> str:
+    """What a protocol says of SSIM, which is among the measures found or is absent."""
+    size = f"{WINDOW}x{WINDOW}"
+    if "ssim" not in found:
+        return f"absent: the images are smaller than its window of {size}"
+    return f"{size} Gaussian window, σ {SIGMA}, whole windows only; mean over channels"
 
 
 def drawn_psnr(drawn: PosteriorSample) -> Tensor:
@@ -62,16 +77,20 @@ def drawn_ssim(drawn: PosteriorSample) -> Tensor:
     return _of_images(ssim, drawn)
 
 
-def _of_images(measure: Callable[[Tensor, Tensor], Tensor], drawn: PosteriorSample) -> Tensor:
+def _of_images(measure: Quality, drawn: PosteriorSample) -> Tensor:
     """A measure of each image, or the mean over a sequence's frames, (B,)."""
-    frames = [images.flatten(0, -4) for images in _pair(drawn)]
-    by_frame: Tensor = measure(*frames).unflatten(0, (len(drawn.images), -1))
-    return by_frame.mean(1)
+    clean = eight_bit(drawn.images)  # without what dequantised it
+    return by_frame(measure, clean, drawn.mean).view(len(clean), -1).mean(1)
 
 
-def _pair(drawn: PosteriorSample) -> tuple[Tensor, Tensor]:
-    clean = scaled(eight_bit(drawn.images))  # without what dequantised it
-    return clean.double(), eight_bit(drawn.mean).double() / 255
+def by_frame(measure: Quality, images: Tensor, means: Tensor) -> Tensor:
+    """A measure of each 8-bit image of (..., C, H, W) beside a decoder mean, (...), float64.
+
+    The means in [0, 1] are clipped and rounded to 8 bits.
+    """
+    pair = scaled(images).double(), eight_bit(means).double() / 255
+    found = measure(*(of.flatten(0, -4) for of in pair))
+    return found.view(images.shape[:-3])
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:

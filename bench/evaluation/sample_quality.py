@@ -1,17 +1,24 @@
 """Distances between generated and real images: FID, KID, precision and recall."""
 
-from collections.abc import Iterator
-
 from torch import Tensor
 
-from bench.evaluation.context import Evaluated, EvaluationContext, Metrics, Protocol, Scores
-from bench.evaluation.features.cache import FeatureSet, feature_set, real_features
-from bench.evaluation.fid import frechet_distance
+from baselines.models.base import SequenceModel
+from bench.evaluation.context import (
+    Curves,
+    Evaluated,
+    EvaluationContext,
+    Metrics,
+    Protocol,
+    Scores,
+)
+from bench.evaluation.features.cache import feature_set
+from bench.evaluation.fid import distance_between
 from bench.evaluation.kid import kernel_distance
+from bench.evaluation.pictures import pictures
 from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
-from bench.evaluation.scorer import POSTERIOR, SAMPLES, Measure, eight_bit
+from bench.evaluation.scorer import Measure
+from bench.evaluation.video_distance import by_horizon, of_videos, video_distance
 from bench.metrics import at_temperature
-from bench.rng import NormalRows, seeded
 from bench.run import Features, SampleKind
 
 FRECHET: dict[SampleKind, str] = {
@@ -20,15 +27,6 @@ FRECHET: dict[SampleKind, str] = {
     "reconstructions": "_reconstruction",
 }
 """The suffix that each kind of images adds to the name of its Fréchet distance."""
-
-ARE: dict[SampleKind, str] = {
-    "means": "decoder means of prior draws, rounded to 8 bits",
-    "sampled": "draws from p(x|z) of the same prior draws, clipped and rounded to 8 bits",
-    "reconstructions": "decoder means of one posterior draw for each of the first so many real "
-    "images, rounded to 8 bits",
-}
-
-TEMPERED = "decoder means of the same prior draws times t, rounded to 8 bits"
 
 
 def measures(context: EvaluationContext) -> dict[str, Measure]:
@@ -42,85 +40,73 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     Decoder means are compared by the Fréchet and the kernel distance and by precision and recall,
     draws from p(x|z), reconstructions and decoder means at other temperatures by the Fréchet
     distance alone. Draws from p(x|z) are left out where the decoder is no likelihood.
+
+    Of videos single frames are compared. The features of predicted ones also give the curve `fd`
+    by horizon and the distance of whole videos.
     """
-    run, scorer, images, extractor = (
-        context.run,
-        context.scorer,
-        context.images,
-        context.extractor,
-    )
+    run, model, extractor = context.run, context.scorer.vae.model, context.extractor
     if extractor is None or run.evaluation.features is None:
         return Evaluated({}, {}, {})
-    chosen, batch = run.evaluation.features, run.evaluation.batch
-    content = f"{run.content}:{run.split_seed}:{run.evaluation.split}"
-    real = real_features(images, content, extractor, batch=batch)
+    chosen, shown = run.evaluation.features, pictures(context, extractor)
     compared = [
         kind
         for kind in run.evaluation.distances
-        if kind != "sampled" or scorer.vae.decoder.is_likelihood
+        if kind != "sampled" or context.scorer.vae.decoder.is_likelihood
     ]
+    real = shown.real("means")
     metrics: Metrics = {}
+    curves: Curves = {}
     protocol: Protocol = {
         "metric": chosen.metric,
         "extractor": chosen.name,
         "weights_sha256": chosen.sha256,
         "dimension": real.features.shape[1],
-        "samples": run.evaluation.samples,
-        "real_images": len(images),
+        "samples": shown.count("means"),
+        "real_images": len(real.features),
         "real_split": run.evaluation.split,
         "pictures": compared,
-        "batch": batch,
+        "batch": run.evaluation.batch,
         "precision": extractor.precision,
         "seed": run.seed,
     }
     for kind in compared:
-        made = feature_set(_pictures(context, kind), extractor)
-        metrics[chosen.metric + FRECHET[kind]] = _frechet(made, real)
-        protocol[f"{'samples' if kind == 'means' else kind}_are"] = ARE[kind]
-        if kind == "means":
-            metrics |= _kid_precision_recall(chosen, made.features, real.features)
-            protocol |= {
-                "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
-                "kernel_standard_error": "jackknife over both sets",
-                "neighbours": neighbours(made.features, real.features),
-                "precision_standard_error": "binomial, the other set's balls being given",
-            }
+        made = feature_set(shown.made(kind), extractor)
+        metrics[chosen.metric + FRECHET[kind]] = distance_between(
+            made.moments, shown.real(kind).moments
+        )
+        protocol[f"{'samples' if kind == 'means' else kind}_are"] = shown.are[kind]
+        if kind != "means":
+            continue
+        metrics |= _kid_precision_recall(chosen, made.features, real.features)
+        protocol |= {
+            "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
+            "kernel_standard_error": "jackknife over both sets",
+            "neighbours": neighbours(made.features, real.features),
+            "precision_standard_error": "binomial, the other set's balls being given",
+        }
+        if isinstance(model, SequenceModel):
+            frames = (made.features, real.features)
+            one, other = (of.unflatten(0, (-1, model.predicted)) for of in frames)
+            curves["by_horizon"] = {"fd": by_horizon(one, other)}
+            if model.predicted > 1:  # else nothing changes
+                name = f"fd_video_{_network(chosen)}"
+                metrics[name], count = video_distance(of_videos(one), of_videos(other))
+                protocol |= {"video_components": count, "videos": len(one)}
     for temperature in run.evaluation.temperatures:
-        made = feature_set(_pictures(context, "means", temperature), extractor)
-        metrics[at_temperature(chosen.metric, temperature)] = _frechet(made, real)
+        made = feature_set(shown.made("means", temperature), extractor)
+        name = at_temperature(chosen.metric, temperature)
+        metrics[name] = distance_between(made.moments, real.moments)
     if run.evaluation.temperatures:
-        protocol |= {"temperatures": list(run.evaluation.temperatures), "tempered_are": TEMPERED}
-    return Evaluated(metrics, {"distance": protocol}, {})
+        protocol |= {
+            "temperatures": list(run.evaluation.temperatures),
+            "tempered_are": shown.tempered_are,
+        }
+    return Evaluated(metrics, {"distance": protocol}, curves)
 
 
-def _pictures(
-    context: EvaluationContext, kind: SampleKind, temperature: float = 1.0
-) -> Iterator[Tensor]:
-    """The 8-bit images of one kind, a batch at a time, (B, C, H, W)."""
-    run, scorer, images = context.run, context.scorer, context.images
-    size, batch = scorer.vae.model.noise_size, run.evaluation.batch
-    if kind == "reconstructions":
-        noise = NormalRows(len(images), size, run.seed, POSTERIOR, device=images.device)
-        dither = context.dither()
-        inputs = (images, noise) if dither is None else (images, noise, dither)
-        count = min(len(images), run.evaluation.samples)
-        for start in range(0, count, batch):
-            part = slice(start, min(start + batch, count))
-            yield eight_bit(scorer.reconstruct(*(of[part] for of in inputs)))
-        return
-    noise = NormalRows(run.evaluation.samples, size, run.seed, SAMPLES, device=images.device)
-    for index, draws in enumerate(noise.split(batch)):
-        if kind == "means":
-            yield eight_bit(scorer.generate(temperature * draws))
-        else:
-            with seeded(run.seed, "sampled pictures", index, device=images.device):
-                sampled = scorer.sample(draws)
-            yield eight_bit(sampled)
-
-
-def _frechet(one: FeatureSet, other: FeatureSet) -> float:
-    mean1, mean2 = one.moments.mean, other.moments.mean
-    return frechet_distance(mean1, one.moments.covariance, mean2, other.moments.covariance)
+def _network(chosen: Features) -> str:
+    """What a metric's name calls the network."""
+    return chosen.name if chosen.metric == "fid" else chosen.metric.removeprefix("fd_")
 
 
 def _kid_precision_recall(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:

@@ -48,15 +48,19 @@ class Scorer:
     def chunk(self) -> int:
         """The most images decoded at once; fewer where each has many logits, latents or features.
 
-        Counted are the network's output, its noise and its context. Of videos, how many sequences.
+        Counted are the network's output, its noise and its context. Of videos, how many sequences
+        or predictions, whichever are longer.
         """
         model = self.vae.model
+        shape = model.data_shape
+        if isinstance(model, SequenceModel):
+            shape = (max(model.frames, model.past + model.predicted), *model.image_shape)
         known = next(chain(self.vae.parameters(), self.state.values()), torch.empty(0))
         one = torch.zeros(1, *model.data_shape, dtype=torch.uint8, device=known.device)
         with torch.inference_mode():
             context = sum(part.numel() for part in self.encode(one))
-        output = self.vae.decoder.outputs * math.prod(model.data_shape)
-        most = self.most // math.prod(model.data_shape[:-3])
+        output = self.vae.decoder.outputs * math.prod(shape)
+        most = self.most // math.prod(shape[:-3])
         return max(1, min(most, CHUNK_VALUES // (output + model.noise_size + context)))
 
     @cached_property
@@ -87,8 +91,7 @@ class Scorer:
 
     def prior(self, noise: Tensor) -> Distribution:
         """p(x|z) for draws from the prior, `noise` (B, noise_size)."""
-        distribution: Distribution = self.vae.decoder(self._output(noise), self.state)
-        return distribution
+        return self._law(self._output(noise))
 
     def predicted(self, given: Tensor, noise: Tensor) -> Distribution:
         """p(x|z) of the frames that follow the 8-bit frames `given`, (B, past, C, H, W).
@@ -99,17 +102,22 @@ class Scorer:
         Returns:
             A distribution of batch shape (B, predicted); its mean is not clipped.
         """
+        return self._law(self._rolled_out(given, noise))
+
+    def _rolled_out(self, given: Tensor, noise: Tensor) -> Tensor:
         model = self.vae.model
         assert isinstance(model, SequenceModel)
 
         def mean(output: Tensor) -> Tensor:
             # The decoder works in float32 whatever the network's precision.
             with torch.autocast(output.device.type, enabled=False):
-                image: Tensor = self.vae.decoder(output, self.state).mean
+                image: Tensor = self._law(output).mean
                 return image
 
         with self.autocast(given):
-            output = model.predict(noise, self.state, scaled(given), mean)
+            return model.predict(noise, self.state, scaled(given), mean)
+
+    def _law(self, output: Tensor) -> Distribution:
         distribution: Distribution = self.vae.decoder(output, self.state)
         return distribution
 
@@ -130,16 +138,28 @@ class Scorer:
         when memory runs out, while p(x|z) is still drawn from a whole chunk at a time. If sampling
         itself is split, rejection samplers and CUDA give other draws.
         """
+        return self._drawn(self._output, noise)
 
+    @torch.inference_mode()
+    def predict(self, given: Tensor, noise: Tensor) -> Tensor:
+        """Decoder means (B, predicted, C, H, W) of `predicted`, a chunk at a time."""
+        return self._in_chunks(lambda *part: self.predicted(*part).mean, given, noise)
+
+    @torch.inference_mode()
+    def sample_predicted(self, given: Tensor, noise: Tensor) -> Tensor:
+        """Draws from p(x|z) of `predicted`, (B, predicted, C, H, W), as `sample` draws them."""
+        return self._drawn(self._rolled_out, given, noise)
+
+    def _drawn(self, output_of: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         def draw(output: Tensor) -> Tensor:
-            drawn: Tensor = self.vae.decoder(output, self.state).sample()
+            drawn: Tensor = self._law(output).sample()
             return drawn
 
-        chunks, generators = [], _generators(noise.device)
-        for part in noise.split(self.chunk):
-            output = self._in_chunks(self._output, part)
+        chunks, generators = [], _generators(inputs[0].device)
+        for part in zip(*(value.split(self.chunk) for value in inputs), strict=True):
+            output = self._in_chunks(output_of, *part)
             drawing = partial(joined, draw, (output,))
-            chunks.append(self._drawn_together.attempt(len(part), drawing, *generators))
+            chunks.append(self._drawn_together.attempt(len(output), drawing, *generators))
         return cat(chunks)
 
     @torch.inference_mode()

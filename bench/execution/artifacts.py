@@ -9,9 +9,11 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from baselines.levels import by_level, levels_to_fix
+from baselines.models.base import SequenceModel
 from bench.data import Dataset
 from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
+from bench.execution.rollout_sheet import rollout_sheet
 from bench.files import atomic
 from bench.metrics import at_temperature
 from bench.rng import normal
@@ -29,11 +31,22 @@ def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol
     """Write the weights and pictures of a trained run; returns the file names by kind."""
     path = save_weights(trained, folder)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
-    images = split(dataset, run)[: PICTURES // 2]
+    images = split(dataset, run)
+    if isinstance(trained.vae.model, SequenceModel):
+        columns = trained.vae.model.past + trained.vae.model.predicted
+        made = rollout_sheet(scorer, images, run.evaluation.rollouts, run.seed)
+        sheets = [
+            ("rollouts", made, columns),
+            ("reconstructions", _frames(scorer, images), COLUMNS),
+        ]
+    else:
+        temperatures = run.evaluation.temperatures
+        found = _pictures(scorer, images[: PICTURES // 2], temperatures)
+        sheets = [(name, made, COLUMNS) for name, made in found]
     pictures = {}
-    for name, made in _pictures(scorer, images, run.evaluation.temperatures):
+    for name, made, columns in sheets:
         pictures[name] = f"images/{name}.png"
-        write_picture(folder / pictures[name], made)
+        write_picture(folder / pictures[name], made, columns)
     return {"weights": path.name, **pictures, "history": HISTORY}
 
 
@@ -51,6 +64,15 @@ def _pictures(
         yield at_temperature("samples", temperature), tempered
     if len(model.parts) > 1:
         yield "groups", eight_bit(scorer.generate(sharing(latents[:COLUMNS], model.parts)))
+
+
+def _frames(scorer: Scorer, clips: Tensor) -> Tensor:
+    """Scored frames of the first clips, each beside its reconstruction, 8-bit (N, C, H, W)."""
+    model = scorer.vae.model
+    latents = normal((PICTURES, model.noise_size), 0, "pictures", device=clips.device)
+    few = model.scored(clips)[: -(-PICTURES // (2 * len(model.parts)))]
+    again = eight_bit(scorer.reconstruct(few, latents[: len(few)]))
+    return torch.stack([model.target(few), again], dim=2).flatten(0, 2)[:PICTURES]
 
 
 def sharing(noise: Tensor, parts: Mapping[str, int]) -> Tensor:

@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from baselines.models.base import Model, SequenceModel
 from bench.evaluation.features.base import Extractor
+from bench.evaluation.pictures import places_of
+from bench.run import Run
 
 EVERY = 2.0
 """Seconds between two messages."""
@@ -24,19 +27,36 @@ class Meter:
         tell: is given how far it is, in words, every few seconds.
         real: the real images whose features may be needed; those of an earlier run are cached.
         made: the images made by the model whose features are needed.
+        frames: whether the images are frames of videos. A frame that is decoded alone is fed back
+            and decoded again with its video; only then it is counted.
     """
 
-    def __init__(self, tell: Callable[[str], None], real: int, made: int) -> None:
-        self.tell, self.most = tell, real + made
+    def __init__(
+        self, tell: Callable[[str], None], real: int, made: int, *, frames: bool = False
+    ) -> None:
+        self.tell, self.most, self.frames = tell, real + made, frames
         self.decoded = self.compared = 0
-        self.last = -math.inf
+        self.last, self.told = -math.inf, 0
+
+    @classmethod
+    def of(cls, tell: Callable[[str], None], run: Run, model: Model, items: int) -> "Meter":
+        """That of a run that is scored on so many images, or clips."""
+        asked = run.evaluation
+        if not isinstance(model, SequenceModel):
+            return cls(tell, items, asked.compared)
+        places = [places_of(model, kind) for kind in (*asked.distances, "means")]
+        made = sum(map(len, places[:-1])) + len(asked.temperatures) * model.predicted
+        real = sum(map(len, set(places)))
+        return cls(tell, items * real, min(items, asked.samples) * made, frames=True)
 
     @contextlib.contextmanager
     def watching(self, decoder: nn.Module) -> Iterator[None]:
         """A block in which the decoder's calls are counted."""
 
         def count(module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-            self.decoded += math.prod(given[0].shape[:-3])
+            shape = given[0].shape
+            if not self.frames or len(shape) > 4:
+                self.decoded += math.prod(shape[:-3])
             self._say()
 
         hook = decoder.register_forward_hook(count)
@@ -59,7 +79,11 @@ class Meter:
         if time.monotonic() - self.last < EVERY:
             return
         self.last = time.monotonic()
-        if self.compared:
-            self.tell(f"features of {self.compared:,} images, at most {self.most:,}")
+        unit = "frames" if self.frames else "images"
+        # Once all features are taken, rollouts may follow.
+        if self.compared > self.told:
+            self.tell(f"features of {self.compared:,} {unit}, at most {self.most:,}")
         else:
-            self.tell(f"likelihoods, {self.decoded:,} images decoded")
+            what = "likelihoods and rollouts" if self.frames else "likelihoods"
+            self.tell(f"{what}, {self.decoded:,} {unit} decoded")
+        self.told = self.compared

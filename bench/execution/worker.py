@@ -22,6 +22,7 @@ from bench.evaluation.context import Metrics, split
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.base import build as build_extractor
+from bench.evaluation.features.video import VideoExtractor, build_video
 from bench.evaluation.network_size import network_size
 from bench.execution import environment
 from bench.execution.artifacts import save
@@ -51,6 +52,7 @@ class Worker:
     threads: int = 1
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
     _extractors: dict[str, Extractor] = field(default_factory=dict)
+    _videos: dict[str, VideoExtractor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.device.startswith("cuda"):
@@ -83,6 +85,15 @@ class Worker:
         if chosen.sha256 not in self._extractors:
             self._extractors[chosen.sha256] = build_extractor(chosen, self.device)
         return self._extractors[chosen.sha256]
+
+    def video_extractor(self, run: Run) -> VideoExtractor | None:
+        """The run's feature network of whole videos, built once."""
+        chosen = run.evaluation.fvd
+        if chosen is None:
+            return None
+        if chosen.sha256 not in self._videos:
+            self._videos[chosen.sha256] = build_video(chosen, self.device)
+        return self._videos[chosen.sha256]
 
     def attempt(self, task: Task, store: Store, tell: Callable[[Message], None]) -> Message:
         """Compute the task's run in the store, unless another process does or has done so.
@@ -163,8 +174,9 @@ class Worker:
 
         folder = claim.folder
         with self.stop.at_once():
-            # Both raise RequestError, which should come before hours of training.
+            # All raise RequestError, which should come before hours of training.
             dataset, extractor = self.dataset(run), self.extractor(run)
+            videos = self.video_extractor(run)
         start = time.perf_counter()
         if weights is None:
             rehearse(run, dataset.train)
@@ -194,10 +206,10 @@ class Worker:
             return
         return_freed_memory()
         start = time.perf_counter()
-        meter = Meter(on_measuring, len(split(dataset, run)), run.evaluation.compared)
+        meter = Meter.of(on_measuring, run, trained.vae.model, len(split(dataset, run)))
         with self.stop.at_once(), meter.watching(trained.vae.decoder):
             metrics, protocol, curves = evaluate(
-                run, trained, dataset, extractor and meter.counted(extractor)
+                run, trained, dataset, extractor and meter.counted(extractor), videos
             )
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol

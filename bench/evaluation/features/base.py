@@ -69,6 +69,8 @@ def resolve(word: str) -> Features | None:
 class Extractor:
     """A feature network on a device: 8-bit images (B, C, H, W) in, float32 features (B, F) out.
 
+    Of videos (B, T, C, H, W) it takes the features of every frame, (B · T, F).
+
     Attributes:
         features: what a run says of the network.
         network: takes 8-bit images (b, 3, H, W) on `device`, whose equal channels may share memory.
@@ -80,7 +82,7 @@ class Extractor:
     precision: Precision = "float32"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The features (B, F) of 8-bit `images`, (B, C, H, W); a single channel is repeated to 3.
+        """The features (B, F) of 8-bit `images`; a single channel is repeated to 3.
 
         Raises `RequestError` for another number of channels, ValueError for another type.
         """
@@ -88,11 +90,8 @@ class Extractor:
 
         if images.dtype != torch.uint8:
             raise ValueError(f"features are taken of uint8 images, not of {images.dtype}")
-        if images.shape[1] not in (1, 3):
-            raise RequestError(
-                f"features need images of 1 or 3 channels, not {images.shape[1]}; "
-                "set evaluation.features to none"
-            )
+        images = images.flatten(0, -4)
+        refuse_channels(images.shape[1], "evaluation.features to none")
         step = CPU_IMAGES_AT_ONCE if self.device.type == "cpu" else len(images)
         reduced = torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
@@ -104,6 +103,14 @@ class Extractor:
                     for part in torch.split(images, step)
                 ]
             )
+
+
+def refuse_channels(channels: int, setting: str) -> None:
+    """Raise `RequestError` unless images have 1 or 3 channels; `setting` is what to set."""
+    if channels not in (1, 3):
+        raise RequestError(
+            f"features need images of 1 or 3 channels, not {channels}; set {setting}"
+        )
 
 
 def build(

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import logging
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bench.evaluation.features.base import Extractor
+from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.fid import Moments
 from bench.evaluation.out_of_memory import Chunks, joined
 from bench.files import cache_root, canonical_json, exclusive, set_aside, write_bytes
@@ -38,8 +39,8 @@ class FeatureSet:
         )
 
 
-def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
-    """The features of batches of 8-bit images `(B, C, H, W)`.
+def feature_set(batches: Iterable[Tensor], extractor: Callable[[Tensor], Tensor]) -> FeatureSet:
+    """The features of batches of what an extractor takes.
 
     Raises ValueError where there is no batch.
     """
@@ -51,14 +52,14 @@ def feature_set(batches: Iterable[Tensor], extractor: Extractor) -> FeatureSet:
 
 
 def real_features(
-    images: Tensor, content_key: str, extractor: Extractor, *, batch: int
+    images: Tensor, content_key: str, extractor: Extractor | VideoExtractor, *, batch: int
 ) -> FeatureSet:
-    """The features of real 8-bit images `(N, C, H, W)`, cached between runs.
+    """The features of real 8-bit images `(N, C, H, W)`, or videos, cached between runs.
 
     Arguments:
-        content_key: identifies the contents of `images`, by hash.
-        batch: images handed to the extractor at once; part of the key, like the extractor, its
-            precision and kind of device, and the shape of `images`.
+        content_key: identifies the contents of `images`, by hash, and which frames of videos.
+        batch: images, or videos, handed to the extractor at once; part of the key, like the
+            extractor, its precision and kind of device, and the shape of `images`.
     """
     key = canonical_json(
         {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -75,13 +76,56 @@ class Network:
 
     def of(self, weights: Path, advice: str = "") -> Features:
         """This network with the weights of a file; raises `RequestError`, ending with `advice`."""
-        try:
-            sha256 = sha256_file(weights)
-        except OSError as error:
-            reason = error.strerror or error
-            raise RequestError(f"feature weights {weights}: {reason}; {advice}") from error
+        sha256 = hash_of(weights, advice)
         metric = self.metric(weights, sha256)
         return Features(name=self.name, metric=metric, sha256=sha256, source=str(weights))
+
+
+def hash_of(weights: Path, advice: str) -> str:
+    """The sha256 (hex) of a file of weights; raises `RequestError`, ending with `advice`."""
+    try:
+        return sha256_file(weights)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RequestError(f"feature weights {weights}: {reason}; {advice}") from error
+
+
+def script_of(
+    weights: Path, device: torch.device, **options: bool
+) -> Callable[[Tensor, str], Tensor]:
+    """The function of a TorchScript file from a batch (B, ...), and what it is called, to (B, F).
+
+    Arguments:
+        options: keywords that the script is called with.
+
+    Raises `RequestError` where the file holds something else, fails or returns something else.
+    """
+    import torch
+
+    with loading(weights, "a TorchScript file"), warnings.catch_warnings():
+        # Deprecated for programs that write such files, while this one reads a user's.
+        warnings.filterwarnings("ignore", r".*torch\.jit\.load")
+        network = torch.jit.load(weights, map_location=device)
+        network.eval()
+
+    def features(batch: Tensor, what: str) -> Tensor:
+        try:
+            output = network(batch, **options)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            reason = str(error).strip().splitlines()[-1]
+            raise RequestError(
+                f"{weights}: failed on float {what} {tuple(batch.shape)}: {reason}"
+            ) from error
+        if not isinstance(output, torch.Tensor) or output.shape[:-1] != batch.shape[:1]:
+            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
+            raise RequestError(
+                f"{weights}: expected features (B, F) for {what} {tuple(batch.shape)}, got {shape}"
+            )
+        return output
+
+    return features
 
 
 def state_dict_of(weights: Path) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.devices import out_of_memory
-from bench.errors import RequestError
-from bench.evaluation.features.network import Network, loading
+from bench.evaluation.features.network import Network, script_of
 from bench.run import Features
 
 if TYPE_CHECKING:
@@ -37,30 +34,5 @@ class TorchScript(Network):
         return f"fd_{weights.stem}"
 
     def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-        import torch
-
-        with loading(weights, "a TorchScript file"), warnings.catch_warnings():
-            # Deprecated for programs that write such files, while this one reads a user's.
-            warnings.filterwarnings("ignore", r".*torch\.jit\.load")
-            network = torch.jit.load(weights, map_location=device)
-            network.eval()
-
-        def features(images: Tensor) -> Tensor:
-            try:
-                output = network(images.float() / 255)
-            except RuntimeError as error:
-                if out_of_memory(error):
-                    raise
-                reason = str(error).strip().splitlines()[-1]
-                raise RequestError(
-                    f"{weights}: failed on float images {tuple(images.shape)} in [0, 1]: {reason}"
-                ) from error
-            if not isinstance(output, torch.Tensor) or output.shape[:-1] != images.shape[:1]:
-                shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
-                raise RequestError(
-                    f"{weights}: expected features (B, F) for images {tuple(images.shape)}, "
-                    f"got {shape}"
-                )
-            return output
-
-        return features
+        script = script_of(weights, device)
+        return lambda images: script(images.float() / 255, "images in [0, 1]")
