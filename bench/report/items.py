@@ -11,6 +11,11 @@ FRAMES = "protocol.likelihood.frames"
 """The column that a scored run on videos has."""
 
 
+PROTOCOL = "protocol.prediction."
+"""What the columns of a measured prediction's protocol begin with."""
+GIVEN, PREDICTED = f"{PROTOCOL}given", f"{PROTOCOL}predicted"
+
+
 def are_sequences(records: pd.DataFrame) -> pd.Series[bool]:
     """Whether each record is of a model of videos.
 

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bench.records.frame import missing
 from bench.report.images import data_uri
+from bench.report.items import GIVEN, PREDICTED
 
 STRIPS = ("truth", "best", "worst", "mean")
 """The strips of a clip in a sheet, from top to bottom; all but the first are of its rollouts."""
-
-PROTOCOL = "protocol.prediction."
-GIVEN, PREDICTED = f"{PROTOCOL}given", f"{PROTOCOL}predicted"
 
 
 class Sheet(NamedTuple):
@@ -60,12 +59,12 @@ def sheet_of(folder: Path, columns: Mapping[str, Any]) -> Sheet | None:
     Arguments:
         columns: of its record, by dotted path.
     """
-    name, given, predicted = (columns.get(key) for key in ("artifacts.rollouts", GIVEN, PREDICTED))
-    if not isinstance(name, str) or not (folder / name).is_file():
+    values: list[Any] = [columns.get(key) for key in ("artifacts.rollouts", GIVEN, PREDICTED)]
+    if any(map(missing, values)):
         return None
-    if not all(isinstance(number, int | float) and number > 0 for number in (given, predicted)):
-        return None
-    return sheet(folder / name, int(given), int(predicted))
+    name, given, predicted = values
+    path = folder / name
+    return sheet(path, int(given), int(predicted)) if path.is_file() else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bench.metrics import Units, find, heading
 from bench.records.frame import column_of
 from bench.report.figures.style import QUIET, Style, band, canvas, finish, legend, style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, points_of, seeds, with_columns
-from bench.report.rollouts import PROTOCOL
+from bench.report.items import PROTOCOL
 
 TITLE = "By horizon"
 CURVES = "curves.by_horizon."
@@ -45,8 +45,7 @@ def sketches(part: Subset) -> Iterator[Sketch]:
             figure(own, found, part.styles),
             "Measures of the predicted frames by horizon: 1 is the first frame after the given "
             f"ones. The mean over seeds ({seeds(own)}), with a band from the smallest to the "
-            "largest."
-            + (" Dashed grey: the last given frame, copied." if copied else ""),
+            "largest." + (" Dashed grey: the last given frame, copied." if copied else ""),
             piece,
         )
 

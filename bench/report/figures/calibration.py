@@ -110,7 +110,7 @@ def predicted_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Fig
 def _histograms(
     runs: pd.DataFrame, styles: Mapping[str, Style], filled: str, dashed: str, x: str, *, fits: bool
 ) -> Figure:
-    """A panel a decoder: `filled`, and `dashed` where it is; a panel that `fits` has room for it."""
+    """A panel a decoder: `filled`, and `dashed` where it is, with room for it where it `fits`."""
     groups = list(runs.groupby("decoder", sort=False))
     columns = min(COLUMNS, len(groups))
     lines = math.ceil(len(groups) / columns)

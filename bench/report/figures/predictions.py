@@ -13,7 +13,8 @@ from bench.report.figures.samples import Pixels
 from bench.report.figures.samples import figure as strips_figure
 from bench.report.figures.style import style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, with_columns
-from bench.report.rollouts import GIVEN, PREDICTED, STRIPS, Sheet, sheet_of
+from bench.report.items import GIVEN, PREDICTED
+from bench.report.rollouts import STRIPS, Sheet, sheet_of
 
 TITLE = "Predictions"
 CLIPS = 2

@@ -25,9 +25,9 @@ def sketches(part: Subset) -> Iterator[Sketch]:
         if len(rows) > 1:
             yield Sketch(
                 figure(rows, metric, part.styles),
-                f"{heading(metric)} of {made} against bits per dimension of test "
-                f"{part.item}s: best at the lower left. Means over seeds; bars: the 95 % interval of the "
-                "mean, none where there is one seed.",
+                f"{heading(metric)} of {made} against bits per dimension of test {part.item}s: "
+                "best at the lower left. Means over seeds; bars: the 95 % interval of the mean, "
+                "none where there is one seed.",
                 heading(metric) if len(found) > 1 else "",
             )
 
