@@ -255,6 +255,8 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
         options["features"] = name if name in known else "FILE"
         if not features:
             options.pop("distances", None)
+    if options.get("fvd"):
+        options["fvd"] = "FILE"
     return options
 
 

@@ -216,7 +216,7 @@ class Film(SequenceModel):
 
 
 CONSTANTS = ("honours_detached_outputs", "is_sequence", "sizes")
-FILM = make_spec(ModelSpec, "svg", from_class(Film, Configured, CONSTANTS))
+FILM = make_spec(ModelSpec, "film", from_class(Film, Configured, CONSTANTS))
 """The report knows a model by its name and its options."""
 
 
@@ -263,7 +263,7 @@ def add_videos(results: Results, *, past: int = 3, future: int = 5, seeds: int =
                 decoder,
                 seed=seed,
                 dataset="smmnist5k",
-                model={"name": "svg", "past": past, "future": future},
+                model={"name": "film", "past": past, "future": future},
                 metrics={
                     "neg_log_p": 1000 * worth * noise,
                     "neg_log_p_per_frame": 1000 * worth * noise / len(frames),
@@ -300,7 +300,7 @@ def add_videos(results: Results, *, past: int = 3, future: int = 5, seeds: int =
 @pytest.fixture
 def videos(results: Results, monkeypatch: pytest.MonkeyPatch) -> Results:
     """A results folder of runs on videos, and a model of that kind."""
-    monkeypatch.setitem(MODELS, "svg", FILM)
+    monkeypatch.setitem(MODELS, "film", FILM)
     return add_videos(results)
 
 
