@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from bench.files import write_checked
-from bench.report import pages, run_pages
+from bench.report import figures, pages, run_pages
 from bench.report.findings import findings
 from bench.report.items import item
 from bench.report.layout import default_columns, header
@@ -17,6 +17,8 @@ from tests.bench.report.conftest import CLIPS, squares
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.bench.report.conftest import Results
 
@@ -80,7 +82,10 @@ def test_one_seed_of_each_claims_nothing_of_predictions(results: Results) -> Non
     assert findings(results.table()).shows == ()
 
 
-def test_a_page_of_videos_has_no_heading_of_samples(videos: Results, tmp_path: Path) -> None:
+def test_a_page_of_videos_has_no_heading_of_samples(
+    videos: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "KINDS", ())
     videos.add("student_t", model="film", images=True, frames=squares(5, 10, 1, 0.5))
     pages.write("grid", [videos.folder], tmp_path, ["html"])
     page = (tmp_path / "grid" / "index.html").read_text()
