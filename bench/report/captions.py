@@ -12,6 +12,7 @@ from bench.metrics import Metric, better, extractor, find, heading, is_distance,
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
+from bench.report.items import FRAMES, GIVEN, PREDICTED, PROTOCOL, item
 from bench.run import TrainingSettings
 from bench.significance import ERRORS_NEEDED
 from bench.text import counted, plain, words
@@ -55,6 +56,7 @@ def _sentences(
     yield from _data(tests)
     yield from _training(tests)
     yield from _likelihood(tests, rows)
+    yield from _prediction(tests)
     yield from _distance(tests, rows)
     yield from _selection(searches)
     yield (
@@ -124,12 +126,19 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
     protocol = "protocol.likelihood."
     if f"{protocol}split" not in tests:
         return
+    of = item(tests)
     yield (
-        f"-log p: negative ELBO in nats per image on data in [0, 1], one posterior draw, on "
-        f"{_values(tests, f'{protocol}images')} images of the "
+        f"-log p: negative ELBO in nats per {of} on data in [0, 1], one posterior draw, on "
+        f"{_values(tests, f'{protocol}images')} {of}s of the "
         f"{_values(tests, f'{protocol}split')} split, {_values(tests, f'{protocol}precision')}; "
         f"σ is {_values(tests, f'{protocol}sigma')}, and β means σ² = β/2."
     )
+    if of == "sequence":
+        yield (
+            f"A sequence: {_values(tests, FRAMES)} scored frames, "
+            f"{_values(tests, f'{protocol}frames_are')}; a prediction is given the first "
+            f"{_values(tests, f'{protocol}given')} frames of the video."
+        )
     # -log p and the distances have sentences of their own.
     metrics = [find(name) for name in metrics_of(rows) if not is_shown(name, "overview")]
     for metric in dict.fromkeys(metrics):
@@ -140,6 +149,19 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
             "-log p, fitted σ: the same with the one σ that fits the "
             f"{_values(tests, f'{protocol}fitted_sigma_images')} "
             f"{_values(tests, f'{protocol}fitted_sigma_split')} images."
+        )
+
+
+def _prediction(tests: pd.DataFrame) -> Iterator[str]:
+    if len(_values(tests, f"{PROTOCOL}rollouts")):
+        yield (
+            f"Prediction: K = {_values(tests, f'{PROTOCOL}rollouts')} rollouts of each of N = "
+            f"{_values(tests, f'{PROTOCOL}clips')} videos of the "
+            f"{_values(tests, 'protocol.likelihood.split')} split, {_values(tests, GIVEN)} frames "
+            f"given, the next {_values(tests, PREDICTED)} predicted. Fed back: "
+            f"{_values(tests, f'{PROTOCOL}feedback')}. Best of K: "
+            f"{_values(tests, f'{PROTOCOL}selection')}; it is picked with the truth in hand, so it "
+            "compares at the same K alone."
         )
 
 

@@ -12,17 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.metrics import better, heading, is_shown
-from bench.records.frame import Line, missing
+from bench.records.frame import Line, lines_of, missing
 from bench.report.figures import information
 from bench.report.figures.subset import Subset, subsets
 from bench.report.figures.sweep import sigma_vaes
 from bench.report.layout import cell_text
-from bench.report.tables import NoteKind, Table
+from bench.report.tables import NoteKind, Table, published_metrics
 from bench.significance import best_rows
 from bench.text import duration, words
 
 PLACES = 8
 """Data sets (times models) of which something is said one by one."""
+
+ENDS = tuple(f"prediction_calibration_error_{end}" for end in ("first", "last"))
+"""How well a prediction knows its uncertainty at the first horizon and at the last."""
 
 NAMED = 4
 """Decoders named in a sentence before the rest is a count."""
@@ -76,8 +79,9 @@ def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     places = list(subsets(table, ()))
     for place in places[:PLACES]:
         rows = place.rows
-        sentences = [sentence for metric in _headline(table) for sentence in _winner(rows, metric)]
-        sentences += [*_tuned(table, rows), *_edges(rows), *_published(rows), *_bends(place)]
+        names = [*_headline(table), *(name for name in ENDS if name in rows)]
+        sentences = [sentence for metric in names for sentence in _winner(rows, metric)]
+        sentences += [*_tuned(table, place), *_edges(rows), *_published(rows), *_bends(place)]
         if sentences:
             dataset, model = rows[["dataset", "model"]].iloc[0]
             yield f"{dataset} with {model}", tuple(map(_unbroken, sentences))
@@ -115,9 +119,9 @@ def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
     yield f"{sentence}."
 
 
-def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
+def _tuned(table: Table, place: Subset) -> Iterator[str]:
     """Whether a tuned β beats the best σ-VAE of one σ on -log p, by the rule that sets bold."""
-    lines: list[Line] = rows.to_dict("records")
+    lines, of = lines_of(place.rows), place.item
     scored = [row for row in lines if not (missing(row.get("neg_log_p")) or row["discrete"])]
     own = set(sigma_vaes(table.records)["id"])
     learned = [row for row in scored if own.intersection(row["ids"])]
@@ -129,7 +133,8 @@ def _tuned(table: Table, rows: pd.DataFrame) -> Iterator[str]:
         cost = f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
         sides = f"{row['decoder']}, after {cost}, against {ours['decoder']}, which needs no search"
         gap = row["neg_log_p"] - ours["neg_log_p"]
-        size = f"{abs(gap):.3g} nats per image {'worse' if gap > 0 else 'better'} in -log p"
+        side = "worse" if gap > 0 else "better"
+        size = f"{abs(gap):.3g} nats per {of} {side} in -log p"
         verdict = best_rows(_seeds(table.records, (row, ours), "neg_log_p"), "lower")
         if not verdict.compared.all():
             yield f"{sides}: {size}, one of them with a single seed, which tells nothing."
@@ -152,7 +157,7 @@ def _edges(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _published(rows: pd.DataFrame) -> Iterator[str]:
-    for metric in ("neg_log_p", "fid"):
+    for metric in published_metrics(rows):
         other = [
             any(note.kind is NoteKind.OTHER_SETTING for note in notes) for notes in rows["notes"]
         ]

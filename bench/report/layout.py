@@ -10,7 +10,7 @@ from typing import Any
 from bench.metrics import better, heading, is_shown
 from bench.records.frame import Line, missing
 from bench.records.labels import JOINT
-from bench.report.tables import TEXT_COLUMNS, Note, Table
+from bench.report.tables import TEXT_COLUMNS, Note, Table, published_metrics
 from bench.text import duration
 
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
@@ -76,9 +76,8 @@ def default_columns(table: Table) -> tuple[str, ...]:
     """
     frame = table.frame
     varying = [column for column in ("dataset", "model") if frame[column].nunique() > 1]
-    paper = [
-        column for column in ("published_neg_log_p", "published_fid") if frame[column].notna().any()
-    ]
+    paper = [f"published_{name}" for name in published_metrics(frame)]
+    paper = [column for column in paper if frame[column].notna().any()]
     chosen = table.columns or (*table.metrics, *paper, "runs", "seconds")
     return (*varying, "decoder", "n", *chosen)
 

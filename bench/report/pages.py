@@ -21,7 +21,9 @@ from bench.report import captions, figures, formats, tables
 from bench.report import run_pages as pages_of_runs
 from bench.report.findings import findings
 from bench.report.images import Picture, data_uri
+from bench.report.items import item
 from bench.report.layout import default_columns, layout, overview, title
+from bench.report.rollouts import STRIPS, Player, sheet_of
 from bench.report.tables import Table
 from bench.text import duration, plain
 
@@ -147,6 +149,9 @@ def page(table: Table, drawn: Sequence[Picture], run_pages: str = "none") -> str
         findings=findings(table),
         drawn=drawn,
         pictures=list(_pictures(table)),
+        pictures_are=pages_of_runs.pictures_are(item(table.records)),
+        players=list(_players(table)),
+        strips=STRIPS,
         pictured=PICTURED,
         lost=list(_lost(table)),
         run_links=list(_run_links(table, set(pages_of_runs.chosen(table, run_pages)))),
@@ -167,17 +172,29 @@ def _name(table: Table, row: Mapping[str, Any]) -> str:
 
 def _pictures(table: Table) -> Iterator[tuple[str, list[Picture]]]:
     """Samples and reconstructions of each row's first completed seed."""
+    for name, record in _first_runs(table):
+        artifacts = _nested(record, "artifacts").get("artifacts", {})
+        found = list(pages_of_runs.pictures(record["folder"], artifacts, item(table.records)))
+        if found:
+            yield name, found
+
+
+def _players(table: Table) -> Iterator[Player]:
+    """The predictions of the same runs, where they are of videos."""
+    for name, record in _first_runs(table):
+        if (sheet := sheet_of(record["folder"], record)) is not None:
+            yield Player(name, sheet)
+
+
+def _first_runs(table: Table) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row's first completed run of those that are pictured, with its name."""
     records = table.records.set_index("id", drop=False)
     completed = records[records["status"] == COMPLETED]
     for row in table.lines[:PICTURED]:
         run = next((run for run in row["ids"] if run in completed.index), None)
-        if run is None:
-            continue
-        record = completed.loc[run]
-        artifacts = _nested(record, "artifacts").get("artifacts", {})
-        found = list(pages_of_runs.pictures(record["folder"], artifacts))
-        if found:
-            yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", found
+        if run is not None:
+            record = completed.loc[run]
+            yield f"{_name(table, row)}, seed {record['run.seed']:.0f}", record
 
 
 def _lost(table: Table) -> Iterator[tuple[str, str, str]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import ValidationError
 
 from baselines.options import DECODERS, MODELS, Spec
@@ -23,7 +24,9 @@ from bench.records.frame import flat
 from bench.records.store import Record
 from bench.records.validity import LARGEST
 from bench.report.images import Picture, data_uri
+from bench.report.items import item
 from bench.report.layout import significant
+from bench.report.rollouts import STRIPS, Player, sheet_of
 from bench.report.tables import Table
 from bench.run import EvaluationSettings, TrainingSettings
 from bench.text import divergence, plain
@@ -35,10 +38,15 @@ AUTOMATIC = 200
 """Runs that get a page unless all are asked for, in the table's order."""
 
 CURVES = {
-    "loss": "training loss, nats per image",
-    "distortion": "distortion, nats per image",
-    "rate": "rate, nats per image",
+    "loss": "training loss, nats per {item}",
+    "distortion": "distortion, nats per {item}",
+    "rate": "rate, nats per {item}",
     "sigma": "σ",
+}
+
+RECONSTRUCTIONS = {
+    "image": "test images, each followed by its reconstruction",
+    "sequence": "frames of test videos, each followed by its reconstruction",
 }
 
 WIDTH, HEIGHT = 300, 120
@@ -80,6 +88,9 @@ def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
     """What the page of the run in `folder` tells."""
     record = read_checked(folder / "record.json")
     assert record is not None  # the table was made from it
+    columns = flat(record)
+    of = item(pd.DataFrame([columns]))
+    sheet = sheet_of(folder, columns)
     return {
         "record": record,
         "metrics": list(_metrics(record)),
@@ -89,8 +100,11 @@ def content(folder: Path, grid_name: str, grid: Grid | None) -> dict[str, Any]:
             ("Cost", _listed(record["cost"])),
             ("Environment", _listed(record["environment"])),
         ],
-        "curves": [*_curves(history(folder))],
-        "pictures": [*pictures(folder, record["artifacts"])],
+        "curves": [*_curves(history(folder), of)],
+        "pictures": [*pictures(folder, record["artifacts"], of)],
+        "pictures_are": pictures_are(of),
+        "players": [Player(f"seed {record['run']['seed']}", sheet)] if sheet else [],
+        "strips": STRIPS,
         "what": outcome(record),
         "command": command(record["run"], grid_name, grid),
     }
@@ -131,11 +145,16 @@ def _is_epoch(line: Any) -> bool:
     return all(type(value) in (int, float) and not abs(value) > LARGEST for value in drawn)
 
 
-def pictures(folder: Path, artifacts: Mapping[str, Any]) -> Iterator[Picture]:
+def pictures_are(of: str) -> str:
+    """What `pictures` has of an image or of a sequence, whose samples are its predictions."""
+    return {"image": "Samples and reconstructions", "sequence": "Reconstructions"}[of]
+
+
+def pictures(folder: Path, artifacts: Mapping[str, Any], of: str) -> Iterator[Picture]:
     """The samples and reconstructions that a run left, as far as they are here."""
     for what, caption in (
         ("samples", "samples from the prior"),
-        ("reconstructions", "test images, each followed by its reconstruction"),
+        ("reconstructions", RECONSTRUCTIONS[of]),
     ):
         name = artifacts.get(what)
         if isinstance(name, str) and (folder / name).is_file():
@@ -158,7 +177,7 @@ def _listed(part: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
+def _curves(lines: Sequence[Mapping[str, Any]], of: str) -> Iterator[Curve]:
     for key, label in CURVES.items():
         values = [float(line.get(key, math.nan)) for line in lines]
         finite = [value for value in values if math.isfinite(value)]
@@ -172,7 +191,7 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Curve]:
             if math.isfinite(value)
         )
         low_text, high_text, last = map(significant, (low, high, finite[-1]))
-        yield Curve(label, points, low_text, high_text, last, len(values))
+        yield Curve(label.format(item=of), points, low_text, high_text, last, len(values))
 
 
 def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
@@ -236,6 +255,8 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
         options["features"] = name if name in known else "FILE"
         if not features:
             options.pop("distances", None)
+    if options.get("fvd"):
+        options["fvd"] = "FILE"
     return options
 
 

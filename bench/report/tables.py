@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from bench.records.rows import metrics_of, rows, tested
 from bench.records.store import Record
 from bench.records.validity import FAILED
 from bench.report.captions import caption, edge
+from bench.report.items import FRAMES
 from bench.report.paper import STANDS_IN, lookup, unlike
 
 TEXT_COLUMNS = ("dataset", "model", "decoder")
@@ -30,6 +31,7 @@ FIGURES = (
     "images_per_second",
     "peak_memory_bytes",
     "published_neg_log_p",
+    "published_neg_log_p_per_frame",
     "published_fid",
 )
 """Columns other than metrics that `--columns` accepts."""
@@ -50,6 +52,7 @@ class NoteKind(StrEnum):
     OTHER_SETTING = "other setting than published"
     STAND_IN = "stands in for an unpublished model"
     IMPOSSIBLE = "published number that cannot be"
+    VIDEO = "published number of videos"
     AT_EDGE = "chosen at the edge"
 
 
@@ -146,24 +149,32 @@ def build(
 
 
 def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFrame:
-    """The paper's numbers for each row; its FID only where ours is FID too."""
+    """The paper's numbers for each row; its FID only where ours is FID too.
+
+    A column of -log p per frame is there where a row has that number.
+    """
     has_fid = table["fid"].notna() if "fid" in table else pd.Series(False, index=table.index)
     values = []
     for line, fid in zip(lines_of(lines), has_fid, strict=True):
         name = line["run.decoder.name"]
         beta = (TUNED if line["search"] else line["run.decoder.beta"]) if name == "beta" else None
         numbers = lookup(grid, line["run.dataset"], line["run.model.name"], name, beta)
-        values.append(
-            (numbers.neg_log_p, numbers.fid if fid else math.nan, numbers.table)
-            if numbers
-            else (math.nan, math.nan, None)
-        )
-    columns = ["published_neg_log_p", "published_fid", "published_table"]
-    frame = pd.DataFrame(values, columns=columns, index=table.index)
-    for metric in ("neg_log_p", "fid"):
+        row: dict[str, Any] = dict.fromkeys(("neg_log_p", "fid"), math.nan) | {"table": None}
+        if numbers:
+            own = {numbers.nats: numbers.neg_log_p, "table": numbers.table}
+            row |= own | ({"fid": numbers.fid} if fid else {})
+        values.append(row)
+    frame = pd.DataFrame(values, index=table.index).add_prefix("published_")
+    for metric in published_metrics(frame):
         ours = table.get(metric, math.nan)
         frame[f"published_{metric}_difference"] = ours - frame[f"published_{metric}"]
     return frame.astype({"published_table": "Int64"})
+
+
+def published_metrics(rows: pd.DataFrame) -> list[str]:
+    """The metrics of which `rows` have a column of published numbers."""
+    known = [name.removeprefix("published_") for name in FIGURES if name.startswith("published_")]
+    return [name for name in known if f"published_{name}" in rows]
 
 
 def _notes(
@@ -239,16 +250,26 @@ def _published_notes(row: Line, line: Line) -> Iterable[Note]:
         told.append((NoteKind.STAND_IN, text))
     if differing:
         told.append((NoteKind.OTHER_SETTING, f"not the paper's setting: {', '.join(differing)}"))
+    per_frame = not missing(row.get("published_neg_log_p_per_frame"))
+    column = "published_neg_log_p_per_frame" if per_frame else "published_neg_log_p"
+    if per_frame:
+        text = "the paper does not say so, but its -log p of videos makes sense per frame alone"
+        yield Note(column, NoteKind.VIDEO, text)
+        if not missing(row["published_fid"]):
+            text = "the paper does not say which frames its FID compares"
+            yield Note("published_fid", NoteKind.VIDEO, text)
     for kind, text in told:
-        for column in ("published_neg_log_p", "published_fid"):
-            if not missing(row[column]):
-                yield Note(column, kind, text)
-    constant, printed = row.get("unit_sigma_constant"), row["published_neg_log_p"]
+        for own in (column, "published_fid"):
+            if not missing(row[own]):
+                yield Note(own, kind, text)
+    constant, printed = row.get("unit_sigma_constant", math.nan), row[column]
     if row["family"] == "gaussian" and not missing(constant) and not missing(printed):
-        least = line["protocol.likelihood.dimensions"] / 2 * math.log(2 * math.pi)
-        if not least <= printed <= constant:
+        frames = line[FRAMES] if per_frame else 1
+        least = line["protocol.likelihood.dimensions"] / frames / 2 * math.log(2 * math.pi)
+        most, what = constant / frames, "frame" if per_frame else "image"
+        if not least <= printed <= most:
             text = (
                 f"no Gaussian of σ = 1 on data in [0, 1]: that costs from {least:.0f} nats (no "
-                f"error, no rate) to {constant:.0f} (the mean image for every image)"
+                f"error, no rate) to {most:.0f} (the mean {what} for every {what})"
             )
-            yield Note("published_neg_log_p", NoteKind.IMPOSSIBLE, text)
+            yield Note(column, NoteKind.IMPOSSIBLE, text)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from bench.records.store import Record
 from bench.report.figures import (
+    by_frame,
+    by_horizon,
     calibration,
     groups,
     information,
     learning,
+    predictions,
     quality,
     rate_by_group,
     rate_distortion,
@@ -27,12 +30,15 @@ from bench.report.tables import Table
 __all__ = ["SavedFigure", "draw"]
 
 KINDS = (
+    predictions,
+    by_horizon,
     samples,
     temperature,
     groups,
     learning,
     information,
     rate_by_group,
+    by_frame,
     rate_distortion,
     quality,
     calibration,

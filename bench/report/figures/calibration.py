@@ -15,11 +15,12 @@ from bench.report.figures.subset import Sketch, Subset, chunks_of, seeds, with_c
 TITLE = "Calibration"
 NOMINAL, OBSERVED = "curves.coverage.nominal", "curves.coverage.observed"
 PIT, PIT_DENSITY = "curves.pit", "curves.pit_density"
+FIRST, LAST = "curves.prediction_pit.first", "curves.prediction_pit.last"
 COLUMNS = 4
 
 
 def sketches(part: Subset) -> Iterator[Sketch]:
-    """The reliability diagram and the PIT histograms of all decoders."""
+    """The reliability diagram and the PIT histograms of all decoders, of predictions too."""
     for draw, columns, kind, caption in (
         (
             reliability,
@@ -42,6 +43,16 @@ def sketches(part: Subset) -> Iterator[Sketch]:
             "values are exactly 0: their F(x) are all near ½ if the mean is near 0, whatever σ is. "
             "Each panel has its own height, at which a dashed line may be cut off; the grey line "
             "is at 1. The mean over seeds",
+        ),
+        (
+            predicted_histograms,
+            (FIRST, LAST),
+            "prediction",
+            "Where pixels of the frames to predict fall in their prediction, the equal mixture of "
+            "the rollouts' 8-bit p(x|z): the density of the randomised PIT, 1 everywhere if "
+            "calibrated. Filled: the first predicted frame; dashed: the last. A hump in the middle "
+            "means that the prediction is too wide, tails at 0 and 1 that it is too narrow. Each "
+            "panel has its own height; the grey line is at 1. The mean over seeds",
         ),
     ):
         runs = with_columns(part.completed, *columns)
@@ -87,21 +98,37 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
             `PIT_DENSITY` is drawn where there is one.
         styles: of the decoders, by label.
     """
+    return _histograms(runs, styles, PIT, PIT_DENSITY, "PIT under p(x|z)", fits=False)
+
+
+@style_context()
+def predicted_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+    """The same of predictions: the first frame, `FIRST`, and the last, `LAST`."""
+    return _histograms(runs, styles, FIRST, LAST, "PIT under the prediction", fits=True)
+
+
+def _histograms(
+    runs: pd.DataFrame, styles: Mapping[str, Style], filled: str, dashed: str, x: str, *, fits: bool
+) -> Figure:
+    """A panel a decoder: `filled`, and `dashed` where it is, with room for it where it `fits`."""
     groups = list(runs.groupby("decoder", sort=False))
     columns = min(COLUMNS, len(groups))
     lines = math.ceil(len(groups) / columns)
     drawing = canvas(0.4 + 1.45 * lines)
     panels = drawing.subplots(lines, columns, squeeze=False, sharex=True).ravel()
     for axes, (label, own) in zip(panels, groups, strict=False):
-        density = _mean(own[PIT])
+        density = _mean(own[filled])
+        highest = max(density)
         axes.stairs(density, _edges(density), fill=True, color=styles[label].colour, alpha=0.8)
-        if len(continuous := with_columns(own, PIT_DENSITY)):
-            other = _mean(continuous[PIT_DENSITY])
+        if len(having := with_columns(own, dashed)):
+            other = _mean(having[dashed])
+            if fits:
+                highest = max(highest, *other)
             axes.stairs(other, _edges(other), color="0.15", linewidth=0.8, linestyle="--")
         axes.axhline(1, color="0.35", linewidth=1)
         title = textwrap.fill(label, 22, max_lines=4, placeholder=" …")
         axes.set_title(title, loc="left", fontsize=8)
-        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, max(2, 1.05 * max(density))))
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, max(2, 1.05 * highest)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
         finish(axes, "", "")
@@ -110,7 +137,7 @@ def pit_histograms(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     # Where a row is short the panel above its gap ends a column.
     for axes in panels[max(0, len(groups) - columns) : len(groups)]:
         axes.tick_params(labelbottom=True)
-    drawing.supxlabel("PIT under p(x|z)", fontsize=9)
+    drawing.supxlabel(x, fontsize=9)
     drawing.supylabel("density", fontsize=9)
     return drawing
 

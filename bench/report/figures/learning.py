@@ -21,7 +21,7 @@ from bench.report.figures.sweep import LEARNED
 from bench.report.run_pages import history as epochs
 
 TITLE = "Learning curves"
-PANELS = {"loss": "training loss, nats per image", "sigma": "σ"}
+PANELS = {"loss": "training loss, nats per {item}", "sigma": "σ"}
 KINDS = {False: "", True: "probabilities"}
 """Losses are compared within a kind: densities, or probabilities of the 8-bit image."""
 
@@ -49,9 +49,9 @@ def _sketch(part: Subset, labels: Sequence[str], name: str, discrete: bool) -> I
     if len(lines):
         what = "probabilities of the 8-bit image" if discrete else "densities on [0, 1]"
         yield Sketch(
-            figure(lines, part.styles),
-            f"The training loss (negative ELBO, nats per image; {what}) and σ by epoch: the mean "
-            "over seeds, with a band from the smallest to the largest.",
+            figure(lines, part.styles, part.item),
+            f"The training loss (negative ELBO, nats per {part.item}; {what}) and σ by epoch: the "
+            "mean over seeds, with a band from the smallest to the largest.",
             name,
         )
 
@@ -67,13 +67,14 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 @style_context()
-def figure(history: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
+def figure(history: pd.DataFrame, styles: Mapping[str, Style], item: str) -> Figure:
     """Draw the training loss (negative ELBO) and σ against the epoch.
 
     Arguments:
         history: one line an epoch and run: `decoder`, `epoch` from 0, `loss`, `sigma`; decoders
             in the order that the legend shall have.
         styles: of the decoders, by label.
+        item: what the loss is of.
     """
     labels = list(history["decoder"].unique())
     drawing = canvas(3.2 + 0.16 * len(labels) / 2)
@@ -83,7 +84,7 @@ def figure(history: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
         for decoder in labels:
             own = counted[counted["decoder"] == decoder]
             band(axes, own, "epoch", column, styles[decoder], mark=False)
-        finish(axes, "epoch", label)
+        finish(axes, "epoch", label.format(item=item))
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[1].set_yscale("log")
     plain_numbers(panels[1].yaxis)

@@ -19,14 +19,15 @@ BITS = "bits_per_dim"
 def sketches(part: Subset) -> Iterator[Sketch]:
     """A figure for each extractor under which two decoders have both numbers."""
     found = [n for n in metrics_of(part.rows) if is_distance(n) and is_shown(n)]
+    made = "generated images" if part.item == "image" else "predicted frames"
     for metric in found:
         rows = with_columns(part.rows, BITS, metric)
         if len(rows) > 1:
             yield Sketch(
                 figure(rows, metric, part.styles),
-                f"{heading(metric)} of generated images against bits per dimension of test "
-                "images: best at the lower left. Means over seeds; bars: the 95 % interval of the "
-                "mean, none where there is one seed.",
+                f"{heading(metric)} of {made} against bits per dimension of test {part.item}s: "
+                "best at the lower left. Means over seeds; bars: the 95 % interval of the mean, "
+                "none where there is one seed.",
                 heading(metric) if len(found) > 1 else "",
             )
 

@@ -28,8 +28,9 @@ def sketches(part: Subset) -> Iterator[Sketch]:
     if runs["decoder"].nunique() > 1:
         yield Sketch(
             figure(runs, part.styles),
-            "Each decoder's two parts of the negative ELBO on test images: rate, the nats that the "
-            "latent carries, and distortion, the nats of the image that remain. Their sum is "
+            f"Each decoder's two parts of the negative ELBO on test {part.item}s: rate, the nats "
+            f"that the latent carries, and distortion, the nats of the {part.item} that remain. "
+            "Their sum is "
             "-log p: it is equal along each grey line, and less towards the lower left. Large: the "
             f"mean over seeds; small: the runs ({seeds(runs)}). "
             "β-VAEs that differ in β alone are joined."
@@ -44,7 +45,7 @@ def sketches(part: Subset) -> Iterator[Sketch]:
 
 @style_context()
 def figure(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
-    """Distortion over rate, nats per image; a panel for densities, one for probabilities.
+    """Distortion over rate, nats; a panel for densities, one for probabilities.
 
     Arguments:
         runs: completed runs with `decoder`, `discrete`, and both metrics.

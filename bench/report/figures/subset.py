@@ -9,10 +9,12 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.records.frame import lines_of
 from bench.records.labels import JOINT
 from bench.records.store import Record
 from bench.records.validity import COMPLETED
 from bench.report.figures.style import Style, styles
+from bench.report.items import item
 from bench.report.tables import Table
 
 DECODERS = 20
@@ -48,6 +50,11 @@ class Subset:
     def completed(self) -> pd.DataFrame:
         return self.runs[self.runs["status"] == COMPLETED]
 
+    @property
+    def item(self) -> str:
+        """What its nats are of: `image` or `sequence`."""
+        return item(self.runs)
+
 
 def subsets(table: Table, searches: Sequence[Record], rows: int | None = None) -> Iterator[Subset]:
     """The subsets of a table's first `rows` rows (all by default), in its order."""
@@ -80,6 +87,18 @@ def with_columns(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
     if not set(columns) <= set(runs):
         return runs.iloc[:0]
     return runs.dropna(subset=list(columns))
+
+
+def points_of(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Curves as points, a line each: `decoder`, `x` and `y` of two columns that hold lists."""
+    return pd.DataFrame(
+        [
+            (run["decoder"], *place)
+            for run in lines_of(with_columns(runs, x, y))
+            for place in zip(run[x], run[y], strict=True)
+        ],
+        columns=["decoder", "x", "y"],
+    )
 
 
 def chunks_of(labels: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
+from torchvision.utils import make_grid
 
+from baselines.declarations import from_class
+from baselines.models.base import SequenceModel
+from baselines.options import MODELS, Configured, ModelSpec, make_spec
 from bench.files import write_bytes, write_checked
 from bench.records.frame import frame
 from bench.records.rows import is_discrete
@@ -48,8 +54,12 @@ class Results:
         losses: Sequence[float] = (),
         curves: Mapping[str, Any] | None = None,
         images: bool = False,
+        frames: npt.NDArray[np.uint8] | None = None,
     ) -> Record:
-        """Write one record, with its history and images where asked for, and return it."""
+        """Write one record, with its history and images where asked for, and return it.
+
+        `frames` are those of its sheet of rollouts, (clips, strips, frames, side, side).
+        """
         run = Run.read(
             {
                 "dataset": dataset,
@@ -90,6 +100,9 @@ class Results:
                 Image.new("RGB", (8, 8), (seed, 120, 40)).save(content, format="PNG")
                 write_bytes(folder / "images" / f"{name}.png", content.getvalue())
                 record["artifacts"][name] = f"images/{name}.png"
+        if frames is not None:
+            record["artifacts"]["rollouts"] = "images/rollouts.png"
+            write_bytes(folder / "images" / "rollouts.png", sheet(frames))
         if losses:
             lines = [
                 {
@@ -172,7 +185,126 @@ def protocol(run: Run) -> dict[str, Any]:
             "batch": run.evaluation.batch,
             "precision": "float32",
         }
+    if run.model.is_sequence:
+        past, future = run.model.options["past"], run.model.options["future"]
+        scored = {"images": CLIPS, "dimensions": (past + future - 1) * SIDE**2}
+        frames_are = "the first of each video but its very first, each given those before it"
+        stated["likelihood"] |= {
+            **scored,
+            "frames": past + future - 1,
+            "given": past,
+            "frames_are": frames_are,
+        }
+        stated["prediction"] = {
+            "rollouts": 10,
+            "clips": CLIPS,
+            "given": past,
+            "predicted": future,
+            "selection": "each measure's own best rollout of a video",
+            "feedback": "decoder means",
+        }
     return stated
+
+
+# -- videos ----------------------------------------------------------------------------------------
+
+CLIPS, SIDE = 64, 16
+
+
+class Film(SequenceModel):
+    """A model of videos that nobody trains."""
+
+
+CONSTANTS = ("honours_detached_outputs", "is_sequence", "sizes")
+FILM = make_spec(ModelSpec, "film", from_class(Film, Configured, CONSTANTS))
+"""The report knows a model by its name and its options."""
+
+
+def sheet(frames: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG of frames (clips, strips, frames, side, side) as an evaluation writes it."""
+    images = torch.from_numpy(frames.reshape(-1, 1, *frames.shape[-2:]))
+    grid = make_grid(images, nrow=frames.shape[2], padding=1, pad_value=255)
+    content = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(content, format="PNG")
+    return content.getvalue()
+
+
+def squares(past: int, future: int, clips: int, drift: float) -> npt.NDArray[np.uint8]:
+    """A sheet's frames: a square that moves, and rollouts that leave its path by `drift`."""
+    frames = np.zeros((clips, 4, past + future, SIDE, SIDE), np.uint8)
+    for clip, strip, time in np.ndindex(frames.shape[:3]):
+        ahead = max(0, time + 1 - past)
+        errors = {0: [0.0], 1: [0.3], 2: [1.0], 3: [0.3, -0.5, 1.0]}[strip]
+        for error in errors:
+            top = round(time + drift * error * ahead) % (SIDE - 4)
+            left = (2 * clip + time // 2) % (SIDE - 4)
+            frames[clip, strip, time, top : top + 4, left : left + 4] += 255 // len(errors)
+    return frames
+
+
+def add_videos(results: Results, *, past: int = 3, future: int = 5, seeds: int = 3) -> Results:
+    """Fill `results` with four decoders on videos, one of which knows its uncertainty."""
+    ages = np.arange(1, future + 1)
+    for decoder, worth, drift in (
+        ("gaussian", 2.0, 1.0),
+        ("shared", 1.0, 0.4),
+        ("optimal", 1.01, 0.5),
+        ("categorical", 1.5, 0.2),
+    ):
+        for seed in range(seeds):
+            noise = 1 + 0.02 * (seed - 1)
+            crps = 0.01 * worth * noise * np.sqrt(ages)
+            error = 0.02 * worth * noise * ages
+            likeness = 1 - 0.05 * worth * noise * np.sqrt(ages)
+            frames = np.arange(1, past + future)
+            rate = worth * noise * np.exp(-frames / 4)
+            bent = 1 + 0.1 * worth * np.cos(np.linspace(0, 2 * np.pi, 20))
+            results.add(
+                decoder,
+                seed=seed,
+                dataset="smmnist5k",
+                model={"name": "film", "past": past, "future": future},
+                metrics={
+                    "neg_log_p": 1000 * worth * noise,
+                    "neg_log_p_per_frame": 1000 * worth * noise / len(frames),
+                    "rate": float(rate.sum()),
+                    "prediction_crps": float(crps.mean()),
+                    "prediction_calibration_error": float(error.mean()),
+                    "prediction_calibration_error_first": float(error[0]),
+                    "prediction_calibration_error_last": float(error[-1]),
+                    "ssim_best_10": float(likeness.mean()),
+                },
+                losses=[30.0 * worth, 20.0 * worth + seed, 15.0 * worth],
+                curves={
+                    "by_frame": {
+                        "frame": frames.tolist(),
+                        "rate": rate.tolist(),
+                        "neg_log_p": (1000 * worth * noise / frames).tolist(),
+                    },
+                    "by_horizon": {
+                        "horizon": ages.tolist(),
+                        "crps": crps.tolist(),
+                        "calibration_error": error.tolist(),
+                        "ssim_best": likeness.tolist(),
+                        "ssim_mean": (0.9 * likeness).tolist(),
+                        "ssim_copy": (0.8 / ages).tolist(),
+                        "fd": (40 * worth * noise * ages).tolist(),
+                    },
+                    "prediction_pit": {"first": bent.tolist(), "last": (2 - bent).tolist()},
+                },
+                frames=squares(past, future, 2, drift + 0.1 * seed),
+            )
+    return results
+
+
+@pytest.fixture
+def videos(results: Results, monkeypatch: pytest.MonkeyPatch) -> Results:
+    """A results folder of runs on videos, and a model of that kind."""
+    monkeypatch.setitem(MODELS, "film", FILM)
+    return add_videos(results)
+
+
+# -- images ----------------------------------------------------------------------------------------
 
 
 # What each decoder is worth on the second data set, less 300 nats a seed's noise; -log p, bits/dim,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from baselines.options import MODELS
 from bench.report import figures, pages
 from bench.report.figures import learning
-from tests.bench.report.conftest import realistic
+from tests.bench.report.conftest import FILM, add_videos, realistic
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -31,6 +32,17 @@ def report(new_results: Callable[[], Results], tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "KINDS", (learning,))  # one kind of figure is like another here
         pages.write("grid", [realistic(new_results()).folder], out, ["html"])
+    return out / "grid" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def films(new_results: Callable[[], Results], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A written report of videos: four decoders, eight frames, the first three given."""
+    out = tmp_path_factory.mktemp("reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "KINDS", ())
+        patch.setitem(MODELS, "film", FILM)
+        pages.write("grid", [add_videos(new_results(), seeds=1).folder], out, ["html"])
     return out / "grid" / "index.html"
 
 
@@ -63,6 +75,30 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.close()
     assert not complaints
     assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+
+
+def settled(page: Page) -> Page:
+    """A page whose players are ready."""
+    page.locator(".playing").wait_for(state="visible")
+    return page
+
+
+def reached(page: Page, what: str, text: str) -> None:
+    """Wait until an element says so, be it for one frame; playwright looks too rarely."""
+    assert page.evaluate(
+        """([what, text]) => new Promise((done) => {
+            setTimeout(done, 10000, false);
+            const element = document.querySelector(what);
+            const look = () =>
+                element.textContent.includes(text) ? done(true) : requestAnimationFrame(look);
+            look();
+        })""",
+        [what, text],
+    )
+
+
+def place(page: Page) -> str:
+    return page.locator(".playing output").inner_text()
 
 
 def column(page: Page, name: str) -> list[str]:
@@ -154,6 +190,98 @@ def test_a_run_is_a_click_away_and_leads_back(report: Path, visit: Callable[...,
     assert page.locator("svg polyline").count() in (0, 4)
     page.get_by_role("link", name="grid").click()
     assert page.get_by_role("heading", name="What it shows").is_visible()
+
+
+def test_films_play_until_they_are_paused(films: Path, visit: Callable[..., Page]) -> None:
+    page = settled(visit(films, reduced_motion="no-preference"))
+    button = page.locator("[data-play]")
+    assert button.inner_text() == "Pause"
+    page.locator(".playing select").select_option("16")
+    for frame in (6, 1):  # behind the last one it begins anew
+        reached(page, ".playing output", f"{frame} of 7")
+    button.press("Enter")
+    assert button.inner_text() == "Play"
+    stopped = place(page)
+    page.wait_for_timeout(200)
+    assert place(page) == stopped
+
+
+def test_films_are_still_where_motion_is_not_wanted(
+    films: Path, visit: Callable[..., Page]
+) -> None:
+    page = settled(visit(films, reduced_motion="reduce"))
+    assert page.locator("[data-play]").inner_text() == "Play"
+    assert place(page) == "3 of 7, predicted"  # the first that is not given
+    page.wait_for_timeout(400)
+    assert place(page) == "3 of 7, predicted"
+    page.locator("[data-play]").click()
+    reached(page, ".playing output", "5 of 7")
+    page.emulate_media(reduced_motion="no-preference")
+    page.wait_for_timeout(200)  # two changes before the next picture are none
+    page.emulate_media(reduced_motion="reduce")
+    reached(page, "[data-play]", "Play")
+
+
+def square(page: Page, name: str) -> tuple[int, int]:
+    """Where the square of the first row's film of a name begins: row and column."""
+    top, left = page.get_by_role("img", name=name, exact=True).first.evaluate(
+        """canvas => {
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            const first = [...Array(canvas.width * canvas.height).keys()]
+                .find(place => pixels.data[4 * place] > 0);
+            return [Math.floor(first / canvas.width), first % canvas.width];
+        }"""
+    )
+    return top, left
+
+
+def test_keys_move_all_films_frame_by_frame(films: Path, visit: Callable[..., Page]) -> None:
+    page = settled(visit(films, reduced_motion="reduce"))
+    slider = page.get_by_role("slider", name="Frame")
+    for _ in range(2):
+        slider.press("ArrowRight")
+    assert place(page) == "5 of 7, predicted"
+    assert slider.get_attribute("aria-valuetext") == "5 of 7, predicted"
+    # The truth of the second video is at the frame's row; the worst rollout is three rows ahead.
+    assert square(page, "video 2, truth") == (5, 4)
+    assert square(page, "video 2, worst") == (8, 4)
+    slider.press("Home")
+    assert square(page, "video 1, truth") == square(page, "video 1, worst") == (0, 0)
+    page.get_by_role("button", name="Previous frame").press("Enter")
+    assert place(page) == "7 of 7, predicted"
+    page.get_by_role("button", name="Next frame").press("Space")
+    assert place(page) == "0 of 7, given"
+
+
+def test_given_frames_say_so(films: Path, visit: Callable[..., Page]) -> None:
+    page = settled(visit(films, reduced_motion="reduce"))
+    words = page.locator(".player .told")
+    assert words.count() == 4
+    border = "getComputedStyle(document.querySelector('.films canvas')).borderColor"
+    predicted = page.evaluate(border)
+    assert not words.first.is_visible()
+    page.get_by_role("button", name="Previous frame").click()
+    assert place(page) == "2 of 7, given"
+    assert all(words.nth(index).is_visible() for index in range(4))
+    assert page.evaluate(border) != predicted
+
+
+def test_without_javascript_the_sheets_are_images(films: Path, visit: Callable[..., Page]) -> None:
+    page = visit(films, java_script_enabled=False)
+    assert not page.locator(".playing").is_visible()
+    for sheet in (images := page.locator(".player img")).all():
+        assert sheet.is_visible()
+        assert "the first 3 given" in str(sheet.get_attribute("alt"))
+    assert images.count() == 4
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_films_fit_the_screen(films: Path, visit: Callable[..., Page], width: int) -> None:
+    size = {"width": width, "height": 800}
+    for path in (films, next((films.parent / "runs").glob("*.html"))):
+        page = settled(visit(path, viewport=size, reduced_motion="reduce"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(".films canvas").count() == 8 * page.locator(".player").count()
 
 
 @pytest.mark.parametrize("path", REFERENCE, ids=lambda path: path.parent.name)

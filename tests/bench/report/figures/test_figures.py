@@ -315,7 +315,9 @@ def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs:
         for seed in (1, 2, 6)
         for epoch in range(epochs)
     )
-    drawing = learning.figure(history, style.styles((name, name) for name in history["decoder"]))
+    looks = style.styles((name, name) for name in history["decoder"])
+    drawing = learning.figure(history, looks, "sequence")
+    assert drawing.axes[0].get_ylabel() == "training loss, nats per sequence"
     lines = drawing.axes[0].get_lines()
     assert along_x(lines[0]) == list(range(1, epochs + 1))
     assert along_y(lines[0]) == pytest.approx([30 + epoch for epoch in range(epochs)])
