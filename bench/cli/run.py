@@ -137,7 +137,7 @@ def _features(grid: Grid, *, say: bool = False) -> Features | None:
 
 def _fvd(grid: Grid) -> Features | None:
     """What the grid's `fvd` means on this machine."""
-    from bench.evaluation.features.base import resolve_video
+    from bench.evaluation.features.video import resolve_video
 
     return resolve_video(grid.evaluation.fvd) if grid.evaluation.fvd else None
 
