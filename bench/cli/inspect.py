@@ -150,10 +150,9 @@ def fetch(
             else:
                 if name in data.fetchable():
                     data.fetch(name, progress)
-                known_as = data.prepare(name)
-                print(
-                    f"{name}: {known_as.train} training {known_as.noun}s, content {known_as.content[:16]}"
-                )
+                found = data.prepare(name)
+                items = f"{found.train} training {found.noun}s"
+                print(f"{name}: {items}, content {found.content[:16]}")
     return DONE
 
 

@@ -19,8 +19,10 @@ from bench.errors import RequestError
 def name(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> str:
     """A small dataset, prepared."""
     items = np.random.default_rng(0).integers(0, 256, (20, 3, 28, 28), np.uint8)
-    held = items if request.param == "videos" else items[:, 0]
-    np.savez(tmp_path / "x.npz", **{request.param: held})
+    if request.param == "videos":
+        np.savez(tmp_path / "x.npz", videos=items)
+    else:
+        np.savez(tmp_path / "x.npz", images=items[:, 0])
     name = f"npz:{tmp_path / 'x.npz'}"
     prepare(name)
     return name

@@ -4,9 +4,11 @@ import io
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def avi(greys: Images, width: int = 160, height: int = 120) -> bytes:
     return content.getvalue()
 
 
-def stretched(luma: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Images:
+def stretched(luma: npt.NDArray[np.floating[Any]]) -> Images:
     """Full-range grey of 8-bit video levels (ITU-R BT.601)."""
     return ((luma - 16) * 255 / 219).clip(0, 255).round().astype(np.uint8)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ COUNT = 20_000
 """Sequences behind a rate, of two digits each."""
 
 
-def standard_error(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def standard_error(values: npt.NDArray[np.float64]) -> float:
     return float(values.std() / values.size**0.5)
 
 
