@@ -61,17 +61,20 @@ def _list_datasets() -> list[dict[str, Any]]:
     for name in data.names():
         known = data.describe(name)
         sizes = (
-            f"{known.channels}x{known.resolution}x{known.resolution}, "
+            (f"{known.frames} frames of " if known.frames > 1 else "")
+            + f"{known.channels}x{known.resolution}x{known.resolution}, "
             f"{known.train}/{known.validation}/{known.test} train/validation/test"
             if known
             else "known once it is here"
         )
         here = "here" if data.available(name) else data.remedy(name)
         entries.append({"dataset": name, "images": sizes, "where": here})
-    own = "uint8 `images` (N, H, W, C), optional `test_images`"
+    own = "uint8 `images` (N, H, W, C) or `videos` (N, T, H, W, C), optional `test_...`"
     entries.append({"dataset": "npz:PATH", "images": own, "where": "your own"})
     entries.append({"dataset": "folder:PATH", "images": "a folder of images", "where": "your own"})
-    entries.append({"dataset": "NAME[:N]", "images": "cut down to N images", "where": "-"})
+    clips = "a folder of clips, each a folder of its frames"
+    entries.append({"dataset": "clips:PATH", "images": clips, "where": "your own"})
+    entries.append({"dataset": "NAME[:N]", "images": "cut down to N of them", "where": "-"})
     entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
     return entries
 
@@ -147,8 +150,9 @@ def fetch(
             else:
                 if name in data.fetchable():
                     data.fetch(name, progress)
-                known_as = data.prepare(name)
-                print(f"{name}: {known_as.train} training images, content {known_as.content[:16]}")
+                found = data.prepare(name)
+                items = f"{found.train} training {found.noun}s"
+                print(f"{name}: {items}, content {found.content[:16]}")
     return DONE
 
 

@@ -303,13 +303,13 @@ PUBLISHED = {
         "svg", "b0eba681d01e1a54e6678029f2a146672d47bab6025a40a5562c2c24e9408386"
     ),
     "smmnist5k_srvp": _moving_5k(
-        "srvp", "d1adcb793c1bacce2c17fa2f3c63c3f70be78b8bb15df83a35deb50603578fba"
+        "srvp", "2a921ad703d50d922cf30162dd0dc88cf7d9fb02bedcc7f1eac0e7cdf4980582"
     ),
     "smmnist": _moving(
         "smmnist", "svg", "49e402f28d2528431cf19dd29dc3b4e670b25661487df29c712d895ac6ea2bf6"
     ),
     "smmnist_srvp": _moving(
-        "smmnist_srvp", "srvp", "42539cf9c1099c87c951d749dfc50c7a9b7fd37131e5b1ec25deedc946fd2e80"
+        "smmnist_srvp", "srvp", "d02dd7a7c31881bd125e05d66866421533efc2e38a6d27e8e5132a2af5ab655a"
     ),
     "bair": Published(bair.SIDE, bair.files, bair.read, bair.fetch, frames=bair.FRAMES),
     "kth": Published(kth.SIDE, kth.files, kth.read, kth.fetch, frames=kth.FRAMES),

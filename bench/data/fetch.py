@@ -7,6 +7,7 @@ from bench.data.download import Progress
 from bench.data.embedded import INSTALL
 from bench.data.raw import raw_root
 from bench.errors import RequestError
+from bench.text import words
 
 
 def fetchable() -> tuple[str, ...]:
@@ -31,7 +32,7 @@ def fetch(name: str, progress: Progress | None = None) -> None:
     """
     download = PUBLISHED[name].fetch if name in PUBLISHED else None
     if download is None:
-        packaged = " and ".join(known for known in PUBLISHED if known not in fetchable())
+        packaged = words([known for known in PUBLISHED if known not in fetchable()])
         raise RequestError(
             f"'{name}' cannot be fetched, only {', '.join(fetchable())} can; {packaged} come with "
             f"{INSTALL}"

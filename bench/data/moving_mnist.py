@@ -32,6 +32,9 @@ TURNS = 4
 Under `svg` there are two at most: a wall above or below, then one left or right.
 """
 
+ROUNDING = 1e-8
+"""Of a frame: who reaches a wall just at its end has not met it yet."""
+
 BLOCK = 250
 """Sequences drawn at once."""
 
@@ -182,7 +185,7 @@ def _turned(place: _Reals, speed: _Reals, raw: _Numbers) -> tuple[_Reals, _Reals
         # The time until the wall; none is reached along an axis without speed.
         time = np.where(speed == 0, np.inf, wall - place) / np.where(speed == 0, 1.0, speed)
         soonest = time.min(-1)
-        meets = soonest < left
+        meets = soonest < left - ROUNDING
         passed = np.where(meets, soonest, left)[..., None]
         hit = meets[..., None] & (time == soonest[..., None])
         # Rounding may move a place over a wall that it does not meet.

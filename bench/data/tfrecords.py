@@ -158,7 +158,8 @@ def _behind(count: int) -> _Words:
     """What so many zero bytes behind it make of each bit of a register, (32,)."""
     if count == 1:
         bits = np.uint32(1) << _BITS
-        return _BYTES[bits & np.uint32(255)] ^ bits >> np.uint32(8)
+        found: _Words = _BYTES[bits & np.uint32(255)] ^ bits >> np.uint32(8)
+        return found
     half = _behind(count // 2)
     whole = _apply(half, half)
     return _apply(_behind(1), whole) if count % 2 else whole

@@ -427,6 +427,16 @@ def test_a_dataset_is_made_once_and_again_when_its_plugin_changes(
     assert capsys.readouterr().err == "made\nmade\n"
 
 
+def test_a_dataset_of_videos(plugin: Callable[..., Path]) -> None:
+    videos = BLOBS.replace("(40, 28, 28, 1)", "(40, 5, 28, 28, 1)")
+    plugins.load(plugin(videos))
+    assert data.frames("blobs") is None  # which only the function knows
+    made = data.prepare("blobs")
+    assert (made.frames, made.train, made.noun) == (5, 28, "sequence")
+    assert data.frames("blobs") == 5
+    assert tuple(data.load("blobs@32").test.shape) == (8, 5, 1, 32, 32)
+
+
 def test_an_official_test_part(plugin: Callable[..., Path]) -> None:
     images = "np.random.default_rng(0).integers(0, 256, ({}, 28, 28, 1), np.uint8)"
     pair = f"({images.format(40)}, {images.format(9)})"
@@ -441,6 +451,7 @@ def test_an_official_test_part(plugin: Callable[..., Path]) -> None:
         ("np.zeros((40, 28, 28, 1))", "'images' is float64 (40, 28, 28, 1)"),
         ("[1, 2]", "must return `images` or `(images, test_images)`"),
         ("np.zeros((40, 20, 20, 1), np.uint8)", "append @28, @32 or @64"),
+        ("np.zeros((40, 1, 28, 28, 1), np.uint8)", "a video has 2 frames or more"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
     ],
 )

@@ -15,11 +15,14 @@ from bench.data import describe, load, prepare
 from bench.errors import RequestError
 
 
-@pytest.fixture
-def name(tmp_path: Path, cache: Path) -> str:
+@pytest.fixture(params=["images", "videos"])
+def name(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> str:
     """A small dataset, prepared."""
-    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
-    np.savez(tmp_path / "x.npz", images=images)
+    items = np.random.default_rng(0).integers(0, 256, (20, 3, 28, 28), np.uint8)
+    if request.param == "videos":
+        np.savez(tmp_path / "x.npz", videos=items)
+    else:
+        np.savez(tmp_path / "x.npz", images=items[:, 0])
     name = f"npz:{tmp_path / 'x.npz'}"
     prepare(name)
     return name
@@ -184,3 +187,23 @@ def test_processes_that_prepare_at_once_agree(name: str, cache: Path) -> None:
     results = [process.communicate() for process in processes]
     assert results == [(prepare(name).content + "\n", "")] * 4
     assert not list(cache.glob("*.bad")) + list(cache.glob(".*.partial"))
+
+
+def test_a_sidecar_without_frames_is_of_images(cache: Path) -> None:
+    """As all were before there were sequences: it stays valid, and nothing is written again."""
+    before = prepare("mnist5k")
+    sidecar = cache / "mnist5k.json"
+    said = json.loads(sidecar.read_bytes())
+    assert said["facts"].pop("frames") == 1
+    sidecar.write_text(json.dumps(said))
+    stamps = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
+    assert prepare("mnist5k") == before
+    assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == stamps
+
+
+def test_sequences_larger_than_what_is_copied_at_once(tmp_path: Path, cache: Path) -> None:
+    """More frames than images in a piece: one sequence is copied at a time."""
+    videos = np.random.default_rng(0).integers(0, 256, (12, 1100, 28, 28), np.uint8)
+    np.savez(tmp_path / "long.npz", videos=videos)
+    train = load(f"npz:{tmp_path / 'long.npz'}").train
+    assert {bytes(one) for one in train.numpy()} <= {bytes(one) for one in videos}

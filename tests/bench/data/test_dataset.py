@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data import Description, available, describe, load, names, prepare
+from bench.data import Description, available, describe, frames, load, names, prepare
 from bench.errors import RequestError
 
 
@@ -37,6 +37,10 @@ def test_what_is_known_ahead_is_described_without_files(cache: Path, raw: Path) 
         "photos": (5727, 518, 1400),
         "mnist": (55_000, 5000, 10_000),
         "fashion_mnist": (55_000, 5000, 10_000),
+        "smmnist5k": (2000, 250, 500),
+        "smmnist5k_srvp": (2000, 250, 500),
+        "smmnist": (10_000, 1000, 1000),
+        "smmnist_srvp": (10_000, 1000, 1000),
     }
     assert not cache.exists()
 
@@ -74,9 +78,11 @@ def test_a_data_set_cut_down_is_one_of_its_own(cache: Path, tmp_path: Path) -> N
     assert prepare("mnist5k[:5000]").content != prepare("mnist5k").content
 
 
-@pytest.mark.parametrize("name", ["mnist5k[:5001]", "mnist5k[:0]", "mnist5k[:9]", "mnist[:60001]"])
+@pytest.mark.parametrize(
+    "name", ["mnist5k[:5001]", "mnist5k[:0]", "mnist5k[:9]", "mnist[:60001]", "smmnist5k[:2251]"]
+)
 def test_a_cut_that_cannot_be_is_refused_without_reading(name: str, cache: Path) -> None:
-    with pytest.raises(RequestError, match=r"choose a number of images|too few"):
+    with pytest.raises(RequestError, match=r"choose a number of (images|sequences)|too few"):
         describe(name)
 
 
@@ -140,3 +146,8 @@ def test_available_means_raw_files_or_a_cache(
     prepare("mnist")
     monkeypatch.delenv("SIGMA_BENCH_DATA")
     assert available("mnist")
+
+
+def test_the_frames_of_published_data_are_known_without_files(cache: Path, raw: Path) -> None:
+    found = {name: frames(name) for name in ("cifar10@64", "smmnist5k@32", "bair", "kth[:50]")}
+    assert found == {"cifar10@64": 1, "smmnist5k@32": 20, "bair": 30, "kth[:50]": 40}

@@ -16,7 +16,7 @@ import pytest
 from torchvision import datasets
 
 from bench.data import fetch, prepare
-from bench.data.catalog import raw_root
+from bench.data.raw import raw_root
 from bench.errors import RequestError
 
 if TYPE_CHECKING:

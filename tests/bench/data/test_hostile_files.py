@@ -40,18 +40,20 @@ def folder(tmp_path: Path, cache: Path) -> Path:
     return made
 
 
-def archive(path: Path, header: dict[str, object], pixels: bytes) -> None:
+def archive(path: Path, header: dict[str, object], pixels: bytes, key: str = "images") -> None:
     """An npz file whose array has this header."""
     content = io.BytesIO()
     np.lib.format.write_array_header_1_0(content, header)
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("images.npy", content.getvalue() + pixels)
+        file.writestr(f"{key}.npy", content.getvalue() + pixels)
 
 
-def test_a_header_of_78_gigabytes(npz: Path) -> None:
-    shape = (10**8, 28, 28, 1)
-    archive(npz, {"descr": "|u1", "fortran_order": False, "shape": shape}, bytes(784))
-    assert "'images' should have 78400000" in refused(lambda: describe(f"npz:{npz}"))
+@pytest.mark.parametrize(
+    ("key", "shape"), [("images", (10**8, 28, 28, 1)), ("videos", (10**7, 10, 28, 28, 1))]
+)
+def test_a_header_of_78_gigabytes(npz: Path, key: str, shape: tuple[int, ...]) -> None:
+    archive(npz, {"descr": "|u1", "fortran_order": False, "shape": shape}, bytes(784), key)
+    assert f"'{key}' should have 78400000" in refused(lambda: describe(f"npz:{npz}"))
 
 
 def test_junk_is_not_advised_to_be_unpickled(npz: Path) -> None:

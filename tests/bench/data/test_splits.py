@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.data.fingerprint import Fingerprint, Parts, fingerprint_of
+from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
 from bench.data.splits import order, permutation, split_sizes
 
 
@@ -26,7 +26,7 @@ from bench.data.splits import order, permutation, split_sizes
     ],
 )
 def test_sizes(parts: tuple[int, ...], sizes: tuple[int, int, int]) -> None:
-    assert split_sizes(*parts) == sizes
+    assert split_sizes(Sizes(*parts)) == sizes
 
 
 def numbered(start: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -45,7 +45,7 @@ def test_every_image_is_in_exactly_one_split(
 ) -> None:
     found = order(Fingerprint("content", 1, 28, n_train, n_test, n_validation), seed)
     assert sorted(found) == list(range(n_train))
-    assert sum(split_sizes(n_train, n_test, n_validation)) == n_train + n_test
+    assert sum(split_sizes(Sizes(n_train, n_test, n_validation))) == n_train + n_test
 
 
 @given(n_validation=st.integers(1, 9), seed=st.integers(0, 5))
@@ -96,3 +96,21 @@ def test_the_content_hash_sees_bytes_shapes_and_parts() -> None:
     ]
     assert len({base.content, *(fingerprint_of(parts).content for parts in others)}) == 6
     assert fingerprint_of(Parts(images.copy(), images[:0])) == base
+
+
+def test_images_and_sequences_of_the_same_bytes_are_different_data() -> None:
+    images = numbered(0, 24)
+    videos = images.reshape(6, 4, *images.shape[1:])
+    found = fingerprint_of(Parts(videos, videos[:0]))
+    assert (found.train, found.frames, found.channels, found.resolution) == (6, 4, 1, 2)
+    other = images.reshape(4, 6, *images.shape[1:])
+    hashes = {fingerprint_of(Parts(some, some[:0])).content for some in (images, videos, other)}
+    assert len(hashes) == 3
+
+
+def test_the_content_hash_of_images_is_what_it_was() -> None:
+    """Ids of runs stand on it: the sha256 of this header and of the pixels."""
+    images = numbered(0, 12)
+    header = b'{"dtype":"uint8","shapes":{"test":[0,1,2,1],"train":[12,1,2,1]},"version":1}'
+    expected = hashlib.sha256(header + images.tobytes()).hexdigest()
+    assert fingerprint_of(Parts(images, images[:0])).content == expected

@@ -1,4 +1,4 @@
-"""A user's npz file or folder becomes a dataset, or the error says what is wrong with it."""
+"""A user's npz file becomes a dataset, or the error says what is wrong with it."""
 
 import shutil
 from pathlib import Path
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import describe, load, prepare
+from bench.data import describe, frames, load, prepare, training_images
 from bench.errors import RequestError
 
 NOISE = np.random.default_rng(1)
 IMAGES = NOISE.integers(0, 256, (40, 32, 32, 3), np.uint8)
 GREY = IMAGES[:, :28, :28, 0]
+VIDEOS = NOISE.integers(0, 256, (20, 3, 28, 28, 3), np.uint8)
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_a_resolution_behind_the_path_resizes(npz: Path) -> None:
     ("arrays", "reason"),
     [
         ({"images": IMAGES / 255}, r"'images' is float64 \(40, 32, 32, 3\); expected is uint8"),
-        ({"pictures": IMAGES}, "no 'images', it holds 'pictures'"),
-        ({}, "no 'images', it holds nothing"),
+        ({"pictures": IMAGES}, "no 'images' or 'videos', it holds 'pictures'"),
+        ({}, "no 'images' or 'videos', it holds nothing"),
         ({"images": IMAGES[:, :28]}, "expected are square images"),
         ({"images": IMAGES.transpose(0, 3, 1, 2)}, "with C 1 or 3"),
         ({"images": IMAGES[0, 0]}, r"'images' is uint8 \(32, 3\)"),
@@ -89,6 +90,18 @@ def test_a_resolution_behind_the_path_resizes(npz: Path) -> None:
         ),
         ({"images": IMAGES[:9]}, "9 images are too few"),
         ({"images": IMAGES[:11], "test_images": IMAGES[11:]}, "11 images are too few"),
+        ({"videos": VIDEOS[:9]}, "9 sequences are too few"),
+        ({"videos": VIDEOS, "test_videos": VIDEOS[:1]}, "one test sequence"),
+        ({"videos": VIDEOS / 255}, r"'videos' is float64 \(20, 3, 28, 28, 3\)"),
+        ({"videos": VIDEOS[:, :1]}, "a video has 2 frames or more"),
+        (
+            {"videos": VIDEOS.transpose(0, 1, 4, 2, 3)},
+            r"expected is \(N, T, H, W, C\) with C 1 or 3, or \(N, T, H, W\)",
+        ),
+        ({"videos": VIDEOS, "test_videos": VIDEOS[:, :2]}, "'test_videos' .* differ in more"),
+        ({"videos": VIDEOS, "images": IMAGES}, "holds images and videos; keep one kind"),
+        ({"videos": VIDEOS, "test_images": IMAGES}, "holds images and videos; keep one kind"),
+        ({"test_videos": VIDEOS}, "no 'images' or 'videos', it holds 'test_videos'"),
     ],
 )
 def test_a_wrong_npz_file_is_told_in_one_line(
@@ -116,53 +129,28 @@ def test_what_is_no_npz_file_is_told(npz: Path) -> None:
             load(f"npz:{npz}")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, cache: Path) -> Path:
-    """Twelve grey 28x28 images in two folders, each of one value, named by it."""
-    for value in range(12):
-        path = tmp_path / "mine" / "ab"[value % 2] / f"{value:02}.{('png', 'BMP')[value % 2]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (28, 28), value).save(path)
-    (tmp_path / "mine" / "notes.txt").write_text("no image")
-    (tmp_path / "mine" / "._00.png").write_text("no image either")
-    return tmp_path / "mine"
-
-
-def test_a_folder_becomes_tensors(folder: Path) -> None:
-    assert describe(f"folder:{folder}") is None
-    dataset = load(f"folder:{folder}")
-    assert dataset.description == describe(f"folder:{folder}")
-    assert tuple(dataset.train.shape) == (9, 1, 28, 28)
+def test_videos_become_tensors(npz: Path) -> None:
+    np.savez(npz, videos=VIDEOS)
+    name = f"npz:{npz}"
+    assert describe(name) is None
+    assert (frames(name), training_images(name)) == (3, 14)
+    dataset = load(name)
+    assert dataset.description == describe(name)
+    assert (dataset.description.frames, dataset.description.noun) == (3, "sequence")
+    assert frames(name) == 3
     splits = (dataset.train, dataset.validation, dataset.test)
-    values = [int(image.max()) for split in splits for image in split]
-    assert sorted(values) == list(range(12))
+    assert [tuple(split.shape) for split in splits] == [(n, 3, 3, 28, 28) for n in (14, 2, 4)]
+    assert all(split.is_contiguous() for split in splits)
+    assert rows(*splits) == {video.tobytes() for video in VIDEOS.transpose(0, 1, 4, 2, 3)}
+    cut = load(f"{name}[:10]")
+    assert rows(cut.train, cut.validation, cut.test) < rows(*splits)
+    assert len(rows(cut.train, cut.validation, cut.test)) == 10
 
 
-def test_one_coloured_image_makes_all_of_them_rgb(folder: Path) -> None:
-    Image.new("RGB", (28, 28), (1, 2, 3)).save(folder / "red.png")
-    assert prepare(f"folder:{folder}").channels == 3
-
-
-def test_a_changed_folder_is_read_again(folder: Path) -> None:
-    first = prepare(f"folder:{folder}")
-    (folder / "a" / "00.png").unlink()
-    assert describe(f"folder:{folder}") is None
-    assert prepare(f"folder:{folder}").content != first.content
-
-
-def test_other_sizes_need_a_resolution(folder: Path) -> None:
-    Image.new("L", (50, 40)).save(folder / "wide.png")
-    with pytest.raises(RequestError, match=r"wide\.png is 50x40.*append @28, @32 or @64"):
-        prepare(f"folder:{folder}")
-    assert prepare(f"folder:{folder}@32").resolution == 32
-
-
-def test_a_folder_without_images_and_no_folder_are_told(folder: Path) -> None:
-    with pytest.raises(RequestError, match="there is no such folder"):
-        describe(f"folder:{folder}/absent")
-    (folder / "empty").mkdir()
-    with pytest.raises(RequestError, match=r"empty: no \.png, .* files in it"):
-        describe(f"folder:{folder}/empty")
-    (folder / "a" / "00.png").write_text("torn")
-    with pytest.raises(RequestError, match=r"00\.png cannot be read as an image"):
-        load(f"folder:{folder}")
+def test_grey_test_videos_and_resized_ones(npz: Path) -> None:
+    np.savez(npz, videos=VIDEOS[..., 0], test_videos=VIDEOS[:4, ..., 1])
+    np.testing.assert_array_equal(load(f"npz:{npz}").test[:, :, 0], VIDEOS[:4, ..., 1])
+    resized = load(f"npz:{npz}@64")
+    assert tuple(resized.train.shape) == (19, 3, 1, 64, 64)
+    first = Image.fromarray(VIDEOS[0, 2, ..., 1]).resize((64, 64), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(resized.test[0, 2, 0], first)
