@@ -262,8 +262,8 @@ METRICS = (
     Metric("fvd", "lower", Units.VIDEO, "prediction", label="FVD", threshold=DISTANCE,
            meaning="Fréchet video distance: of whole videos, the given frames among them, on the "
                    "features of a user's I3D network"),
-    Metric("fd_video_<extractor>", "lower", Units.VIDEO, "prediction", label="FD video <extractor>",
-           threshold=DISTANCE,
+    Metric("fd_video_<extractor>", "lower", Units.VIDEO, "sample_quality",
+           label="FD video <extractor>", threshold=DISTANCE,
            meaning="Fréchet distance of predicted frames' videos to real ones, on the means over "
                    "time of an image network's features and of their absolute changes, in the "
                    "real videos' leading principal components; it is not FVD"),

@@ -11,9 +11,12 @@ from torch.utils._pytree import tree_leaves
 from bench.data import Dataset
 from bench.data.dataset import Description
 from bench.evaluation.evaluate import evaluate
+from bench.evaluation.rollouts import Rollouts, measured
+from bench.evaluation.scorer import Scorer
 from bench.run import Evaluation, Run, Training
 from bench.training.checkpoint import Trained
 from bench.training.train import build
+from tests.sequences import clips, walk
 from tests.specs import decoder_spec, model_spec
 
 SIDE = 32
@@ -83,3 +86,23 @@ def test_scoring_more_images_needs_what_is_kept_of_each() -> None:
     few, many = peak_of(512), peak_of(2048)
     assert few > 200 * 65_600 * 4  # a chunk has 221 images
     assert (many - few) / (2048 - 512) < 8 * 2**10
+
+
+@pytest.mark.parametrize("decoder", ["per_pixel", "bitwise_categorical"])
+def test_rollouts_need_no_memory_of_their_own(decoder: str) -> None:
+    """Of a clip itself 1.3 KiB and 200 cells of 3 frames, 4.7 KiB, of a rollout nothing."""
+    side = SIDE // 2
+    vae = walk(decoder_spec(decoder), side=side)
+
+    def peak(count: int, rollouts: int) -> int:
+        videos = clips(count, side=side)
+        live = Live()
+        with live:
+            of = Rollouts(Scorer(vae, vae.initial_state(), torch.float32, most=40), videos, 0)
+            measured(of, rollouts, mass=True)
+        return live.peak
+
+    few = peak(16, 10)  # a chunk has 8 predictions, a block 8 clips
+    assert few > 8 * 3 * side**2 * 255 * 4  # the mixtures' F
+    assert abs(peak(16, 30) - few) < 1e5
+    assert (peak(48, 10) - few) / 32 < 7e3

@@ -12,9 +12,13 @@ from baselines.build import build_decoder, build_model
 from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
+from bench.evaluation.reconstruction import Quality, by_frame, psnr, ssim
+from bench.evaluation.rollouts import Rollouts
+from bench.evaluation.scorer import Scorer, eight_bit
 from bench.execution.artifacts import save, sharing
 from bench.run import Evaluation, Run, Training
 from bench.training.checkpoint import Trained
+from tests.sequences import FUTURE, PAST, clips, dataset, gaussian, run_of, walk
 from tests.specs import decoder_spec, model_spec
 
 SIDE = 16
@@ -94,3 +98,43 @@ def test_at_most_five_levels_are_fixed() -> None:
     for shared, row in enumerate(rows):
         assert torch.equal(row[:, :shared], noise[:1, :shared].expand(3, -1))
         assert torch.equal(row[:, shared:], noise[:, shared:])
+
+
+@pytest.mark.parametrize(("side", "measure"), [(8, psnr), (12, ssim)])
+def test_a_sheet_shows_the_truth_its_best_its_worst_rollout_and_the_mean(
+    side: int, measure: Quality, tmp_path: Path
+) -> None:
+    spec, videos = gaussian(0.1), clips(6, side=side)
+    vae = walk(spec, side=side, step=0.2)
+    trained = Trained(vae, vae.initial_state())
+    artifacts = save(run_of(spec, rollouts=2), trained, dataset(videos), tmp_path)
+    assert artifacts.keys() == {"weights", "rollouts", "reconstructions", "history"}
+    columns = PAST + FUTURE
+    sheet = np.asarray(Image.open(tmp_path / artifacts["rollouts"]).convert("L"))
+    assert sheet.shape == (4 * 4 * (side + 1) + 1, columns * (side + 1) + 1)
+    assert (sheet[:: side + 1] == 255).all()
+    assert (sheet[:, :: side + 1] == 255).all()
+    cells = sheet[1:, 1:].reshape(16, side + 1, columns, side + 1)[:, :-1, :, :-1]
+    strips = torch.tensor(cells.transpose(0, 2, 1, 3)).view(4, 4, columns, 1, side, side)
+    assert torch.equal(strips[:, 0], videos[:4])
+    assert torch.equal(strips[:, :, :PAST], videos[:4, None, :PAST].expand(-1, 4, -1, -1, -1, -1))
+    # Two rollouts are measured; four are made to choose from, of the same streams.
+    rollouts = Rollouts(Scorer(vae, {}, torch.float32), videos[:4], 0)
+    made = rollouts.predicted(slice(None), range(4)).mean.unflatten(0, (4, 4))
+    quality = torch.stack([by_frame(measure, videos[:4, PAST:], of).mean(1) for of in made])
+    clip = torch.arange(4)
+    for strip, chosen in ((1, quality.argmax(0)), (2, quality.argmin(0))):
+        assert torch.equal(strips[:, strip, PAST:], eight_bit(made[chosen, clip]))
+    assert torch.equal(strips[:, 3, PAST:], eight_bit(made.mean(0)))
+
+
+def test_reconstructed_frames_stand_beside_the_true_ones(tmp_path: Path) -> None:
+    spec, videos = gaussian(0.1), clips(20, side=SIDE)
+    vae = walk(spec, side=SIDE, step=0.0)
+    trained = Trained(vae, vae.initial_state())
+    artifacts = save(run_of(spec), trained, dataset(videos), tmp_path)
+    pairs = tiles(tmp_path / artifacts["reconstructions"]).reshape(32, 2, SIDE, SIDE)
+    # Without noise a frame is predicted to be the one before it.
+    before, after = (videos[:8, part, 0].numpy() for part in (slice(0, -1), slice(1, None)))
+    assert np.array_equal(pairs[:, 0], after.reshape(32, SIDE, SIDE))
+    assert np.array_equal(pairs[:, 1], before.reshape(32, SIDE, SIDE))
