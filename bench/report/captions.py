@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.data import note
 from bench.metrics import Metric, better, extractor, find, heading, is_distance, is_shown
+from bench.records.frame import column_of
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
 from bench.records.store import Record
@@ -148,19 +149,20 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         yield (
             "-log p, fitted σ: the same with the one σ that fits the "
             f"{_values(tests, f'{protocol}fitted_sigma_images')} "
-            f"{_values(tests, f'{protocol}fitted_sigma_split')} images."
+            f"{_values(tests, f'{protocol}fitted_sigma_split')} {of}s."
         )
 
 
 def _prediction(tests: pd.DataFrame) -> Iterator[str]:
-    if len(_values(tests, f"{PROTOCOL}rollouts")):
+    measured = tests[column_of(tests, f"{PROTOCOL}rollouts").fillna(0) > 0]
+    if len(measured):
         yield (
-            f"Prediction: K = {_values(tests, f'{PROTOCOL}rollouts')} rollouts of each of N = "
-            f"{_values(tests, f'{PROTOCOL}clips')} videos of the "
-            f"{_values(tests, 'protocol.likelihood.split')} split, {_values(tests, GIVEN)} frames "
-            f"given, the next {_values(tests, PREDICTED)} predicted. Fed back: "
-            f"{_values(tests, f'{PROTOCOL}feedback')}. Best of K: "
-            f"{_values(tests, f'{PROTOCOL}selection')}; it is picked with the truth in hand, so it "
+            f"Prediction: K = {_values(measured, f'{PROTOCOL}rollouts')} rollouts of each of N = "
+            f"{_values(measured, f'{PROTOCOL}clips')} videos of the "
+            f"{_values(measured, f'{PROTOCOL}split')} split, {_values(measured, GIVEN)} frames "
+            f"given, the next {_values(measured, PREDICTED)} predicted; fed back are "
+            f"{_values(measured, f'{PROTOCOL}fed_back')}. Best of K: "
+            f"{_values(measured, f'{PROTOCOL}best')}; it is picked with the truth in hand, so it "
             "compares at the same K alone."
         )
 
@@ -170,12 +172,13 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
     if f"{protocol}metric" not in tests:
         return
     distances = [name for name in metrics_of(rows) if is_distance(name)]
+    made, real = ("samples", "images") if item(tests) == "image" else ("frames", "frames")
     for metric, group in tests.groupby(f"{protocol}metric"):
         yield (
             f"{heading(metric)}: Fréchet distance between "
-            f"{_values(group, f'{protocol}samples')} samples "
+            f"{_values(group, f'{protocol}samples')} {made} "
             f"({_values(group, f'{protocol}samples_are')}) and "
-            f"{_values(group, f'{protocol}real_images')} real images "
+            f"{_values(group, f'{protocol}real_images')} real {real} "
             f"({_values(group, f'{protocol}real_split')} split) on the "
             f"{_values(group, f'{protocol}dimension')} features of "
             f"{_values(group, f'{protocol}extractor')} (weights sha256 "

@@ -15,14 +15,13 @@ from bench.report.figures.subset import Sketch, Subset, chunks_of, points_of, se
 
 TITLE = "By frame"
 CURVES = "curves.by_frame."
-FRAME = f"{CURVES}frame"
 GIVEN = "protocol.likelihood.given"
 PANELS = ("neg_log_p", "rate")
 
 
 def sketches(part: Subset) -> Iterator[Sketch]:
     """All decoders that are likelihoods; probabilities share no axis with densities."""
-    runs = with_columns(part.completed, FRAME, *(f"{CURVES}{name}" for name in PANELS))
+    runs = with_columns(part.completed, *(f"{CURVES}{name}" for name in PANELS))
     for discrete, kind in KINDS.items():
         alike = runs[runs["discrete"] == discrete]
         for piece, labels in chunks_of(list(dict.fromkeys(alike["decoder"]))):
@@ -49,7 +48,8 @@ def figure(runs: pd.DataFrame, styles: Mapping[str, Style]) -> Figure:
     drawing = canvas(3.2 + 0.16 * len(labels) / 2)
     panels = drawing.subplots(1, len(PANELS))
     for axes, name in zip(panels, PANELS, strict=True):
-        points = points_of(runs, FRAME, f"{CURVES}{name}")
+        # The first scored frame is frame 1.
+        points = points_of(runs, f"{CURVES}{name}")
         for label in labels:
             own = points[points["decoder"] == label]
             band(axes, own, "x", "y", styles[label], mark=False)

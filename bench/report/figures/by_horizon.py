@@ -16,7 +16,6 @@ from bench.report.items import PROTOCOL
 
 TITLE = "By horizon"
 CURVES = "curves.by_horizon."
-HORIZON = f"{CURVES}horizon"
 MEASURES = {
     "crps": ("prediction_crps", ""),
     "calibration_error": ("prediction_calibration_error", ""),
@@ -34,12 +33,12 @@ ROLLOUTS, DISTANCE = f"{PROTOCOL}rollouts", "protocol.distance.metric"
 
 def sketches(part: Subset) -> Iterator[Sketch]:
     """All decoders of which a prediction was measured."""
-    runs = with_columns(part.completed, HORIZON)
+    runs = part.completed
+    having = [with_columns(runs, CURVES + name) for name in MEASURES]
+    runs = runs[runs["id"].isin(pd.concat(having)["id"])]
     for piece, labels in chunks_of(list(dict.fromkeys(runs["decoder"]))):
         own = runs[runs["decoder"].isin(labels)]
         found = [name for name in MEASURES if len(with_columns(own, CURVES + name))]
-        if not found:
-            continue
         copied = any(len(with_columns(own, CURVES + copy)) for _, copy in MEASURES.values())
         yield Sketch(
             figure(own, found, part.styles),
@@ -77,12 +76,12 @@ def figure(runs: pd.DataFrame, names: Sequence[str], styles: Mapping[str, Style]
     drawing = canvas(2.1 * lines + 0.16 * len(labels) / 2 + 0.3)
     panels = drawing.subplots(lines, 2, squeeze=False, sharex=True).ravel()
     for axes, name in zip(panels, names, strict=False):
-        points = points_of(runs, HORIZON, CURVES + name)
+        points = points_of(runs, CURVES + name)
         for decoder in labels:
             own = points[points["decoder"] == decoder]
             band(axes, own, "x", "y", styles[decoder], mark=False)
         # The same for every decoder.
-        copied = points_of(runs, HORIZON, CURVES + MEASURES[name][1]).groupby("x")["y"].mean()
+        copied = points_of(runs, CURVES + MEASURES[name][1]).groupby("x")["y"].mean()
         axes.plot(copied.index, copied, color=QUIET, linestyle="--", linewidth=1.2, zorder=0)
         finish(axes, "", _heading(runs, name))
         axes.xaxis.get_major_locator().set_params(integer=True)

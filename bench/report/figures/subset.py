@@ -89,13 +89,13 @@ def with_columns(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return runs.dropna(subset=list(columns))
 
 
-def points_of(runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Curves as points, a line each: `decoder`, `x` and `y` of two columns that hold lists."""
+def points_of(runs: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """A column of lists as points, a line each: `decoder`, `x` counted from 1, and `y`."""
     return pd.DataFrame(
         [
             (run["decoder"], *place)
-            for run in lines_of(with_columns(runs, x, y))
-            for place in zip(run[x], run[y], strict=True)
+            for run in lines_of(with_columns(runs, curve))
+            for place in enumerate(run[curve], start=1)
         ],
         columns=["decoder", "x", "y"],
     )

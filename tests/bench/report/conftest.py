@@ -200,8 +200,9 @@ def protocol(run: Run) -> dict[str, Any]:
             "clips": CLIPS,
             "given": past,
             "predicted": future,
-            "selection": "each measure's own best rollout of a video",
-            "feedback": "decoder means",
+            "split": run.evaluation.split,
+            "best": "for each measure its own rollout of a clip",
+            "fed_back": "decoder means",
         }
     return stated
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.files import write_checked
 from bench.report import figures, pages, run_pages
+from bench.report.captions import caption
 from bench.report.findings import findings
 from bench.report.items import item
 from bench.report.layout import default_columns, header
@@ -36,8 +37,16 @@ def test_the_prediction_is_told_with_its_rollouts_and_how_the_best_is_picked(
 ) -> None:
     told = " ".join(videos.table().caption)
     assert f"K = 10 rollouts of each of N = {CLIPS} videos of the test split, 3 frames" in told
-    assert "the next 5 predicted. Fed back: decoder means." in told
-    assert "Best of K: each measure's own best rollout of a video" in told
+    assert "the next 5 predicted; fed back are decoder means." in told
+    assert "Best of K: for each measure its own rollout of a clip;" in told
+    assert "between 1000 frames (decoder means" in told
+    assert "1000 real frames (test split)" in told
+
+
+def test_without_rollouts_nothing_is_said_of_a_prediction(videos: Results) -> None:
+    table = videos.table()
+    none = table.records.assign(**{"protocol.prediction.rollouts": 0})
+    assert not [told for told in caption(none, [], table.frame) if "Prediction:" in told]
 
 
 def test_images_have_neither(results: Results) -> None:

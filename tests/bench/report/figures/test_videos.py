@@ -149,3 +149,14 @@ def test_the_report_of_videos_begins_with_what_was_predicted(cinema: Laboratory)
     assert titles[:3] == ["Predictions", "Predictions", "By horizon"]
     assert titles[-3:] == ["By frame", "By frame", "Calibration"]
     assert "Samples" not in titles
+
+
+def test_a_distance_alone_has_its_panel_and_no_copied_frame(lab: Laboratory) -> None:
+    """A run without measured rollouts still has one for the distance."""
+    lab.results.add("shared", curves={"by_horizon": {"fd": [3.0, 5.0]}})
+    (sketch,) = by_horizon.sketches(lab.part())
+    (axes,) = sketch.figure.axes
+    line = axes.get_lines()[0]
+    assert list(np.asarray(line.get_xdata())) == [1, 2]
+    assert list(np.asarray(line.get_ydata())) == [3.0, 5.0]
+    assert "copied" not in sketch.caption
