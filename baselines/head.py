@@ -59,13 +59,16 @@ class Head(nn.Module):
                 f"rate is {tuple(rate.shape)}; expected one number per image, {tuple(images)}, or "
                 "their mean, ()"
             )
+        # Whatever the leading dimensions, they are one batch.
+        output, x = (value.reshape(-1, *value.shape[-3:]) for value in (output, x))
         distribution = self.decoder(output, self.state, x)
         if self.training:
             with torch.no_grad():
                 for name, value in self.decoder.update(distribution, x, self.state).items():
                     self.get_buffer(self._buffer_of[name]).copy_(value)
         value = rate.mean() - distribution.log_prob(x).mean()
-        return descended(value, self.decoder.surrogate(distribution, x, rate.expand(images)))
+        rates = rate.expand(images).flatten()
+        return descended(value, self.decoder.surrogate(distribution, x, rates))
 
     def forward(self, output: Tensor) -> Distribution:
         """p(x|z) of the images, σ as training left it; event shape (C, H, W).

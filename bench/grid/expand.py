@@ -7,7 +7,6 @@ from typing import Any
 from baselines.levels import misfit
 from baselines.options import MODELS, ModelSpec
 from bench import data
-from bench.data import Description
 from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid, Search
@@ -87,7 +86,10 @@ def expand(
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
         for model in grid.models:
-            if description is not None and (fault := _unfit(model, description)):
+            fault = _unfit(model, data.frames(place))
+            if description is not None:
+                fault = fault or misfit(model, description.resolution)
+            if fault:
                 raise RequestError(f"model {model.name} on {dataset}: {fault}")
             for entry in grid.decoders:
                 if entry.search:
@@ -115,15 +117,17 @@ def expand(
     return rows
 
 
-def _unfit(model: ModelSpec, description: Description) -> str:
-    """Why a model cannot take such data; empty where it can."""
-    frames = description.frames
+def _unfit(model: ModelSpec, frames: int | None) -> str:
+    """Why a model cannot take data of so many frames; empty where it can, or nobody knows."""
+    if frames is None:
+        return ""
     if not model.is_sequence:
+        known = ", ".join(name for name, kind in MODELS.items() if kind.is_sequence)
         return (
-            f"it is a model of images, and these are videos of {frames} frames; choose one of "
-            f"{', '.join(name for name, kind in MODELS.items() if kind.is_sequence)}"
+            f"it is a model of images, and these are videos of {frames} frames; models of videos: "
+            f"{known}"
             if frames > 1
-            else misfit(model, description.resolution)
+            else ""
         )
     if frames == 1:
         return "it is a model of videos, and these are images; choose data with frames"
@@ -135,7 +139,7 @@ def _unfit(model: ModelSpec, description: Description) -> str:
             + (f" or horizon {horizon}" if horizon else "")
             + f" need {needed} frames, and these videos have {frames}; choose smaller ones"
         )
-    return misfit(model, description.resolution)
+    return ""
 
 
 def filters(only: Sequence[str]) -> dict[str, list[str]]:
