@@ -25,7 +25,7 @@ def videos(tmp_path: Path) -> str:
     [
         ("conv_vae", "videos", "a model of images, and these are videos of 6 frames"),
         ({**SVG}, "mnist5k@32", "a model of videos, and these are images"),
-        ({**SVG, "past": 4}, "videos", "past 4 and future 3 need 7 frames, and these videos have 6"),
+        ({**SVG, "past": 4}, "videos", "past 4 and future 3 need 7 frames, and these videos have"),
         ({**SVG, "horizon": 5}, "videos", "future 3 or horizon 5 need 7 frames"),
         ({**SVG}, "smmnist5k@28", "takes images of 32x32 or 64x64, not of 28x28"),
     ],
