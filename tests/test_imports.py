@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
     ("baselines",),
-    ("bench.errors",),
+    ("bench.errors", "bench.metric"),
     (
         "bench.text",
         "bench.files",

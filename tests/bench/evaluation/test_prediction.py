@@ -169,6 +169,18 @@ def test_a_longer_horizon_is_compared_with_later_frames() -> None:
     assert metrics["psnr_copy"] < 45 < 58 < metrics["psnr_best_2"]
 
 
+def test_cached_features_of_one_place_are_not_those_of_another() -> None:
+    """Videos that brighten ever faster, predicted to stand still from three places."""
+    frames = torch.tensor([0, 1, 3, 7, 15, 31], dtype=torch.uint8).view(-1, 1, 1, 1)
+    data = dataset(constant(20, frames=6) + frames)
+    for past in (1, 2, 3):
+        options = {"step": 0.0, "past": past, "future": 2}
+        curves = measured(gaussian(0.02), data, options, colour(), samples=20, batch=4).curves
+        gaps = frames[past : past + 2].double().flatten() - frames[past - 1].item()
+        expected = (gaps * LEVEL).square().tolist()
+        assert curves["by_horizon"]["fd"] == pytest.approx(expected, rel=1e-3)
+
+
 def test_temperature_scales_the_noise_of_rollouts() -> None:
     """At horizon h the spread over clips is √(s² + h t² step²)."""
     step = 0.05
