@@ -197,7 +197,7 @@ class EvaluationSettings(Settings):
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     temperatures: Annotated[tuple[Positive, ...], AfterValidator(_told_apart)] = ()
     rollouts: Count = 0
-    clips: Size = 256
+    clips: Annotated[Size, Field(ge=2)] = 256
     batch: Size = 100
 
     @property
