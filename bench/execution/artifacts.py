@@ -12,11 +12,12 @@ from baselines.levels import by_level, levels_to_fix
 from bench.data import Dataset
 from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
+from bench.execution.messages import Keep
 from bench.files import atomic
 from bench.metrics import at_temperature
 from bench.rng import normal
 from bench.run import HISTORY, Run
-from bench.training.checkpoint import Trained
+from bench.training.checkpoint import WEIGHTS, Trained
 from bench.training.weights import save as save_weights
 
 PICTURES = 64
@@ -25,16 +26,25 @@ PICTURES = 64
 COLUMNS = 8
 
 
-def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
-    """Write the weights and pictures of a trained run; returns the file names by kind."""
-    path = save_weights(trained, folder)
+def save(
+    run: Run, trained: Trained, dataset: Dataset, folder: Path, keep: Keep = "weights"
+) -> Protocol:
+    """Write the weights and pictures of a trained run; returns the file names by kind.
+
+    With `keep` at "records" there are no weights, neither now nor from an earlier attempt.
+    """
+    kept = {}
+    if keep == "weights":
+        kept["weights"] = save_weights(trained, folder).name
+    else:
+        (folder / WEIGHTS).unlink(missing_ok=True)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     images = split(dataset, run)[: PICTURES // 2]
     pictures = {}
     for name, made in _pictures(scorer, images, run.evaluation.temperatures):
         pictures[name] = f"images/{name}.png"
         write_picture(folder / pictures[name], made)
-    return {"weights": path.name, **pictures, "history": HISTORY}
+    return {**kept, **pictures, "history": HISTORY}
 
 
 def _pictures(
