@@ -2,8 +2,8 @@
 
 from bench import frame, load
 
-vae = load("results/quick/runs/ID")  # a finished run: vae.sample(16), vae.reconstruct(images)
-runs = frame("results/quick")        # a pandas frame, one row a run
+runs = frame("results/quick")  # a pandas frame, one row a run
+vae = load(runs["folder"][0])  # a finished run: vae.sample(16), vae.reconstruct(images)
 """
 
 from importlib import import_module

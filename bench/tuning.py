@@ -4,6 +4,7 @@ A search keeps no state of its own: it yields runs and is sent their records, so
 being driven over the records that exist. The summary of a finished search saves that work.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -11,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import RequestError
 from bench.files import digest
 from bench.grid.expand import Row, trial_run, with_option
-from bench.grid.schema import rounded
+from bench.grid.schema import Search, rounded
 from bench.metrics import sign
 from bench.records.store import Record, Store, done
 from bench.records.validity import COMPLETED
@@ -58,7 +60,13 @@ def search_id(row: Row) -> str:
 
 
 def search(row: Row) -> SearchCoroutine:
-    """The search of a row that has one, deterministic given the records it is sent."""
+    """The search of a row that has one, deterministic given the records it is sent.
+
+    A round is waited for as a whole, so no value depends on which of its runs ended first.
+
+    Raises:
+        RequestError: the installed Optuna cannot place the trials of a round.
+    """
     import optuna
 
     settings, option = row.search, row.option
@@ -70,22 +78,12 @@ def search(row: Row) -> SearchCoroutine:
     space: dict[str, optuna.distributions.BaseDistribution] = {option: values_between}
     for value in settings.evenly_spaced:
         study.enqueue_trial({option: value})
-    startup = len(settings.evenly_spaced)
 
     trials: list[Trial] = []
-    together = startup if settings.pruner == "none" else 1
     while len(trials) < settings.trials:
-        # The evenly spaced trials know nothing of each other and may run side by side.
-        count = together if len(trials) < startup else 1
-        asked = [study.ask(space) for _ in range(count)]
+        asked = [study.ask(space) for _ in range(_round(settings, len(trials)))]
         values = [rounded(t.params[option], settings.low, settings.high) for t in asked]
-        if settings.pruner == "none":
-            runs = [[trial_run(row, v, seed) for seed in settings.seeds] for v in values]
-            records = yield [run for group in runs for run in group]
-            size = len(settings.seeds)
-            groups = [records[i * size : (i + 1) * size] for i in range(count)]
-        else:
-            groups = [(yield from _pruned(row, asked[0], values[0]))]
+        groups = yield from _records(row, asked, values)
         for trial, value, group in zip(asked, values, groups, strict=True):
             outcome = _trial(value, group, settings.objective)
             trials.append(outcome)
@@ -98,21 +96,45 @@ def search(row: Row) -> SearchCoroutine:
     return Choice(best.value if best else None, tuple(trials))
 
 
-def _pruned(
-    row: Row, trial: "optuna.Trial", value: float
-) -> Generator[list[Run], list[Record], list[Record]]:
-    """The trial's seeds one by one, until the pruner has seen enough."""
-    assert row.search is not None
-    group: list[Record] = []
-    for step, seed in enumerate(row.search.seeds):
-        group += yield [trial_run(row, value, seed)]
-        score = _score(group[-1], row.search.objective)
-        if score is None:
-            break
-        trial.report(score, step)
-        if trial.should_prune():
-            break
-    return group
+def _round(search: Search, begun: int) -> int:
+    """How many trials are asked for before any of them is told, after so many."""
+    startup = len(search.evenly_spaced)
+    if begun >= startup:
+        return min(search.together, search.trials - begun)
+    # The evenly spaced trials know nothing of each other, so all may run side by side. A pruner
+    # judges a trial by those that were told.
+    return startup if search.pruner == "none" else min(search.together, startup - begun)
+
+
+def _records(
+    row: Row, trials: "Sequence[optuna.Trial]", values: Sequence[float]
+) -> Generator[list[Run], list[Record], list[list[Record]]]:
+    """The records of each trial of a round: of all seeds, or of those until it is pruned."""
+    settings = row.search
+    assert settings is not None
+    groups: list[list[Record]] = [[] for _ in values]
+    going = list(range(len(values)))
+    # A pruner is asked after each seed.
+    whole = settings.pruner == "none"
+    for step, seeds in enumerate([settings.seeds] if whole else [(n,) for n in settings.seeds]):
+        sent = iter((yield [trial_run(row, values[i], seed) for i in going for seed in seeds]))
+        for index in going:
+            groups[index] += itertools.islice(sent, len(seeds))
+        if not whole:
+            objective = settings.objective
+            going = [i for i in going if _continues(trials[i], step, groups[i][-1], objective)]
+            if not going:
+                break
+    return groups
+
+
+def _continues(trial: "optuna.Trial", step: int, record: Record, objective: str) -> bool:
+    """Tell the pruner a seed's score; whether it wants the next seed."""
+    score = _score(record, objective)
+    if score is None:
+        return False
+    trial.report(score, step)
+    return not trial.should_prune()
 
 
 def _trial(value: float, group: Sequence[Record], objective: str) -> Trial:
@@ -148,13 +170,35 @@ def _sampler(row: Row) -> "optuna.samplers.BaseSampler":
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match row.search.sampler:
             case "tpe":
-                return samplers.TPESampler(seed=seed, n_startup_trials=startup)
+                return samplers.TPESampler(
+                    seed=seed, n_startup_trials=startup, constant_liar=row.search.together > 1
+                )
             case "random":
                 return samplers.RandomSampler(seed=seed)
             case "qmc":
                 return samplers.QMCSampler(seed=seed)
             case _:
+                _check_batches(row.search)
                 return samplers.GPSampler(seed=seed, n_startup_trials=startup)
+
+
+BATCHES = 5
+"""The first major version of Optuna whose `GPSampler` spreads the trials of a round.
+
+Up to 4.7 it does not know of running trials; 4.8 and 4.9 still place some of a round within a
+thousandth of each other.
+"""
+
+
+def _check_batches(search: Search) -> None:
+    import optuna
+
+    if search.together > 1 and int(optuna.__version__.partition(".")[0]) < BATCHES:
+        raise RequestError(
+            f"tune: `together: {search.together}` with the sampler gp needs Optuna {BATCHES}.0, "
+            f"and here is {optuna.__version__}; install a newer one, or choose the sampler tpe, "
+            "random or qmc"
+        )
 
 
 def _pruner(row: Row) -> "optuna.pruners.BasePruner":

@@ -29,6 +29,7 @@ from bench.cli.options import (
 from bench.devices import resolve_device, resolve_devices
 from bench.errors import RequestError
 from bench.execution.engine import find_engine
+from bench.execution.messages import Keep
 from bench.execution.schedule import DISK_FULL, Outcome, execute
 from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
@@ -58,6 +59,9 @@ def run(
     engine: Annotated[
         str, typer.Option("--engine", help="What starts the workers: local, or a package's own.")
     ] = "local",
+    keep: Annotated[
+        Keep, typer.Option("--keep", help="Of finished runs: weights too, or records alone.")
+    ] = "weights",
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
@@ -87,8 +91,9 @@ def run(
         prepare=True,
     )
     outcome = execute(
-        rows, store, chosen.name, devices, jobs, console, board, threads=threads, launch=launch
-    )
+        rows, store, chosen.name, devices, jobs, console, board,
+        threads=threads, launch=launch, keep=keep,
+    )  # fmt: skip
     if outcome.stopped:
         _stopped(chosen, outcome, store)
     _print_table(store, chosen, outcome.records, as_json)

@@ -91,10 +91,10 @@ class LoadedRun:
 
 
 def load_run(folder: str | Path, device: str | torch.device = "cpu") -> LoadedRun:
-    """Load a finished run from its folder, `results/<grid>/runs/<id>`; its data are not needed.
+    """Load a finished run from its folder, as the column `folder` of `frame` has it.
 
-    Raises `RequestError` where run.json or the weights are missing or damaged, or where the run's
-    model or decoder is a plugin that is not loaded.
+    Its data are not needed. Raises `RequestError` where run.json or the weights are missing or
+    damaged, or where the run's model or decoder is a plugin that is not loaded.
     """
     folder, device = Path(folder), torch.device(device)
     path = folder / "run.json"

@@ -13,12 +13,13 @@ from baselines.models.base import SequenceModel
 from bench.data import Dataset
 from bench.evaluation.context import Protocol, split
 from bench.evaluation.scorer import Scorer, eight_bit
+from bench.execution.messages import Keep
 from bench.execution.rollout_sheet import rollout_sheet
 from bench.files import atomic
 from bench.metrics import at_temperature
 from bench.rng import normal
 from bench.run import HISTORY, Run
-from bench.training.checkpoint import Trained
+from bench.training.checkpoint import WEIGHTS, Trained
 from bench.training.weights import save as save_weights
 
 PICTURES = 64
@@ -27,9 +28,18 @@ PICTURES = 64
 COLUMNS = 8
 
 
-def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol:
-    """Write the weights and pictures of a trained run; returns the file names by kind."""
-    path = save_weights(trained, folder)
+def save(
+    run: Run, trained: Trained, dataset: Dataset, folder: Path, keep: Keep = "weights"
+) -> Protocol:
+    """Write the weights and pictures of a trained run; returns the file names by kind.
+
+    With `keep` at "records" there are no weights, neither now nor from an earlier attempt.
+    """
+    kept = {}
+    if keep == "weights":
+        kept["weights"] = save_weights(trained, folder).name
+    else:
+        (folder / WEIGHTS).unlink(missing_ok=True)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     images = split(dataset, run)
     if isinstance(trained.vae.model, SequenceModel):
@@ -47,7 +57,7 @@ def save(run: Run, trained: Trained, dataset: Dataset, folder: Path) -> Protocol
     for name, made, columns in sheets:
         pictures[name] = f"images/{name}.png"
         write_picture(folder / pictures[name], made, columns)
-    return {"weights": path.name, **pictures, "history": HISTORY}
+    return {**kept, **pictures, "history": HISTORY}
 
 
 def _pictures(

@@ -52,9 +52,13 @@ class Message:
         return cls(**fields)
 
 
+Keep = Literal["weights", "records"]
+"""What stays of a finished run: everything, or everything but its weights."""
+
+
 @dataclass(frozen=True)
 class Task:
-    """A run to compute, and how its decoder options were chosen.
+    """A run to compute, how its decoder options were chosen, and what to keep of it.
 
     `attempt` counts how often the run was handed out. A worker that was given up for lost may
     still answer, so a message counts only if it is of the current attempt.
@@ -63,6 +67,7 @@ class Task:
     run: Run
     selection: dict[str, Any] = field(hash=False)
     attempt: int = 1
+    keep: Keep = "weights"
 
     def next_attempt(self) -> "Task":
         return replace(self, attempt=self.attempt + 1)
@@ -83,6 +88,7 @@ class Task:
             "run": self.run.model_dump(mode="json"),
             "selection": self.selection,
             "attempt": self.attempt,
+            "keep": self.keep,
             "weights": features.source if features else None,
         }
 
@@ -99,7 +105,7 @@ class Task:
         if evaluation["features"] is not None:
             features = {**evaluation["features"], "source": fields["weights"]}
             run["evaluation"] = {**evaluation, "features": features}
-        task = cls(Run.read(run), fields["selection"], fields["attempt"])
+        task = cls(Run.read(run), fields["selection"], fields["attempt"], fields["keep"])
         if task.run.id != fields["id"]:
             raise RequestError(
                 f"run {fields['id']} has the id {task.run.id} on a worker; install the same "

@@ -18,7 +18,7 @@ from bench.devices import cores
 from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
 from bench.execution.listeners import Listener
-from bench.execution.messages import Engine, Launch, Message, Resources, Task
+from bench.execution.messages import Engine, Keep, Launch, Message, Resources, Task
 from bench.execution.processes import Pool
 from bench.execution.progress import Progress
 from bench.execution.queue import TaskQueue
@@ -97,6 +97,7 @@ def execute(
     *,
     threads: int = 1,
     launch: Launch = Pool,
+    keep: Keep = "weights",
 ) -> Outcome:
     """Have a record for every run of `rows`: found in the store, or computed now.
 
@@ -109,6 +110,7 @@ def execute(
         listeners: are called as well, and closed at the end.
         threads: of each worker.
         launch: the engine.
+        keep: what stays of each run that is computed now.
 
     Raises:
         RequestError: the request turned out wrong (data or weights that cannot be read).
@@ -119,7 +121,7 @@ def execute(
     )
     resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
     everyone = [Progress(grid, total, console), *listeners]
-    return Schedule(store, partial(launch, store, resources), everyone).rows(rows)
+    return Schedule(store, partial(launch, store, resources), everyone, keep).rows(rows)
 
 
 @dataclass
@@ -139,6 +141,7 @@ class Schedule:
     store: Store
     launch: Callable[[], Engine]
     listeners: Sequence[Listener]
+    keep: Keep = "weights"
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
     finals: set[str] = field(default_factory=set)
@@ -220,7 +223,7 @@ class Schedule:
                 self._settle(run, known)
             elif run.id not in self.asked:
                 self.asked.add(run.id)
-                self.queue.push(Task(run, pending.selection))
+                self.queue.push(Task(run, pending.selection, keep=self.keep))
         if pending.steps is None:
             self.finals.update(run.id for run in pending.runs)
         return pending

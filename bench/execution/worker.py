@@ -27,7 +27,7 @@ from bench.evaluation.network_size import network_size
 from bench.execution import environment
 from bench.execution.artifacts import save
 from bench.execution.measuring import Meter
-from bench.execution.messages import Message, Task
+from bench.execution.messages import Keep, Message, Task
 from bench.execution.rehearsal import rehearse
 from bench.execution.signals import Stop
 from bench.files import disk_full, write_bytes, write_checked, write_json
@@ -110,16 +110,21 @@ class Worker:
                 record = store.record(run)
                 if done(record):
                     return task.message("found", record)
+                weights = store.find_weights(run)
                 computed = self.execute(
                     run,
                     claim,
                     task.selection,
                     lambda line: tell(task.message("epoch", line)),
-                    store.find_weights(run),
+                    weights,
                     lambda how_far: tell(task.message("measuring", how_far)),
+                    task.keep,
                 )
-                if artifacts := computed["artifacts"]:
+                artifacts = computed["artifacts"]
+                if "weights" in artifacts:
                     store.remember_weights(run, [artifacts["weights"], artifacts["history"]])
+                elif artifacts and weights is None:
+                    store.remember_weights(run, [])
                 return task.message("record", computed)
         except RequestError as error:
             return task.message("wrong", str(error))
@@ -141,11 +146,12 @@ class Worker:
         on_epoch: Callable[[Epoch], None] = lambda epoch: None,
         weights: Path | None = None,
         on_measuring: Callable[[str], None] = lambda how_far: None,
+        keep: Keep = "weights",
     ) -> Record:
         """Train and measure `run` in the claimed folder, write its record last, and return it.
 
         `weights` is the folder of a run that differs only in its evaluation; its weights are then
-        measured and nothing is trained.
+        measured and nothing is trained. `keep` says whether the run's own weights are written.
 
         Raises:
             Stopped: `stop` was asked to; a later call continues at the same step.
@@ -154,7 +160,7 @@ class Worker:
             OSError: a disk is full, or the record cannot be written.
         """
         with recorded(run, claim, selection, self.device, run.training.precision) as record:
-            self._measure(run, claim, record, on_epoch, weights, on_measuring)
+            self._measure(run, claim, record, on_epoch, weights, on_measuring, keep)
         (claim.folder / "checkpoint.pt").unlink(missing_ok=True)
         return record
 
@@ -166,6 +172,7 @@ class Worker:
         on_epoch: Callable[[Epoch], None],
         weights: Path | None,
         on_measuring: Callable[[str], None],
+        keep: Keep,
     ) -> None:
         def leave() -> bool:
             if claim.lost():
@@ -214,7 +221,7 @@ class Worker:
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol
         record["curves"] |= curves
-        record["artifacts"] |= save(run, trained, dataset, folder)
+        record["artifacts"] |= save(run, trained, dataset, folder, keep)
         record["cost"]["evaluation_seconds"] = time.perf_counter() - start
         record["cost"]["device_seconds"] = seconds + record["cost"]["evaluation_seconds"]
 

@@ -1,7 +1,7 @@
 """The keys of a grid file, checked by pydantic."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,7 +13,14 @@ from pydantic import (
 
 from baselines.options import DecoderSpec, ModelSpec, Positive, Size
 from bench.metrics import METRICS, is_objective
-from bench.run import INT64, EvaluationSettings, SampleKind, TrainingSettings, Value
+from bench.run import (
+    INT64,
+    EvaluationSettings,
+    SampleKind,
+    Settings,
+    TrainingSettings,
+    Value,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Seed = Annotated[StrictInt, Field(ge=0, le=INT64)]
@@ -26,12 +33,13 @@ def _check_objective(name: str) -> str:
     return name
 
 
-class Search(Value):
+class Search(Settings):
     """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
 
     The first `startup` trials (by default half of them, and at least four) are evenly spaced in the
-    logarithm; Optuna's `sampler` places the rest. A trial is one Run for each of `seeds`, which no
-    row of the grid uses; with several, `pruner` may stop a trial after any of them.
+    logarithm; Optuna's `sampler` places the rest, `together` at a time. A trial is one Run for each
+    of `seeds`, which no row of the grid uses; with several, `pruner` may stop a trial after any of
+    them.
     """
 
     low: Positive
@@ -44,6 +52,12 @@ class Search(Value):
     pruner: Literal["none", "median", "wilcoxon"] = "none"
     sampler_seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     """Optuna's limit."""
+    together: Size = 1
+    """Trials of a round, whose values are all chosen before any of them has a score."""
+
+    @classmethod
+    def off(cls) -> dict[str, Any]:
+        return {"together": 1}
 
     @property
     def evenly_spaced(self) -> tuple[float, ...]:

@@ -95,7 +95,7 @@ def load(
             check_schema(record)
             other = chosen.get(record["id"])
             if other is None or (done(record) and not done(other[0])):
-                chosen[record["id"]] = (record, store.runs / record["id"])
+                chosen[record["id"]] = (record, store.folder_of(record["id"]))
         for search in store.searches():
             twin = searches.get(search["id"], search)
             runs = sorted({*search["runs"], *twin["runs"]})

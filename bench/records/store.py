@@ -1,7 +1,7 @@
 """The records of a grid under results/: one folder a run, written once.
 
-`results/<grid>/runs/<id>/record.json` is written last and atomically; without it a run is not
-done.
+`results/<grid>/runs/<first two digits>/<id>/record.json` is written last and atomically; without it
+a run is not done.
 """
 
 import contextlib
@@ -71,7 +71,23 @@ class Store:
         return self.folder / "runs"
 
     def run_folder(self, run: Run) -> Path:
-        return self.runs / run.id
+        return self.folder_of(run.id)
+
+    def folder_of(self, identity: str) -> Path:
+        """The folder of the run with this id, there or not."""
+        return _divided(self.runs, identity)
+
+    def run_folders(self) -> list[Path]:
+        """The folder of every run of the grid, by id."""
+        found: dict[str, Path] = {}
+        # Listings alone: for ten thousand runs, `Path.glob` takes much longer.
+        for name in _listed(self.runs):
+            if len(name) > SHARD:
+                found.setdefault(name, self.runs / name)
+            else:
+                shard = self.runs / name
+                found.update((identity, shard / identity) for identity in _listed(shard))
+        return [found[identity] for identity in sorted(found)]
 
     def record(self, run: Run) -> Record | None:
         """The finished record of `run`, or None; a record of failure counts as finished too.
@@ -86,16 +102,14 @@ class Store:
 
     def record_of(self, identity: str) -> Record | None:
         """The finished record of the run with this id, of any schema, or None."""
-        return read_checked(Path(self.folder, "runs", identity, "record.json"), record_fault)
+        return read_checked(self.folder_of(identity) / "record.json", record_fault)
 
     def records(self) -> Iterator[Record]:
         """Every readable record of the grid, by id."""
-        # One listing: for ten thousand runs, `Path.glob` takes much longer.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for identity in sorted(os.listdir(self.runs)):
-                record = self.record_of(identity)
-                if record is not None:
-                    yield record
+        for folder in self.run_folders():
+            record = read_checked(folder / "record.json", record_fault)
+            if record is not None:
+                yield record
 
     def searches(self) -> Iterator[Record]:
         """Every readable search summary of the grid (tuning.py writes them)."""
@@ -109,7 +123,7 @@ class Store:
         return read_checked(self.folder / "searches" / f"{identity}.json", search_fault)
 
     def remember_weights(self, run: Run, names: Iterable[str]) -> None:
-        """Note the files that the training of `run` wrote, for runs of equal training."""
+        """Note the files that the training of `run` left, for runs of equal training."""
         folder = self.run_folder(run)
         sums = {name: sha256_now(folder / name) for name in names}
         write_checked(self._weights_note(run), {"run": run.id, "files": sums})
@@ -119,7 +133,14 @@ class Store:
         note = read_checked(self._weights_note(run), weights_fault)
         if note is None:
             return None
-        folder: Path = self.runs / note["run"]
+        if not note["files"]:
+            logger.warning(
+                "run %s: the weights of an equal training were not kept (`--keep records`): "
+                "trained again",
+                run.id,
+            )
+            return None
+        folder = self.folder_of(note["run"])
         for name, sha256 in note["files"].items():
             try:
                 intact = sha256_now(folder / name) == sha256
@@ -131,7 +152,7 @@ class Store:
         return folder
 
     def _weights_note(self, run: Run) -> Path:
-        return self.folder / "trained" / f"{run.training_id}.json"
+        return _divided(self.folder / "trained", f"{run.training_id}.json")
 
     @contextlib.contextmanager
     def claim(self, run: Run) -> Iterator[Claim | None]:
@@ -177,6 +198,26 @@ class Store:
         except OSError:  # a reader of somebody else's folder may not write there
             now = time.time()
         return now - beat < self.expiry
+
+
+SHARD = 2
+"""Digits of an id that name the folder above it.
+
+They divide 100,000 runs into 256 folders of 400; Lustre slows down above some 20,000 entries.
+"""
+
+
+def _divided(folder: Path, name: str) -> Path:
+    """`folder/<two digits>/<name>`, but `folder/<name>` where an older version has made that."""
+    old, new = folder / name, folder / name[:SHARD] / name
+    return old if old.exists() and not new.exists() else new
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def new_record(run: Run, selection: Mapping[str, Any]) -> Record:

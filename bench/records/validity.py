@@ -178,6 +178,7 @@ class _SearchOptions(TypedDict):
     startup: Whole
     sampler: str
     pruner: str
+    together: NotRequired[Whole]
 
 
 class _Trial(TypedDict):

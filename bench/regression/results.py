@@ -74,9 +74,9 @@ def read_results(path: Path) -> ResultSet:
 
 
 def _grid_folder(path: Path) -> Path:
-    if (path / "runs").is_dir():
+    if Store(path).runs.is_dir():
         return path
-    grids = sorted(folder.parent for folder in path.glob("*/runs"))
+    grids = [inside for inside in sorted(path.glob("*")) if Store(inside).runs.is_dir()]
     if len(grids) == 1:
         return grids[0]
     found = f"several grids ({', '.join(g.name for g in grids)}); name one" if grids else "no runs"
@@ -85,7 +85,11 @@ def _grid_folder(path: Path) -> Path:
 
 def _check_whole(path: Path, store: Store, records: Mapping[str, Record]) -> None:
     # A record set aside, now or by an earlier reader, must not make the gate quietly smaller.
-    lost = sorted({file.parent.name for file in store.runs.glob("*/record.json*")} - set(records))
+    lost = [
+        folder.name
+        for folder in store.run_folders()
+        if folder.name not in records and any(folder.glob("record.json*"))
+    ]
     if lost:
         raise RequestError(
             f"{path}: {len(lost)} of its records torn or edited ({', '.join(lost)}); restore "

@@ -207,12 +207,13 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
         how, option = search["search"], symbol(search["option"])
         best = "highest" if better(how["objective"]) == "higher" else "lowest"
         pruner = "" if how["pruner"] == "none" else f", pruner {how['pruner']}"
+        rounds = f", {how['together']} at a time" if "together" in how else ""
         seeds = ", ".join(str(seed) for seed in how["seeds"])
         sentence = (
             f"Tuned {option}: {best} {how['objective']} on the validation split among "
             f"{how['trials']} trials between {how['low']:g} and {how['high']:g} (the first "
-            f"{how['startup']} evenly spaced in the logarithm, then {how['sampler']}{pruner}), "
-            "trial seed"
+            f"{how['startup']} evenly spaced in the logarithm, then {how['sampler']}{rounds}"
+            f"{pruner}), trial seed"
             f"{'s' if len(how['seeds']) > 1 else ''} {seeds}."
         )
         if sentence not in seen:

@@ -60,6 +60,11 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], Shape | None]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = (file.metadata() or {}).get(SHAPE)
         shape = None if said is None else tuple(json.loads(said))
+    except FileNotFoundError:
+        raise RequestError(
+            f"{folder}: its weights were not kept (`run --keep records`) or were deleted; to have "
+            "them, delete this folder and run the grid again"
+        ) from None
     except (OSError, SafetensorError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read as trained weights ({error})") from error
     return tensors, shape

@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three sound records and their search, to which each test adds a forged one."""
     made = tmp_path_factory.mktemp("hostile") / "results" / "forged"
     for record in [r for r in records() if r["id"] != SOUND["id"]][:3]:
-        write_checked(made / "runs" / record["id"] / "record.json", record)
+        write_checked(Store(made).folder_of(record["id"]) / "record.json", record)
     shutil.copytree(REFERENCE / "searches", made / "searches")
     return made
 
@@ -105,7 +105,7 @@ def quiet() -> Iterator[None]:
 def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
     place: Place, value: Any, folder: Path, quiet: None
 ) -> None:
-    run = folder / "runs" / SOUND["id"]
+    run = Store(folder).folder_of(SOUND["id"])
     shutil.rmtree(run, ignore_errors=True)
     write_checked(run / "record.json", changed(SOUND, place, value))
     for read in (
@@ -128,12 +128,12 @@ def draw_all(folder: Path) -> None:
     assert pages.page(table, [], "all")
     template = pages.TEMPLATES.get_template("run.html")
     for run in run_pages.chosen(table, "all"):
-        content = run_pages.content(folder / "runs" / run, "forged", None)
+        content = run_pages.content(Store(folder).folder_of(run), "forged", None)
         assert template.render(name="run", grid="forged", **content)
 
 
 def place_in(folder: Path, record: Record, history: bytes = b"") -> None:
-    run = folder / "runs" / SOUND["id"]
+    run = Store(folder).folder_of(SOUND["id"])
     shutil.rmtree(run, ignore_errors=True)
     write_checked(run / "record.json", record)
     (run / HISTORY).write_bytes(history)
@@ -230,7 +230,7 @@ def test_a_forged_record_is_set_aside_with_a_warning_that_says_what_is_wrong(
     kind: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place, value = WRONG[kind]
-    path = folder / "runs" / SOUND["id"] / "record.json"
+    path = Store(folder).folder_of(SOUND["id"]) / "record.json"
     shutil.rmtree(path.parent, ignore_errors=True)
     write_checked(path, changed(SOUND, place, value))
     assert len(list(Store(folder).records())) == 3
@@ -241,7 +241,7 @@ def test_a_forged_record_is_set_aside_with_a_warning_that_says_what_is_wrong(
 def test_report_status_and_compare_work_on_beside_a_forged_record(
     folder: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    path = folder / "runs" / SOUND["id"] / "record.json"
+    path = Store(folder).folder_of(SOUND["id"]) / "record.json"
     for command in (
         ("report", "forged", "--results", folder.parent, "--out", tmp_path, "--format", "csv"),
         ("status", "decoders-quick", "--results", folder.parent),
@@ -258,9 +258,9 @@ def test_report_status_and_compare_work_on_beside_a_forged_record(
 
 
 def test_a_record_that_is_a_pipe_is_set_aside(folder: Path) -> None:
-    path = folder / "runs" / SOUND["id"] / "record.json"
+    path = Store(folder).folder_of(SOUND["id"]) / "record.json"
     shutil.rmtree(path.parent, ignore_errors=True)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     os.mkfifo(path)
     assert len(list(Store(folder).records())) == 3
     assert path.with_name("record.json.bad").is_fifo()

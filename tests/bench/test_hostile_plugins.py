@@ -153,7 +153,7 @@ def test_printing_and_another_folder_at_import_change_nothing(
         "run", grid.name, "--results", "here", cwd=tmp_path, SIGMA_BENCH_CACHE="cache"
     )
     assert code == 0, err
-    assert list((tmp_path / "here" / "small" / "runs").glob("*/record.json"))
+    assert list((tmp_path / "here" / "small" / "runs").glob("*/*/record.json"))
     assert list((tmp_path / "cache" / "data").glob("*.npy"))
     assert "--results here" in err
 

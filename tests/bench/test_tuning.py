@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Callable
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 
 from bench import tuning
+from bench.errors import RequestError
 from bench.files import write_checked
 from bench.grid.expand import Row
 from bench.grid.schema import Search
@@ -16,7 +21,14 @@ from bench.records.store import Record, Store, new_record
 from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
 
+ROOT = Path(__file__).resolve().parents[2]
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
+
+
+GP_BATCHES = pytest.mark.skipif(
+    int(version("optuna").partition(".")[0]) < tuning.BATCHES,
+    reason="this Optuna's gp places a round's trials at one value",
+)
 
 
 @pytest.fixture
@@ -43,15 +55,21 @@ def answer(run: Run, score: float | None, objective: str = "neg_log_p") -> Recor
     return record
 
 
-def drive(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[Run]]:
-    steps, seen = tuning.search(row), []
+def rounds_of(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[list[Run]]]:
+    """The choice, and the runs that may go side by side each time."""
+    steps, rounds = tuning.search(row), []
     asked = next(steps)
     while True:
-        seen += asked
+        rounds.append(asked)
         try:
             asked = steps.send([score(run) for run in asked])
         except StopIteration as stop:
-            return stop.value, seen
+            return stop.value, rounds
+
+
+def drive(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[Run]]:
+    choice, rounds = rounds_of(row, score)
+    return choice, [run for some in rounds for run in some]
 
 
 def bowl(run: Run) -> Record:
@@ -187,3 +205,110 @@ def test_a_search_is_known_by_what_decides_it(row: Callable[..., Row]) -> None:
     assert tuning.search_id(row()) == tuning.search_id(row())
     assert tuning.search_id(row()) != tuning.search_id(row(trials=9))
     assert tuning.search_id(row()) != tuning.search_id(row(sampler="random"))
+
+
+# -- in batches --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", [pytest.param("gp", marks=GP_BATCHES), "tpe", "random", "qmc"])
+def test_a_round_after_the_start_has_several_trials_at_different_values(
+    row: Callable[..., Row], sampler: str
+) -> None:
+    choice, rounds = rounds_of(row(trials=12, startup=5, together=3, sampler=sampler), bowl)
+    assert list(map(len, rounds)) == [5, 3, 3, 1]
+    assert len(choice.trials) == 12
+    for some in rounds:
+        values = sorted(map(beta_of, some))
+        assert all(b / a > 1.01 for a, b in pairwise(values))
+
+
+def test_one_at_a_time_is_the_search_that_says_nothing_of_it(row: Callable[..., Row]) -> None:
+    plain, single, several = row(), row(together=1), row(together=2)
+    assert tuning.search_id(plain) == tuning.search_id(single) != tuning.search_id(several)
+    assert tuning.search_id(several) != tuning.search_id(row(together=3))
+    choice, _ = drive(plain, bowl)
+    assert "together" not in tuning.summary(plain, choice)["search"]
+    assert tuning.summary(several, choice)["search"]["together"] == 2
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "wilcoxon"])
+def test_a_search_in_batches_resumes_from_any_of_its_records(
+    row: Callable[..., Row], pruner: str
+) -> None:
+    """Whichever records a kill left, the rest of the same runs is asked for."""
+    seeds = list(range(10, 20)) if pruner != "none" else [10, 11]
+    searched = row(trials=9, startup=4, together=3, sampler="tpe", seeds=seeds, pruner=pruner)
+    choice, runs = drive(searched, bowl)
+    draws = np.random.default_rng(0)
+    for share in (0.2, 0.5, 0.9):
+        there = {run.id for run in runs if draws.random() < share}
+        computed: list[str] = []
+
+        def look(run: Run, there: set[str] = there, computed: list[str] = computed) -> Record:
+            if run.id not in there:
+                computed.append(run.id)
+            return bowl(run)
+
+        assert drive(searched, look) == (choice, runs)
+        assert computed == [run.id for run in runs if run.id not in there]
+
+
+@pytest.mark.parametrize("pruner", ["median", "wilcoxon"])
+def test_a_pruner_judges_the_trials_of_a_round_seed_by_seed(
+    row: Callable[..., Row], pruner: str
+) -> None:
+    seeds = list(range(10, 22))
+    choice, rounds = rounds_of(
+        row(seeds=seeds, pruner=pruner, trials=8, together=4, sampler="tpe"), bowl
+    )
+    assert len(rounds) <= 2 * len(seeds)
+    for some in rounds:
+        assert len(some) <= 4
+        assert len({run.seed for run in some}) == 1
+    assert sum(map(len, rounds)) < 8 * len(seeds)
+    chosen = next(trial for trial in choice.trials if trial.value == choice.value)
+    assert len(chosen.runs) == len(seeds)
+
+
+def test_an_optuna_that_cannot_place_a_round_is_refused(
+    row: Callable[..., Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optuna.__version__", "4.9.0")
+    with pytest.raises(RequestError, match=r"`together: 2` with the sampler gp needs Optuna 5\.0"):
+        drive(row(together=2), bowl)
+    assert drive(row(together=2, sampler="tpe"), bowl)[0].value is not None
+    assert drive(row(), bowl)[0].value is not None
+
+
+@pytest.mark.parametrize(
+    ("sampler", "seed"), [pytest.param("gp", 0, marks=GP_BATCHES), *(("tpe", n) for n in range(4))]
+)
+def test_a_search_in_batches_finds_as_good_a_value_in_fewer_rounds(
+    row: Callable[..., Row], sampler: str, seed: int
+) -> None:
+    """On -log p against β as the grid `quick` has measured it, with the scatter of its seeds."""
+    store = Store(ROOT / "results" / "reference" / "quick")
+    (search,) = store.searches()
+    points = sorted((math.log(trial["value"]), trial["score"]) for trial in search["trials"])
+    curve = PchipInterpolator(*zip(*points, strict=True))
+    finals = [store.record_of(identity) for identity in search["runs"]]
+    noise = float(np.std([r["metrics"]["neg_log_p"] for r in finals if r is not None], ddof=1))
+
+    def measured(run: Run) -> Record:
+        scatter = np.random.default_rng(int(run.id, 16)).normal(0, noise)
+        return answer(run, float(curve(math.log(beta_of(run)))) + scatter)
+
+    found, count = {}, {}
+    low, high = (math.exp(point[0]) for point in (points[0], points[-1]))
+    for together in (1, 4):
+        choice, rounds = rounds_of(
+            row(low=low, high=high, trials=12, startup=4, together=together, sampler=sampler,
+                sampler_seed=seed),
+            measured,
+        )  # fmt: skip
+        assert choice.value is not None
+        found[together] = float(curve(math.log(choice.value)))
+        count[together] = len(rounds)
+    assert count == {1: 9, 4: 3}
+    assert abs(found[4] - found[1]) < 2 * noise
+    assert max(found.values()) < min(score for _, score in points) + 3 * noise

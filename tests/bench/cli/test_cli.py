@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bench.devices import cuda_capabilities
+from bench.records.store import Store
 
 Write = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -203,7 +204,7 @@ def test_run_status_and_report_of_a_small_grid(
     }  # fmt: skip
     # A change of a key is another experiment beside the first.
     call("run", grid, "--results", results, "--set", "training.epochs=1", "--only", "seed=0")
-    assert len(list((results / "small" / "runs").iterdir())) == 6
+    assert len(Store(results / "small").run_folders()) == 6
 
 
 def test_a_folder_of_images_is_a_dataset(call: Call, write_grid: Write, tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_an_interruption_ends_with_130_and_goes_on_later(
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not list((tmp_path / "r").glob("small/runs/*/checkpoint.pt")):
+        while not list((tmp_path / "r").glob("small/runs/*/*/checkpoint.pt")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
@@ -258,4 +259,4 @@ def test_an_interruption_ends_with_130_and_goes_on_later(
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("sigma-bench: interrupted")
     assert "Traceback" not in err + out
-    assert not list((tmp_path / "r").glob("small/runs/*/record.json"))
+    assert not list((tmp_path / "r").glob("small/runs/*/*/record.json"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.store import Record
+from bench.records.store import Record, Store
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -73,7 +73,7 @@ def kill_at_random(
             process.communicate()
             if finished and process.returncode == 0:
                 # Finished before it was killed often enough: some of it is to be done again.
-                for folder in sorted((results / "small" / "runs").iterdir())[::2]:
+                for folder in Store(results / "small").run_folders()[::2]:
                     shutil.rmtree(folder)
             process = start(grid, results, jobs=2)
     process.communicate()
@@ -85,12 +85,12 @@ def kill_at_random(
             break
     assert process.returncode == 0, told
     assert found(results) == expected
-    folders = list((results / "small" / "runs").iterdir())
+    folders = Store(results / "small").run_folders()
     assert {folder.name for folder in folders} == set(expected)
     for folder in folders:
         # What is removed after the record was written may have outlived its owner.
         left = {path.name for path in folder.iterdir()} - {"checkpoint.pt", ".lease"}
-        whole = tmp_path / "whole" / "small" / "runs" / folder.name
+        whole = Store(tmp_path / "whole" / "small").folder_of(folder.name)
         assert left == {path.name for path in whole.iterdir()}
 
 
@@ -144,7 +144,9 @@ def test_a_full_disk_stops_the_grid_and_costs_nothing_finished(
     finished = found(small_disk)
     assert 1 < len(finished) == int(last[1])
     assert int(last[1]) + int(last[2]) == 12
-    times = {path: path.stat().st_mtime_ns for path in small_disk.glob("small/runs/*/record.json")}
+    times = {
+        path: path.stat().st_mtime_ns for path in small_disk.glob("small/runs/*/*/record.json")
+    }
 
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     process = start(grid, small_disk, jobs=2)

@@ -75,7 +75,7 @@ def test_damaged_records_are_set_aside_and_their_runs_done_again(
     assert call("run", grid, "--results", results)[0] == 0
     store = Store(results / "small")
     whole = {record["id"]: numbers(record) for record in store.records()}
-    paths = [store.runs / identity / "record.json" for identity in whole]
+    paths = [store.folder_of(identity) / "record.json" for identity in whole]
     for harm, path in zip(HARMS, paths[1:], strict=True):
         harm(path)
     with caplog.at_level(logging.WARNING, "sigma-bench"):
@@ -111,7 +111,7 @@ def test_every_flipped_bit_of_a_record_is_seen(tmp_path: Path, expand: Expand) -
 def test_a_record_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, expand: Expand) -> None:
     run, store = expand()[0].runs[0], Store.open(tmp_path, "small")
     path = store.run_folder(run) / "record.json"
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.symlink_to(path)  # who may read everything cannot read this either
     with pytest.raises(RequestError, match=rf"{re.escape(str(path))}: cannot be read \(.*make it"):
         store.record(run)
@@ -120,9 +120,9 @@ def test_a_record_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, expand
 def test_records_of_another_schema_are_left_alone(tmp_path: Path, expand: Expand) -> None:
     rows, store = expand(), Store.open(tmp_path, "small")
     record = {**new_record(rows[0].runs[0], {"rule": "by hand"}), "schema": 99, "protocol": {}}
-    write_checked(store.runs / "0123456789abcdef" / "record.json", record)
+    write_checked(store.folder_of("0123456789abcdef") / "record.json", record)
     assert {line.state for line in survey(rows, store)} == {"to do"}
-    assert (store.runs / "0123456789abcdef" / "record.json").exists()
+    assert (store.folder_of("0123456789abcdef") / "record.json").exists()
 
 
 # -- a search ----------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_damaged_weights_are_never_measured(
 ) -> None:
     run, store = expand()[0].runs[0], Store.open(tmp_path, "small")
     folder = store.run_folder(run)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for file in ("weights.safetensors", "history.jsonl"):
         (folder / file).write_bytes(hashlib.sha256(file.encode()).digest())
     store.remember_weights(run, ["weights.safetensors", "history.jsonl"])
@@ -202,10 +202,10 @@ def test_a_damaged_note_of_weights_is_no_note(
 ) -> None:
     run, store = expand()[0].runs[0], Store.open(tmp_path, "small")
     weights = store.run_folder(run) / "weights.safetensors"
-    weights.parent.mkdir()
+    weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
     store.remember_weights(run, ["weights.safetensors"])
-    (note,) = (store.folder / "trained").iterdir()
+    (note,) = (store.folder / "trained").glob("*/*.json")
     harm(note)
     assert store.find_weights(run) is None
     assert note.with_name(f"{note.name}.bad").exists()

@@ -66,7 +66,7 @@ def test_a_grid_with_a_search_runs_to_its_end_and_is_found_again(
     assert by_name["beta"]["protocol"]["selection"]["rule"] == "tuned"
     assert "neg_log_p" not in by_name["mse"]["metrics"]
     assert "neg_log_p_fitted_sigma" in by_name["mse"]["metrics"]
-    folder = tmp_path / "small" / "runs" / by_name["optimal"]["id"]
+    folder = Store(tmp_path / "small").folder_of(by_name["optimal"]["id"])
     for artifact in by_name["optimal"]["artifacts"].values():
         assert (folder / artifact).stat().st_size > 0
     assert not (folder / "checkpoint.pt").exists()
@@ -94,14 +94,13 @@ def test_another_evaluation_trains_nothing_again(expand: Expand, tmp_path: Path)
     assert record["metrics"]["neg_log_p"] == source["metrics"]["neg_log_p"]
     assert "iwae_3" in record["metrics"]
     assert record["cost"]["training_seconds"] == source["cost"]["training_seconds"]
-    runs = tmp_path / "small" / "runs"
+    store = Store(tmp_path / "small")
     names = "history.jsonl", "weights.safetensors"
     for name in names:
-        assert (runs / source["id"] / name).read_bytes() == (
-            runs / record["id"] / name
-        ).read_bytes()
+        ours, theirs = (store.folder_of(one["id"]) / name for one in (record, source))
+        assert ours.read_bytes() == theirs.read_bytes()
 
-    for folder in runs.iterdir():
+    for folder in store.run_folders():
         (folder / names[1]).write_bytes((folder / names[1]).read_bytes()[:-4])
     anew, _ = go(expand(decoders=["shared"], evaluation={"samples": 0, "iwae": 4}), tmp_path)
     (record,) = anew.records.values()
@@ -231,7 +230,12 @@ def kill_and_finish(
     )
     finish(start(grid, tmp_path / "whole"))
     expected = found(tmp_path / "whole")
-    history = tmp_path / "killed" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
+    (identity,) = expected
+
+    def folder_in(results: Path) -> Path:
+        return Store(results / "small").folder_of(identity)
+
+    history = folder_in(tmp_path / "killed") / "history.jsonl"
     for attempt in range(kills):
         process = start(grid, tmp_path / "killed")
         # Wait for the run to move on by itself, then a moment more: some step of some epoch.
@@ -249,7 +253,7 @@ def kill_and_finish(
     finish(start(grid, tmp_path / "killed"))
     assert found(tmp_path / "killed") == expected
     lines = [json.loads(line) for line in history.read_text().splitlines()]
-    whole = tmp_path / "whole" / "small" / "runs" / next(iter(expected)) / "history.jsonl"
+    whole = folder_in(tmp_path / "whole") / "history.jsonl"
     for line, undisturbed in zip(
         lines, map(json.loads, whole.read_text().splitlines()), strict=True
     ):

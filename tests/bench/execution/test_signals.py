@@ -95,10 +95,10 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
 
     results = tmp_path / "stopped"
     for kill in (os.kill, os.killpg):
-        for path in results.glob("small/runs/*/run.json"):
+        for path in results.glob("small/runs/*/*/run.json"):
             path.unlink()  # written anew as each run begins
         process = start(grid, results)
-        until(lambda: list(results.glob("small/runs/*/run.json")), process)
+        until(lambda: list(results.glob("small/runs/*/*/run.json")), process)
         time.sleep(0.2)
         kill(process.pid, signal.SIGTERM)
         told = process.communicate(timeout=60)[1]
@@ -107,8 +107,8 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
         last = re.fullmatch(LAST, told.splitlines()[-1])
         assert last is not None, told
         assert int(last[1]) + int(last[2]) == 2
-        assert list(results.glob("small/runs/*/checkpoint.pt"))
-        histories = results.glob("small/runs/*/history.jsonl")
+        assert list(results.glob("small/runs/*/*/checkpoint.pt"))
+        histories = results.glob("small/runs/*/*/history.jsonl")
         assert not any(history.read_text() for history in histories)
     assert start(grid, results).wait(120) == 0
     assert found(results) == found(tmp_path / "whole")
@@ -119,7 +119,7 @@ def test_a_second_signal_does_not_wait_for_workers(
 ) -> None:
     grid = write_grid(decoders=["optimal"], training={"epochs": 400, "batch": 10})
     process = start(grid, tmp_path / "r")
-    until(lambda: list(tmp_path.glob("r/small/runs/*/checkpoint.pt")), process)
+    until(lambda: list(tmp_path.glob("r/small/runs/*/*/checkpoint.pt")), process)
     (worker,) = workers(process)
     os.kill(worker, signal.SIGSTOP)  # it cannot answer any more
     process.send_signal(signal.SIGINT)

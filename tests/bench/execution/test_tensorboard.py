@@ -78,7 +78,7 @@ def test_the_option_of_run(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    (record,) = (tmp_path / "r" / "small" / "runs").glob("*/record.json")
+    (record,) = (tmp_path / "r" / "small" / "runs").glob("*/*/record.json")
     (folder,) = (tmp_path / "board" / "small").iterdir()
     assert folder.name.endswith(record.parent.name)
     curves = scalars(folder)

@@ -34,7 +34,7 @@ def test_a_named_data_set_runs_and_its_path_is_in_no_record(
     code, out, err = call("run", grid, *words)
     assert code == 0, err
     assert json.loads(out)[0]["dataset"] == "shapes"
-    (record,) = tmp_path.glob("results/small/runs/*/record.json")
+    (record,) = tmp_path.glob("results/small/runs/*/*/record.json")
     assert str(tiny) not in record.read_text()
 
 

@@ -55,7 +55,7 @@ def test_a_table_of_some_runs_has_their_searches_and_those_that_found_nothing(
     records, searches = load([store.folder], {one["id"]: one})
     assert list(records["id"]) == [one["id"]]
     assert {search["id"] for search in searches} == {"a", "c"}
-    assert list(records["folder"]) == [store.runs / one["id"]]
+    assert list(records["folder"]) == [store.folder_of(one["id"])]
     everything, searches = load([store.folder])
     assert set(everything["id"]) == {one["id"], two["id"]}
     assert len(searches) == 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.files import write_checked
-from bench.records.store import Record, new_record
+from bench.records.store import Record, Store, new_record
 from bench.regression.gate import Comparisons
 from bench.run import Run
 
@@ -62,7 +62,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         **settings: Any,
     ) -> Path:
         folder = tmp_path / name
-        (folder / "runs").mkdir(parents=True)
+        store = Store(folder)
+        store.runs.mkdir(parents=True)
         for decoder, level in decoders.items():
             for seed in seeds:
                 run = Run.read(
@@ -88,7 +89,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
                 }
                 planted = plant(decoder, seed, record)
                 if planted is not None:
-                    write_checked(folder / "runs" / run.id / "record.json", planted)
+                    write_checked(store.run_folder(run) / "record.json", planted)
         return folder
 
     return grid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from bench.files import write_bytes
 from bench.grid.expand import expand
 from bench.grid.read import read_grid
 from bench.records.lease import Claim
-from bench.records.store import Record
+from bench.records.store import Record, Store
 from bench.records.validity import DIVERGED, FAILED
 from bench.regression.gate import ALPHA, COMPLETED_SEEDS, EVERY_METRIC, compare, parse_threshold
 from bench.regression.results import ResultRow, ResultSet, read_results
@@ -127,7 +128,7 @@ def test_an_empty_result_is_not_measured(write: Write, call: Call) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_an_edited_record_is_refused_each_time(write: Write, side: int) -> None:
     folders = write("baseline"), write("candidate")
-    path = next((folders[side] / "runs").glob("*/record.json"))
+    path = Store(folders[side]).run_folders()[0] / "record.json"
     write_bytes(path, path.read_bytes().replace(b'"mse": 0.0', b'"mse": 0.1'))
     for _ in range(2):  # the first look sets the file aside
         with pytest.raises(RequestError, match=path.parent.name):
@@ -173,9 +174,8 @@ def test_another_evaluation_protocol_is_refused_and_a_new_statement_is_not(write
 
 def test_one_row_under_two_settings_is_refused(write: Write) -> None:
     folder = write("both")
-    other = write("other", training={"epochs": 9})
-    for run in (other / "runs").iterdir():
-        run.rename(folder / "runs" / run.name)
+    for run in Store(write("other", training={"epochs": 9})).run_folders():
+        shutil.copytree(run, Store(folder).folder_of(run.name))
     with pytest.raises(RequestError, match=r"training.epochs 4 and 9"):
         read_results(folder)
 
@@ -299,7 +299,7 @@ def train(tmp_path: Path) -> Callable[..., ResultSet]:
         (row,) = expand(read_grid("regression"), device="cpu", features=None, only=only)
         for seed in seeds:
             run = row.runs[0].model_copy(update={"seed": seed})
-            folder = tmp_path / name / "runs" / run.id
+            folder = Store(tmp_path / name).run_folder(run)
             folder.mkdir(parents=True)
             worker.execute(run, Claim(folder, lambda: False), {"rule": "by hand"})
         return read_results(tmp_path / name)

@@ -74,7 +74,7 @@ class Results:
                 "seed": seed,
             }
         )
-        folder = self.folder / "runs" / run.id
+        folder = Store(self.folder).run_folder(run)
         record: Record = {
             "schema": SCHEMA,
             "id": run.id,

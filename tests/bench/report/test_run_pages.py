@@ -7,6 +7,7 @@ import pytest
 
 from bench.grid.expand import expand, trial_run, with_option
 from bench.grid.read import read_grid
+from bench.records.store import Store
 from bench.records.validity import DIVERGED
 from bench.report import run_pages
 from bench.run import Run
@@ -114,7 +115,7 @@ def test_a_run_page_tells_what_was_measured_and_how(results: Results) -> None:
     record = results.add(
         seed=2, losses=[5.0, 3.0, 4.0], images=True, metrics={"neg_log_p": 1.5, "neg_log_p_se": 0.1}
     )
-    told = run_pages.content(results.folder / "runs" / record["id"], "quick", None)
+    told = run_pages.content(Store(results.folder).folder_of(record["id"]), "quick", None)
     assert told["metrics"] == [("-log p", "1.500", "0.1000")]
     assert told["curves"][0].label.startswith("training loss")
     assert (told["curves"][0].low, told["curves"][0].high) == ("3.000", "5.000")

@@ -406,7 +406,7 @@ def test_temperatures_keep_no_rows_apart_and_are_told(results: Results) -> None:
         metrics |= {"fd_efficientnet_lite0_t0.7": 2.0, "fd_efficientnet_lite0_t0.85": 2.5}
         record = results.add(seed=seed, metrics=metrics, evaluation={"temperatures": (0.7, 0.85)})
         record["protocol"]["distance"]["tempered_are"] = "draws times t"
-        write_checked(results.folder / "runs" / record["id"] / "record.json", record)
+        write_checked(Store(results.folder).folder_of(record["id"]) / "record.json", record)
     table = results.table()
     assert ("neg_log_p",) in list(table.frame["best"])
     assert not [name for name in table.metrics if "_t0" in name]

@@ -43,7 +43,7 @@ class Laboratory:
         `density` is the PIT histogram of a density.
         """
         record = self.results.add(decoder, **run)
-        folder = self.results.folder / "runs" / record["id"]
+        folder = Store(self.results.folder).folder_of(record["id"])
         levels = np.array(LEVELS)
         half = stats.norm.ppf((1 + levels) / 2)
         edges = stats.norm.ppf(np.linspace(0, 1, 21))
@@ -66,7 +66,7 @@ class Laboratory:
 
     def table(self) -> Table:
         table = self.results.table()
-        folders = [self.results.folder / "runs" / name for name in table.records["id"]]
+        folders = list(map(Store(self.results.folder).folder_of, table.records["id"]))
         records = table.records.assign(folder=folders)
         return Table(table.grid, table.frame, table.caption, records)
 

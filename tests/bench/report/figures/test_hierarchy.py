@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.files import write_checked
+from bench.records.store import Store
 from bench.report.figures import groups, rate_by_group, temperature
 from tests.bench.report.figures.conftest import Laboratory, mosaic
 
@@ -30,7 +31,7 @@ def add(
     curves = {"rate_by_part": {"parts": list(parts), "rate": list(rates)}} if rates else {}
     evaluation = {"temperatures": temperatures}
     record = lab.results.add(decoder, seed=seed, curves=curves, evaluation=evaluation)
-    folder = lab.results.folder / "runs" / record["id"]
+    folder = Store(lab.results.folder).folder_of(record["id"])
     for name, pixels in (pictures or {}).items():
         record["artifacts"][name] = f"images/{name}.png"
         path = folder / record["artifacts"][name]
