@@ -29,7 +29,8 @@ from bench.cli.options import (
 from bench.devices import resolve_device, resolve_devices
 from bench.errors import RequestError
 from bench.execution.engine import find_engine
-from bench.execution.schedule import DISK_FULL, Outcome, execute
+from bench.execution.outcome import DISK_FULL, Outcome
+from bench.execution.schedule import execute
 from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
 from bench.grid.expand import Row, expand
