@@ -17,7 +17,7 @@ class Outcome:
 
     `new` counts the runs that this call computed, `failed_searches` the searches that found no
     value that works. `left` final runs have no record; `stopped` says why, and is empty where
-    every run has one.
+    every run has one. `signal` is the number of the signal that came, or 0.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class Outcome:
     failed_searches: int = 0
     left: int = 0
     stopped: str = ""
+    signal: int = 0
 
     def count(self, status: str) -> int:
         return sum(record["status"] == status for record in self.records.values())

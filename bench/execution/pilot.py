@@ -5,12 +5,17 @@ they begin at different places, look ever more seldom at what others hold, and l
 grid to those that have a run.
 """
 
+import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import filelock
 
+from bench.errors import RequestError
+from bench.execution.code import code_digest
 from bench.execution.signals import Interruption
+from bench.files import read_checked
 from bench.records.lease import EXPIRY, beats, make_breakable, take
 from bench.records.store import Record, done
 
@@ -20,12 +25,21 @@ PATIENCE, LONGEST_PATIENCE = 0.5, 30.0
 WATCH = ".watch"
 """The lease, in the grid's folder, of the one pilot that waits for what others hold."""
 
+ORDERS = "SIGMA_BENCH_ORDERS"
+"""The environment variable of a pilot that names the file of its batch."""
+
+LIMIT = signal.SIGUSR1
+"""The signal that a pilot's time limit is near: it writes checkpoints and queues itself again."""
+
 
 class Alone:
     """An invocation that knows of no others."""
 
     share = 0.0
     """Where it begins in the order of runs, in [0, 1)."""
+
+    signals: tuple[int, ...] = ()
+    """What stops it beside the usual signals."""
 
     def settles(self, record: Record) -> bool:
         """Whether a record that this invocation found leaves nothing to compute."""
@@ -52,6 +66,7 @@ class Pilot(Alone):
     folder: Path
     share: float = 0.0
     retried: frozenset[str] | None = None
+    signals: tuple[int, ...] = (LIMIT,)
     _pause: float = PATIENCE
     _computed: int = 0
     _watch: filelock.SoftFileLease = field(init=False)
@@ -60,6 +75,28 @@ class Pilot(Alone):
         self._watch = filelock.SoftFileLease(
             self.folder / WATCH, lease_duration=EXPIRY, blocking=False, thread_local=False
         )
+
+    @classmethod
+    def ordered(cls, folder: Path, share: float) -> "Pilot":
+        """The pilot that this process is, by the orders that a launcher left for it, if any.
+
+        Raises:
+            RequestError: this node does not see the submission's folder, or has other code.
+        """
+        path = os.environ.get(ORDERS)
+        if not path:
+            return cls(folder, share)
+        orders = read_checked(Path(path))
+        if orders is None:
+            raise RequestError(
+                f"{path} is not on this node; --results must be a folder that all nodes share"
+            )
+        if orders["code"] != code_digest():
+            raise RequestError(
+                "the code of sigma-bench here is not that of the submission; submit again, with "
+                "the same version on every node"
+            )
+        return cls(folder, share, frozenset(orders["retried"]))
 
     def settles(self, record: Record) -> bool:
         return done(record) or not (self.retried is None or record["checksum"] in self.retried)

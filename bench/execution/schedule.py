@@ -81,7 +81,9 @@ def execute(
     resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
     everyone = [Progress(grid, total, console), *listeners]
     start = partial(launch, store, resources)
-    return Schedule(store, start, everyone, manner or Alone()).rows(rows)
+    manner = manner or Alone()
+    interruption = Interruption(manner.signals)
+    return Schedule(store, start, everyone, manner, interruption=interruption).rows(rows)
 
 
 def count_runs(rows: Iterable[Row]) -> int:
@@ -139,7 +141,7 @@ class Schedule:
             finally:
                 self._end()
         known = {key: record for key, record in self.records.items() if key in self.finals}
-        self.outcome.records = known
+        self.outcome.records, self.outcome.signal = known, self.interruption.number
         self.outcome.left = len(self.finals) - len(known) + self.unchosen
         return self.outcome
 
