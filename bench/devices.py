@@ -25,7 +25,7 @@ NO_MEMORY = re.compile(
 # Attribute numbers of the CUDA driver's cuDeviceGetAttribute.
 _CAPABILITY_MAJOR = 75
 # The first compute capability, Ampere's, that multiplies bfloat16 matrices.
-_BFLOAT16_CAPABILITY = 8
+BFLOAT16_CAPABILITY = 8
 
 
 class DeviceClass(StrEnum):
@@ -132,7 +132,7 @@ def native_bfloat16(device: str) -> bool:
         return device is DeviceClass.CUDA
     if device.startswith("cuda"):
         capability = cuda_capabilities()[int(device.partition(":")[2] or 0)]
-        return capability >= _BFLOAT16_CAPABILITY
+        return capability >= BFLOAT16_CAPABILITY
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux: unknown, so not claimed

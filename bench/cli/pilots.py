@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.devices import DeviceClass, native_bfloat16, resolve_precision
+from bench.devices import native_bfloat16, resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid
 from bench.run import Features, Run
 
 
 def settings(
-    changes: Sequence[str], grid: Grid, device: DeviceClass, features: Features | None
+    changes: Sequence[str], grid: Grid, device: str, features: Features | None
 ) -> list[str]:
     """The changes of a grid as options, and what each `auto` in it means on this engine."""
     words = [word for change in changes for word in ("--set", change)]
@@ -26,13 +26,13 @@ def settings(
 def pilot_command(
     grid: str,
     results: Path,
-    device: DeviceClass,
+    device: str,
     threads: int,
     only: Sequence[str],
     tensorboard: Path | None,
 ) -> list[str]:
     """The words after `sigma-bench` that start a pilot, but for the settings."""
-    words = ["run", grid, "--results", str(results.absolute()), "--device", device.value]
+    words = ["run", grid, "--results", str(results.absolute()), "--device", device]
     words += ["--jobs", "1", "--threads", str(threads), "--pilot"]
     words += [word for filter in only for word in ("--only", filter)]
     if tensorboard is not None:

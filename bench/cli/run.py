@@ -31,11 +31,11 @@ from bench.cli.pilots import check_precision, pilot_command, settings
 from bench.devices import resolve_class, resolve_device, resolve_devices
 from bench.errors import RequestError
 from bench.execution import slurm
-from bench.execution.engine import LAUNCHERS, engine_options, find_engine, is_launcher
+from bench.execution.engine import LAUNCHERS, find_engine
 from bench.execution.follow import follow, submit
 from bench.execution.launcher import Fleet, tallies
 from bench.execution.outcome import DISK_FULL, HELD, Outcome
-from bench.execution.pilot import LIMIT, Pilot
+from bench.execution.pilot import LIMIT, Alone, Pilot
 from bench.execution.schedule import execute
 from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
@@ -87,18 +87,20 @@ def run(
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = _grid(grid, set_, results)
-    launch = find_engine(engine)
-    if detach and not is_launcher(launch):
-        raise RequestError(f"--detach: the engine {engine} ends with this command; try slurm")
+    launcher = LAUNCHERS.get(engine)
+    if launcher is None and (detach or engine_option):
+        raise RequestError(f"--detach and --engine-option: --engine {engine} has neither")
+    launch = find_engine(engine) if launcher is None else None
     # Nodes must agree on what `auto` means, so there it is a rule of the class of device.
-    shared = resolve_class(device) if pilot or is_launcher(launch) else None
-    devices = () if is_launcher(launch) else resolve_devices(shared or device)
+    shared = resolve_class(device) if pilot or launcher else None
+    devices = resolve_devices(shared or device) if launch else ()
     computes = shared or devices[0]
     if dry_run:
         _print_plan(_rows(chosen, computes, only), Store(results / chosen.name), as_json)
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
+    board = [Board(tensorboard / chosen.name)] if tensorboard is not None and launch else []
     features = _features(chosen, say=True)
     rows = expand(
         chosen,
@@ -108,19 +110,19 @@ def run(
         only=only,
         prepare=True,
     )
-    if is_launcher(launch):
-        changes = settings(set_, chosen, resolve_class(device), features)
-        words = pilot_command(grid, results, resolve_class(device), threads, only, tensorboard)
-        options = engine_options(engine_option)
-        fleet = Fleet.found(launch, store, options, [*words, *changes], threads)
+    if launcher is not None:
+        kind, changes = resolve_class(device), settings(set_, chosen, computes, features)
+        words = pilot_command(grid, results, kind, threads, only, tensorboard)
+        fleet = Fleet.found(launcher, store, engine_option, [*words, *changes], threads)
         if detach:
             way = shlex.join(["sigma-bench", "status", *words[1:4], *changes])
             print(f"{chosen.name}: {submit(rows, fleet, jobs)}; next: {way}")
             return DONE
         outcome = follow(rows, fleet, jobs, console)
-    else:
+    elif launch is not None:
         if pilot:
             check_precision(rows[0].runs[0], devices[0])
+        manner = Pilot.ordered(store.folder, slurm.share()) if pilot else Alone()
         outcome = execute(
             rows,
             store,
@@ -128,10 +130,10 @@ def run(
             devices,
             jobs,
             console,
-            [Board(tensorboard / chosen.name)] if tensorboard is not None else [],
+            board,
             threads=threads,
             launch=launch,
-            manner=Pilot.ordered(store.folder, slurm.share()) if pilot else None,
+            manner=manner,
         )
     if outcome.signal == LIMIT:
         slurm.requeue()
@@ -327,7 +329,7 @@ def status(
     rows = _rows(chosen, resolve_device(device), only)
     lines = survey(rows, Store(results / chosen.name))
     count = Counter(line.state for line in lines)
-    pilots = tallies(Store(results / chosen.name), LAUNCHERS)
+    pilots = tallies(Store(results / chosen.name), LAUNCHERS.values())
     if as_json:
         told = {
             "grid": chosen.name,

@@ -20,6 +20,7 @@ from bench.execution.schedule import Schedule, count_runs
 from bench.execution.signals import Interruption
 from bench.execution.status import read_history, survey
 from bench.grid.expand import Row
+from bench.records.store import done
 from bench.run import Run
 from bench.text import counted
 
@@ -57,8 +58,13 @@ def follow(
     interruption, store = Interruption(), fleet.store
     progress = PilotProgress(store.folder.name, count_runs(rows), console)
     follower = Follower(fleet, jobs or MOST_PILOTS, interruption)
-    everyone = [progress, *listeners]
-    return Schedule(store, lambda: follower, everyone, interruption=interruption).rows(rows)
+    schedule = Schedule(store, lambda: follower, [progress, *listeners], interruption=interruption)
+    fleet.forget_ended()
+    before = {record["id"] for record in store.records() if done(record)}
+    outcome = schedule.rows(rows)
+    # A pilot may have computed a run of a search before the schedule here asks for it.
+    outcome.new = len(schedule.records.keys() - before)
+    return outcome
 
 
 def submit(rows: list[Row], fleet: Fleet, jobs: int | None) -> str:
@@ -68,7 +74,7 @@ def submit(rows: list[Row], fleet: Fleet, jobs: int | None) -> str:
         RequestError: the pilots cannot be submitted.
     """
     left = sum(not line.settled for line in survey(rows, fleet.store))
-    tally = fleet.tally() or Tally()
+    tally = fleet.forget_ended()
     count = min(jobs or MOST_PILOTS, left) - tally.alive
     if count <= 0:
         return f"no pilot is needed: {counted(left, 'run')} left, pilots {tally}"

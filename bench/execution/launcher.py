@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -46,13 +46,13 @@ class Launcher(ABC):
 
     Arguments:
         folder: where pilots print to.
-        options: go to the batch system as they are.
+        options: KEY=VALUE, which go to the batch system as they are.
     """
 
     name: ClassVar[str]
     """The word for it in `--engine`."""
 
-    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
         self.folder, self.options = folder, options
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Fleet:
         cls,
         kind: type[Launcher],
         store: Store,
-        options: Mapping[str, str],
+        options: Sequence[str],
         words: Sequence[str] = (),
         threads: int = 1,
     ) -> "Fleet":
@@ -109,6 +109,15 @@ class Fleet:
                 fleet.batches.append(orders["batch"])
                 fleet.retried = frozenset(orders["retried"])
         return fleet
+
+    def forget_ended(self) -> Tally:
+        """The pilots that earlier invocations left at work; without any, their batches go."""
+        tally = self.tally()
+        if tally is not None and not tally.alive:
+            self.batches.clear()
+            for path in self.launcher.folder.glob("*.json"):
+                path.unlink(missing_ok=True)
+        return tally or Tally()
 
     def submit(self, count: int) -> str:
         """Start so many pilots; returns the id of their batch. Raises what the launcher raises.
@@ -156,6 +165,6 @@ class Fleet:
 
 def tallies(store: Store, kinds: Iterable[type[Launcher]]) -> dict[str, Tally]:
     """The pilots of a grid by engine, of each engine that has ever been used for it."""
-    fleets = (Fleet.found(kind, store, {}) for kind in kinds)
+    fleets = (Fleet.found(kind, store, ()) for kind in kinds)
     known = ((fleet.launcher.name, fleet.tally()) for fleet in fleets if fleet.batches)
     return {name: tally for name, tally in known if tally is not None}

@@ -30,7 +30,7 @@ class Slurm(Launcher):
     name = "slurm"
 
     def submit(self, script: str, count: int, title: str, threads: int) -> str:
-        if "array" in self.options:
+        if any(option.startswith("array=") for option in self.options):
             raise RequestError("--engine-option array: the number of pilots is --jobs")
         words = [
             f"--job-name={title}",
@@ -40,7 +40,7 @@ class Slurm(Launcher):
             "--requeue",
             # B: to the batch script, which the pilot is.
             f"--signal=B:{LIMIT.name.removeprefix('SIG')}@{GRACE}",
-            *(f"--{key}={value}" if value else f"--{key}" for key, value in self.options.items()),
+            *(f"--{option}" for option in self.options),
             f"--array=0-{count - 1}",
         ]
         done = _run("sbatch", "--parsable", *words, stdin=script)
