@@ -368,6 +368,7 @@ def status(
         done = f"{line.trained} of {run.training.length} {run.training.unit} done"
         print(f"running: {run_label(run)} seed {run.seed}: {done}")
     for name, tally in pilots.items():
-        print(f"{name}: pilots {tally}")
+        if tally.alive:
+            print(f"{name}: pilots {tally}")
     print(f"{chosen.name}: {_progress_text(lines)}")
     return DONE

@@ -89,7 +89,7 @@ class Fleet:
     words: Sequence[str] = ()
     threads: int = 1
     retried: frozenset[str] = frozenset()
-    batches: list[str] = field(default_factory=list)
+    batches: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def found(
@@ -106,7 +106,7 @@ class Fleet:
         for path in sorted(folder.glob("*.json")):
             orders = read_checked(path)
             if orders is not None and orders["batch"]:
-                fleet.batches.append(orders["batch"])
+                fleet.batches[orders["batch"]] = path
                 fleet.retried = frozenset(orders["retried"])
         return fleet
 
@@ -114,9 +114,9 @@ class Fleet:
         """The pilots that earlier invocations left at work; without any, their batches go."""
         tally = self.tally()
         if tally is not None and not tally.alive:
-            self.batches.clear()
-            for path in self.launcher.folder.glob("*.json"):
+            for path in self.batches.values():
                 path.unlink(missing_ok=True)
+            self.batches.clear()
         return tally or Tally()
 
     def submit(self, count: int) -> str:
@@ -136,20 +136,20 @@ class Fleet:
             path.unlink()
             raise
         write_checked(path, {**orders, "batch": batch})
-        self.batches.append(batch)
+        self.batches[batch] = path
         return batch
 
     def tally(self) -> Tally | None:
         """The pilots now; None where the batch system does not answer."""
-        return self.launcher.tally(self.batches) if self.batches else Tally()
+        return self.launcher.tally(list(self.batches)) if self.batches else Tally()
 
     def cancel(self, *, queued_only: bool = False) -> None:
         """Ask the pilots to end; those at work write checkpoints first."""
         if self.batches:
-            self.launcher.cancel(self.batches, queued_only=queued_only)
+            self.launcher.cancel(list(self.batches), queued_only=queued_only)
 
     def last_words(self) -> str:
-        return self.launcher.last_words(self.batches)
+        return self.launcher.last_words(list(self.batches))
 
     def _script(self, orders: Path) -> str:
         # This very code, wherever the node's Python would look for it. -P: a folder `bench` in the
