@@ -100,12 +100,17 @@ class Fleet:
         words: Sequence[str] = (),
         threads: int = 1,
     ) -> "Fleet":
-        """The fleet with the batches that earlier invocations submitted."""
+        """The fleet with the batches that earlier invocations submitted with these `words`, or all.
+
+        Pilots of other words, such as another `--only`, do other runs.
+        """
         folder = store.folder / kind.name
         fleet = cls(kind(folder, options), store, words, threads)
         for path in sorted(folder.glob("*.json")):
             orders = read_checked(path)
-            if orders is not None and orders["batch"]:
+            if orders is None or not orders["batch"]:
+                continue  # just being submitted
+            if not words or orders["words"] == [*words]:
                 fleet.batches[orders["batch"]] = path
                 fleet.retried = frozenset(orders["retried"])
         return fleet
@@ -126,7 +131,12 @@ class Fleet:
         """
         failures = (r for r in self.store.records() if r["status"] == FAILED)
         self.retried = frozenset(record["checksum"] for record in failures)
-        orders = {"code": code_digest(), "retried": sorted(self.retried), "batch": ""}
+        orders = {
+            "code": code_digest(),
+            "retried": sorted(self.retried),
+            "words": [*self.words],
+            "batch": "",
+        }
         path = self.launcher.folder / f"{time.time_ns()}.json"
         write_checked(path, orders)
         try:

@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import select
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -53,7 +53,7 @@ class Interruption:
 
     def wait(self, seconds: float) -> None:
         """Sleep for so long, or until the first signal; at once where that has come."""
-        select.select([self._read], [], [], seconds)
+        wait([self._read], seconds)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
