@@ -3,9 +3,12 @@
 import difflib
 from collections.abc import Sequence
 
+WRONG_REQUEST = 2
+"""The exit code of a command that ends with a `RequestError`."""
+
 
 class RequestError(Exception):
-    """The request itself is wrong: one line that says what, where and what to do (exit code 2)."""
+    """The request itself is wrong: one line that says what, where and what to do."""
 
 
 class Stopped(Exception):

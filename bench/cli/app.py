@@ -12,8 +12,8 @@ from typing import NoReturn
 import typer
 
 from bench.cli import inspect, report, run, translate  # noqa: F401  (each registers its commands)
-from bench.cli.options import DONE, INTERRUPTED, SOME_FAILED, WRONG_REQUEST, app, fail
-from bench.errors import RequestError
+from bench.cli.options import DONE, INTERRUPTED, SOME_FAILED, app, fail
+from bench.errors import WRONG_REQUEST, RequestError
 
 EXHAUSTED = {
     errno.ENOSPC: "the disk, or what standard output goes to, is full; make room",

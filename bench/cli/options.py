@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench.grid.read import bundled_grids
 
-DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 
 app = typer.Typer(
     name="sigma-bench",

@@ -1,6 +1,7 @@
 """The commands `run` and `status`."""
 
 import json
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -26,11 +27,17 @@ from bench.cli.options import (
     fail,
     print_columns,
 )
-from bench.devices import resolve_device, resolve_devices
+from bench.cli.pilots import check_precision, pilot_command, settings
+from bench.devices import resolve_class, resolve_device, resolve_devices
 from bench.errors import RequestError
-from bench.execution.engine import find_engine
+from bench.execution import slurm
+from bench.execution.engine import LAUNCHERS, find_engine
+from bench.execution.follow import follow, submit
+from bench.execution.launcher import Fleet, tallies
+from bench.execution.outcome import DISK_FULL, HELD, Outcome
 from bench.execution.messages import Keep
-from bench.execution.schedule import DISK_FULL, Outcome, execute
+from bench.execution.pilot import LIMIT, Alone, Pilot
+from bench.execution.schedule import execute
 from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
 from bench.grid.expand import Row, expand
@@ -57,11 +64,22 @@ def run(
         typer.Option("--threads", min=1, help="Threads of each run; they change the last bits."),
     ] = 1,
     engine: Annotated[
-        str, typer.Option("--engine", help="What starts the workers: local, or a package's own.")
+        str,
+        typer.Option("--engine", help="What starts the workers: local, slurm, or a package's own."),
     ] = "local",
     keep: Annotated[
         Keep, typer.Option("--keep", help="Of finished runs: weights too, or records alone.")
     ] = "weights",
+    engine_option: Annotated[
+        list[str],
+        typer.Option("--engine-option", metavar="KEY=VALUE", help="Goes to the engine as it is."),
+    ] = [],  # noqa: B006
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave once the pilots are submitted (slurm).")
+    ] = False,
+    pilot: Annotated[
+        bool, typer.Option("--pilot", help="This is one of many such commands on a batch system.")
+    ] = False,
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
@@ -73,36 +91,70 @@ def run(
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = _grid(grid, set_, results)
-    devices = resolve_devices(device)
-    launch = find_engine(engine)
+    launcher = LAUNCHERS.get(engine)
+    if launcher is None and (detach or engine_option):
+        raise RequestError(f"--detach and --engine-option: --engine {engine} has neither")
+    launch = find_engine(engine) if launcher is None else None
+    # Nodes must agree on what `auto` means, so there it is a rule of the class of device.
+    shared = resolve_class(device) if pilot or launcher else None
+    devices = resolve_devices(shared or device) if launch else ()
+    computes = shared or devices[0]
     if dry_run:
-        _print_plan(_rows(chosen, devices[0], only), Store(results / chosen.name), as_json)
+        _print_plan(_rows(chosen, computes, only), Store(results / chosen.name), as_json)
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
-    board = [Board(tensorboard / chosen.name)] if tensorboard is not None else []
+    board = [Board(tensorboard / chosen.name)] if tensorboard is not None and launch else []
     features = _features(chosen, say=True)
     rows = expand(
         chosen,
-        device=devices[0],
+        device=computes,
         features=features,
         fvd=_fvd(chosen),
         only=only,
         prepare=True,
     )
-    outcome = execute(
-        rows, store, chosen.name, devices, jobs, console, board,
-        threads=threads, launch=launch, keep=keep,
-    )  # fmt: skip
+    if launcher is not None:
+        kind, changes = resolve_class(device), settings(set_, chosen, computes, features)
+        words = pilot_command(grid, results, kind, threads, keep, only, tensorboard)
+        fleet = Fleet.found(launcher, store, engine_option, [*words, *changes], threads)
+        if detach:
+            way = shlex.join(["sigma-bench", "status", *words[1:4], *changes])
+            print(f"{chosen.name}: {submit(rows, fleet, jobs)}; next: {way}")
+            return DONE
+        outcome = follow(rows, fleet, jobs, console)
+    elif launch is not None:
+        if pilot:
+            check_precision(rows[0].runs[0], devices[0])
+        manner = Pilot.ordered(store.folder, slurm.share()) if pilot else Alone()
+        outcome = execute(
+            rows,
+            store,
+            chosen.name,
+            devices,
+            jobs,
+            console,
+            board,
+            threads=threads,
+            launch=launch,
+            keep=keep,
+            manner=manner,
+        )
+    if outcome.signal == LIMIT:
+        slurm.requeue()
+    if outcome.stopped == HELD:
+        console.print(f"{chosen.name}: {outcome.summary()}; {HELD}", highlight=False)
+        return DONE
     if outcome.stopped:
         _stopped(chosen, outcome, store)
-    _print_table(store, chosen, outcome.records, as_json)
-    follow = f"sigma-bench report {grid}" + (
+    if not pilot:
+        _print_table(store, chosen, outcome.records, as_json)
+    table = f"sigma-bench report {grid}" + (
         f" --results {results}" if results != Path("results") else ""
     )
     again = "the same command tries the failed ones again; " if outcome.count(FAILED) else ""
     console.print(
-        f"{chosen.name}: {outcome.summary()}; {again}next: {follow}",
+        f"{chosen.name}: {outcome.summary()}; {again}next: {table}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -282,6 +334,7 @@ def status(
     rows = _rows(chosen, resolve_device(device), only)
     lines = survey(rows, Store(results / chosen.name))
     count = Counter(line.state for line in lines)
+    pilots = tallies(Store(results / chosen.name), LAUNCHERS.values())
     if as_json:
         told = {
             "grid": chosen.name,
@@ -297,6 +350,10 @@ def status(
                 }
                 for line, run in _running(lines)
             ],
+            "pilots": {
+                name: {"queued": tally.queued, "running": tally.running}
+                for name, tally in pilots.items()
+            },
         }
         print(json.dumps(told))
         return DONE
@@ -315,5 +372,8 @@ def status(
     for line, run in _running(lines):
         done = f"{line.trained} of {run.training.length} {run.training.unit} done"
         print(f"running: {run_label(run)} seed {run.seed}: {done}")
+    for name, tally in pilots.items():
+        if tally.alive:
+            print(f"{name}: pilots {tally}")
     print(f"{chosen.name}: {_progress_text(lines)}")
     return DONE

@@ -10,7 +10,17 @@ from bench.records.store import Store
 from bench.run import Run
 
 Kind = Literal[
-    "epoch", "measuring", "record", "found", "held", "wrong", "full", "stopped", "left", "died"
+    "notice",
+    "epoch",
+    "measuring",
+    "record",
+    "found",
+    "held",
+    "wrong",
+    "full",
+    "stopped",
+    "left",
+    "died",
 ]
 
 
@@ -18,8 +28,9 @@ Kind = Literal[
 class Message:
     """What a worker reports about one attempt at a run.
 
-    Every kind but `epoch` and `measuring` ends the attempt. The content of each kind:
+    Every kind but `notice`, `epoch` and `measuring` ends the attempt. The content of each kind:
 
+    * `notice`: a line for a person about the engine; it is of no run;
     * `epoch`: a line of the history;
     * `measuring`: how far the measures of a trained run are, in words;
     * `record`: the record that the worker computed and wrote;
@@ -40,7 +51,7 @@ class Message:
     @property
     def ends(self) -> bool:
         """Whether it is the attempt's last."""
-        return self.kind not in ("epoch", "measuring")
+        return self.kind not in ("notice", "epoch", "measuring")
 
     def dump(self) -> dict[str, Any]:
         """The message as JSON values."""

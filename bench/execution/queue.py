@@ -34,6 +34,14 @@ class TaskQueue:
             kind = likenesses(task.run.model_dump(mode="json"))
             self._kinds.setdefault(kind, deque()).append(task)
 
+    def rotate(self, share: float) -> None:
+        """Begin at another place, a `share` in [0, 1) further on among tasks of equal rank."""
+        order = deque(self._kinds.items())
+        order.rotate(-int(share * len(order)))
+        self._kinds = dict(order)
+        for tasks in (self._trials, *self._kinds.values()):
+            tasks.rotate(-int(share * len(tasks)))
+
     def pop(self) -> Task:
         """The next task to start; IndexError where none is queued."""
         if self._trials:

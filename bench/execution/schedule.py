@@ -4,9 +4,8 @@ Any number of processes may work on one store at a time; its leases share the ru
 """
 
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,6 +18,8 @@ from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
 from bench.execution.listeners import Listener
 from bench.execution.messages import Engine, Keep, Launch, Message, Resources, Task
+from bench.execution.outcome import DISK_FULL, HELD, INTERRUPTED, Outcome
+from bench.execution.pilot import PATIENCE, Alone
 from bench.execution.processes import Pool
 from bench.execution.progress import Progress
 from bench.execution.queue import TaskQueue
@@ -26,13 +27,10 @@ from bench.execution.signals import Interruption
 from bench.files import disk_full, write_checked
 from bench.grid.expand import Row
 from bench.plugins import behind
-from bench.records.store import Record, Store, brief, done, new_record
-from bench.records.validity import COMPLETED, DIVERGED, FAILED
+from bench.records.store import Record, Store, brief, new_record
+from bench.records.validity import FAILED
 from bench.run import Run
-from bench.text import counted, words
-
-PATIENCE = 0.5
-"""Seconds between looks at runs that another process holds."""
+from bench.text import words
 
 MAX_DEATHS = 3
 """Workers that die over a run, without a finished epoch between, before the run is failed."""
@@ -50,42 +48,6 @@ def default_jobs(devices: Sequence[str], runs: int, threads: int = 1) -> int:
     return max(1, min(cores() // threads, runs, MOST_JOBS))
 
 
-@dataclass
-class Outcome:
-    """The final runs that were asked for, with their records.
-
-    `new` counts the runs that this call computed, `failed_searches` the searches that found no
-    value that works. `left` final runs have no record; `stopped` says why, and is empty where
-    every run has one.
-    """
-
-    records: dict[str, Record] = field(default_factory=dict)
-    new: int = 0
-    failed_searches: int = 0
-    left: int = 0
-    stopped: str = ""
-
-    def count(self, status: str) -> int:
-        return sum(record["status"] == status for record in self.records.values())
-
-    @property
-    def well(self) -> bool:
-        """Nothing is left, no run failed, and every search found a value that works."""
-        return not (self.left or self.count(FAILED) or self.failed_searches)
-
-    def summary(self) -> str:
-        searches = f", {self.failed_searches} searches found no value that works"
-        return (
-            f"{counted(self.count(COMPLETED), 'run')} done, {self.count(FAILED)} failed, "
-            f"{self.count(DIVERGED)} diverged, {self.left} left, {self.new} computed now"
-            + (searches if self.failed_searches else "")
-        )
-
-
-INTERRUPTED, DISK_FULL = "interrupted", "the disk is full"
-"""Why an `Outcome` was `stopped`."""
-
-
 def execute(
     rows: list[Row],
     store: Store,
@@ -98,6 +60,7 @@ def execute(
     threads: int = 1,
     launch: Launch = Pool,
     keep: Keep = "weights",
+    manner: Alone | None = None,
 ) -> Outcome:
     """Have a record for every run of `rows`: found in the store, or computed now.
 
@@ -111,17 +74,26 @@ def execute(
         threads: of each worker.
         launch: the engine.
         keep: what stays of each run that is computed now.
+        manner: how it shares the grid with other invocations.
 
     Raises:
         RequestError: the request turned out wrong (data or weights that cannot be read).
     """
-    total = sum(
+    total = count_runs(rows)
+    resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
+    everyone = [Progress(grid, total, console), *listeners]
+    start = partial(launch, store, resources)
+    manner = manner or Alone()
+    interruption = Interruption(manner.signals)
+    return Schedule(store, start, everyone, keep, manner, interruption=interruption).rows(rows)
+
+
+def count_runs(rows: Iterable[Row]) -> int:
+    """The final runs of the rows and the trials of their searches."""
+    return sum(
         len(row.runs) + (row.search.trials * len(row.search.seeds) if row.search else 0)
         for row in rows
     )
-    resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
-    everyone = [Progress(grid, total, console), *listeners]
-    return Schedule(store, partial(launch, store, resources), everyone, keep).rows(rows)
 
 
 @dataclass
@@ -142,6 +114,7 @@ class Schedule:
     launch: Callable[[], Engine]
     listeners: Sequence[Listener]
     keep: Keep = "weights"
+    manner: Alone = field(default_factory=Alone)
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
     finals: set[str] = field(default_factory=set)
@@ -171,13 +144,14 @@ class Schedule:
             finally:
                 self._end()
         known = {key: record for key, record in self.records.items() if key in self.finals}
-        self.outcome.records = known
+        self.outcome.records, self.outcome.signal = known, self.interruption.number
         self.outcome.left = len(self.finals) - len(known) + self.unchosen
         return self.outcome
 
     def _until_done(self, rows: Sequence[Row]) -> None:
         # A search is the longest chain of runs that wait for each other, so it starts first.
         pending = [self._begin(row) for row in sorted(rows, key=lambda row: row.search is None)]
+        self.queue.rotate(self.manner.share)
         while not (self.interruption.asked or self.outcome.stopped):
             pending = [after for runs in pending if (after := self._advance(runs))]
             if not pending:
@@ -217,11 +191,7 @@ class Schedule:
     def _ask(self, pending: PendingRuns) -> PendingRuns:
         """Find the records of pending runs, and queue the runs that have none."""
         for run in pending.runs:
-            known = self.store.record(run)
-            if done(known):
-                self._found(run.id)
-                self._settle(run, known)
-            elif run.id not in self.asked:
+            if not self._known(run) and run.id not in self.asked:
                 self.asked.add(run.id)
                 self.queue.push(Task(run, pending.selection, keep=self.keep))
         if pending.steps is None:
@@ -265,14 +235,20 @@ class Schedule:
             self.engine = self.launch()
         while self.queue and self.engine.free:
             task = self.queue.pop()
+            # Another process may have computed it long ago, while this one had a run of hours.
+            if self._known(task.run):
+                continue
             self.current[task.run.id] = task
             for listener in self.listeners:
                 listener.started(task.run)
             self.engine.give(task)
+        if not (self.current or self.held):
+            return
         self._listen(self.engine, PATIENCE if self.held else None)
         if self.held and not self.queue:
-            if not self.engine.busy:
-                time.sleep(PATIENCE)
+            if not self.engine.busy and not self.manner.wait(self.interruption, self.outcome.new):
+                self.outcome.stopped = HELD
+                return
             for task in self.held:
                 self.queue.push(task.next_attempt())
             self.held.clear()
@@ -282,6 +258,9 @@ class Schedule:
             self._handle(message)
 
     def _handle(self, message: Message) -> None:
+        if message.kind == "notice":
+            self._say(message.content)
+            return
         task = self.current.get(message.run)
         if task is None or task.attempt != message.attempt:
             return  # a worker that was given up for lost
@@ -352,6 +331,15 @@ class Schedule:
                 return
             write_checked(claim.folder / "record.json", record)
         self._finished(run, record)
+
+    def _known(self, run: Run) -> bool:
+        """Whether a record in the store leaves nothing to compute of the run."""
+        record = self.store.record(run)
+        if record is None or not self.manner.settles(record):
+            return False
+        self._found(run.id)
+        self._settle(run, record)
+        return True
 
     def _settle(self, run: Run, record: Record) -> None:
         self.records[run.id] = brief(record)

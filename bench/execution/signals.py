@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,18 +19,20 @@ class Interruption:
     """While open, the first of `SIGNALS` sets `asked`; a second raises KeyboardInterrupt.
 
     `fileno` becomes readable with the first, which wakes up `multiprocessing.connection.wait`.
-    Signals that the process ignores (`nohup`, a shell's background job) stay ignored.
+    Signals that the process ignores (`nohup`, a shell's background job) stay ignored. Signals in
+    `also` count as well, and `number` is that of the first signal, or 0.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, also: Sequence[int] = ()) -> None:
+        self.asked, self.number = False, 0
+        self._signals = (*SIGNALS, *also)
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         self._read, self._write = os.pipe()
         # Only the main thread may set handlers; in another thread that is up to the caller.
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self._signals:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._former[number] = signal.signal(number, self._ask)
         return self
@@ -48,10 +51,14 @@ class Interruption:
     def fileno(self) -> int:
         return self._read
 
+    def wait(self, seconds: float) -> None:
+        """Sleep for so long, or until the first signal; at once where that has come."""
+        wait([self._read], seconds)
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.number = True, number
         os.write(self._write, b"\0")
 
 

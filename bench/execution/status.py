@@ -43,9 +43,14 @@ class Line:
     spent: float = 0.0
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is left to compute."""
+        return self.state in ("done", "diverged")
+
+    @property
     def left(self) -> float | None:
         """The seconds that its computing should still take, if that is known."""
-        if self.state in ("done", "diverged"):
+        if self.settled:
             return 0.0
         return None if self.seconds is None else max(0.0, self.seconds - self.spent)
 
@@ -108,13 +113,21 @@ def _line(row: Row, run: Run, kind: Literal["trial", "final"], known: "Known") -
 
 def _history(store: Store, run: Run) -> tuple[int, float]:
     """How far a run has trained, and the seconds; none where its history cannot be read."""
+    lines = read_history(store, run)
     try:
-        text = (store.run_folder(run) / HISTORY).read_text()
-        lines = [json.loads(line) for line in text.splitlines()]
         seconds = math.fsum(float(line["seconds"]) for line in lines)
         return (run.training.done(lines[-1]) if lines else 0), seconds
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return 0, 0.0
+
+
+def read_history(store: Store, run: Run) -> list[dict[str, float]]:
+    """The lines of a run's history.jsonl so far; none where it cannot be read."""
+    try:
+        text = (store.run_folder(run) / HISTORY).read_text()
+        return [json.loads(line) for line in text.splitlines()]
+    except (OSError, ValueError):
+        return []
 
 
 class Known:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,22 @@ def take(lease: filelock.SoftFileLease) -> bool:
                 ) from None
             return True
     return False
+
+
+def beats(path: Path, expiry: float) -> bool:
+    """Whether the last heartbeat of the lease under `path` is younger than `expiry` seconds."""
+    try:
+        beat = path.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    # The file system dates a heartbeat, so it is asked for the present time as well: on a network
+    # share the clock of this host may be minutes off.
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            now = os.fstat(probe.fileno()).st_mtime
+    except OSError:  # a reader of somebody else's folder may not write there
+        now = time.time()
+    return now - beat < expiry
 
 
 def make_breakable(path: Path) -> None:

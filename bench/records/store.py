@@ -7,8 +7,6 @@ a run is not done.
 import contextlib
 import logging
 import os
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ import filelock
 
 from bench.errors import RequestError
 from bench.files import read_checked, sha256_now, write_checked
-from bench.records.lease import EXPIRY, LEASE, Claim, make_breakable, replaced, take
+from bench.records.lease import EXPIRY, LEASE, Claim, beats, make_breakable, replaced, take
 from bench.records.validity import (
     COMPLETED,
     FAILED,
@@ -185,19 +183,7 @@ class Store:
 
     def held(self, run: Run) -> bool:
         """Whether a process computes the run now: its last heartbeat is younger than `expiry`."""
-        folder = self.run_folder(run)
-        try:
-            beat = (folder / LEASE).stat().st_mtime
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        # The file system dates a heartbeat, so it is asked for the present time as well: on a
-        # network share the clock of this host may be minutes off.
-        try:
-            with tempfile.TemporaryFile(dir=folder) as probe:
-                now = os.fstat(probe.fileno()).st_mtime
-        except OSError:  # a reader of somebody else's folder may not write there
-            now = time.time()
-        return now - beat < self.expiry
+        return beats(self.run_folder(run) / LEASE, self.expiry)
 
 
 SHARD = 2

@@ -14,8 +14,9 @@ from bench.errors import RequestError
 from bench.evaluation.context import Evaluated
 from bench.execution.engine import GROUP, find_engine
 from bench.execution.messages import Engine, Message, Resources, Task
+from bench.execution.outcome import Outcome
 from bench.execution.processes import Pool
-from bench.execution.schedule import BY_HAND, MAX_DEATHS, Outcome, execute
+from bench.execution.schedule import BY_HAND, MAX_DEATHS, execute
 from bench.execution.signals import Interruption
 from bench.execution.worker import Worker
 from bench.grid.expand import Row

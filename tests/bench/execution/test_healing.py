@@ -13,7 +13,8 @@ from rich.console import Console
 
 from bench import tuning
 from bench.errors import RequestError
-from bench.execution.schedule import Outcome, execute
+from bench.execution.outcome import Outcome
+from bench.execution.schedule import execute
 from bench.execution.status import survey
 from bench.files import read_checked, sha256_file, write_checked
 from bench.grid.expand import Row
