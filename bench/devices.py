@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import sys
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,15 @@ NO_MEMORY = re.compile(
 )
 # Attribute numbers of the CUDA driver's cuDeviceGetAttribute.
 _CAPABILITY_MAJOR = 75
+# The first compute capability, Ampere's, that multiplies bfloat16 matrices.
+BFLOAT16_CAPABILITY = 8
+
+
+class DeviceClass(StrEnum):
+    """Devices of one kind, whichever node of a cluster has them."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def cores() -> int:
@@ -99,10 +109,30 @@ def resolve_devices(asked: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index, major in enumerate(majors) if major == majors[0])
 
 
+def resolve_class(asked: str) -> DeviceClass:
+    """The devices of a cluster that `--device auto|cpu|cuda` means, be they here or not.
+
+    Raises:
+        RequestError: one device by its number, or not a device name.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise RequestError(
+            f"--device {asked}: on an engine it is cuda or cpu; the engine deals its devices"
+        )
+    return DeviceClass.CPU if asked == "cpu" else DeviceClass.CUDA
+
+
 def native_bfloat16(device: str) -> bool:
-    """Whether `device` multiplies bfloat16 matrices in hardware (Ampere on; AVX512-BF16, AMX)."""
+    """Whether `device` multiplies bfloat16 matrices in hardware (Ampere on; AVX512-BF16, AMX).
+
+    Of a class this is a rule, so that a run's precision depends on no node: CUDA devices do, and
+    processors do not.
+    """
+    if isinstance(device, DeviceClass):
+        return device is DeviceClass.CUDA
     if device.startswith("cuda"):
-        return cuda_capabilities()[int(device.partition(":")[2] or 0)] >= 8
+        capability = cuda_capabilities()[int(device.partition(":")[2] or 0)]
+        return capability >= BFLOAT16_CAPABILITY
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux: unknown, so not claimed

@@ -17,6 +17,7 @@ from bench.cli.options import (
     INTERRUPTED,
     SOME_FAILED,
     Device,
+    Engine,
     GridName,
     Json,
     Only,
@@ -26,9 +27,8 @@ from bench.cli.options import (
     fail,
     print_columns,
 )
-from bench.devices import resolve_device, resolve_devices
 from bench.errors import RequestError
-from bench.execution.engine import find_engine
+from bench.execution.engine import devices_on, find_engine
 from bench.execution.schedule import DISK_FULL, Outcome, execute
 from bench.execution.status import ALL, Line, survey
 from bench.execution.tensorboard import Board
@@ -55,9 +55,23 @@ def run(
         int,
         typer.Option("--threads", min=1, help="Threads of each run; they change the last bits."),
     ] = 1,
-    engine: Annotated[
-        str, typer.Option("--engine", help="What starts the workers: local, or a package's own.")
-    ] = "local",
+    per_gpu: Annotated[
+        int, typer.Option("--per-gpu", min=1, metavar="K", help="Runs that share a GPU.")
+    ] = 1,
+    engine: Engine = "local",
+    engine_option: Annotated[
+        list[str],
+        typer.Option("--engine-option", metavar="KEY=VALUE", help="A setting of the engine's own."),
+    ] = [],  # noqa: B006
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            "--checkpoint-every",
+            min=0,
+            metavar="SECONDS",
+            help="How often nodes that do not see --results send checkpoints [300].",
+        ),
+    ] = None,
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
@@ -69,8 +83,8 @@ def run(
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = _grid(grid, set_, results)
-    devices = resolve_devices(device)
-    launch = find_engine(engine)
+    devices = devices_on(engine, device)
+    launch = find_engine(engine, engine_option, checkpoint_every)
     if dry_run:
         _print_plan(_rows(chosen, devices[0], only), Store(results / chosen.name), as_json)
         return DONE
@@ -87,7 +101,16 @@ def run(
         prepare=True,
     )
     outcome = execute(
-        rows, store, chosen.name, devices, jobs, console, board, threads=threads, launch=launch
+        rows,
+        store,
+        chosen.name,
+        devices,
+        jobs,
+        console,
+        board,
+        threads=threads,
+        per_gpu=per_gpu,
+        launch=launch,
     )
     if outcome.stopped:
         _stopped(chosen, outcome, store)
@@ -268,13 +291,14 @@ def status(
     grid: GridName,
     results: Results = Path("results"),
     device: Device = "auto",
+    engine: Engine = "local",
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
     """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
     chosen = _grid(grid, set_, results)
-    rows = _rows(chosen, resolve_device(device), only)
+    rows = _rows(chosen, devices_on(engine, device, to_compute=False)[0], only)
     lines = survey(rows, Store(results / chosen.name))
     count = Counter(line.state for line in lines)
     if as_json:
