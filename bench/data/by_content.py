@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 from bench.data import cache, splits
-from bench.data.fingerprint import Parts
+from bench.data.fingerprint import Parts, fingerprint_of
 from bench.data.sources import Source, resolve
 from bench.errors import RequestError
 
@@ -56,7 +56,6 @@ def keep(name: str, content: str, split_seed: int, parts: Parts) -> None:
     Raises:
         RequestError: they have another content, or the cache cannot be written.
     """
-    sent = dataclasses.replace(source(name, content), read=lambda: parts)
-    facts, _ = cache.images(sent, split_seed)
-    if facts.content != content:
+    if fingerprint_of(parts).content != content:
         raise RequestError(f"dataset {name}: its images were damaged on their way; start again")
+    cache.images(dataclasses.replace(source(name, content), read=lambda: parts), split_seed)
