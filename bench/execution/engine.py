@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 
-from bench.devices import cuda_capabilities, resolve_class, resolve_devices
+from bench import devices
 from bench.errors import RequestError, one_line
 from bench.execution import ray
 from bench.execution.messages import Engine, Launch, Resources
@@ -51,8 +51,10 @@ def devices_on(engine: str, asked: str, *, to_compute: bool = True) -> tuple[str
     Raises:
         RequestError: not a device name, or none of this machine where it is `to_compute`.
     """
-    elsewhere = engine != Pool.name or (asked == "cuda" and not (to_compute or cuda_capabilities()))
-    return (resolve_class(asked),) if elsewhere else resolve_devices(asked)
+    only_told = asked == "cuda" and not (to_compute or devices.cuda_capabilities())
+    if engine == Pool.name and not only_told:
+        return devices.resolve_devices(asked)
+    return (devices.resolve_class(asked),)
 
 
 def _setting(option: str) -> tuple[str, str]:

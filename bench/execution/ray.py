@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,6 +73,7 @@ class RayCluster:
         except (ValueError, TypeError) as error:
             raise RequestError(f"--engine-option: Ray takes no such option ({error})") from None
         try:
+            _reach(address)
             with _own_signals():
                 ray.init(
                     address,
@@ -79,7 +81,7 @@ class RayCluster:
                     logging_level=logging.ERROR,
                     **({"_node_ip_address": own_address} if own_address else {}),
                 )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
                 f"--engine ray: no cluster at '{address}' can be used ({one_line(error)}); "
                 "`ray start --head` begins one on this machine"
@@ -171,6 +173,17 @@ def _host() -> type:
                 return self.node, f"{type(error).__name__}: {error}", None
 
     return Host
+
+
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where no cluster listens at an address; Ray would try for long.
+
+    Not among Ray's public names; its own command line resolves addresses so.
+    """
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 @contextlib.contextmanager

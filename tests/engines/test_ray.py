@@ -241,13 +241,13 @@ def test_another_digest_is_refused_and_the_others_go_on(
 
 def test_no_cluster_is_one_line() -> None:
     launch = find_engine("ray:127.0.0.2:1")
-    with pytest.raises(RequestError, match="no cluster at '127.0.0.2:1' can be used"):
+    with pytest.raises(RequestError, match=r"no cluster at '127\.0\.0\.2:1' can be used"):
         launch(Store(HERE), Resources([DeviceClass.CPU], 0))
 
 
 def test_an_option_that_ray_does_not_know(nodes: Nodes) -> None:
     launch = find_engine(f"ray:{nodes.cluster.address}", ["colour=red"])
-    with pytest.raises(RequestError, match="--engine-option: Ray takes no such option .*colour"):
+    with pytest.raises(RequestError, match=r"--engine-option: Ray takes no such option .*colour"):
         launch(Store(HERE), Resources([DeviceClass.CPU], 0))
 
 
