@@ -18,7 +18,7 @@ from bench.execution.supplies import Supply, needed
 from bench.plugins import Plugin
 from bench.records.lease import Claim
 from bench.records.store import Store, done
-from bench.run import CHECKPOINT, SCHEMA, Run
+from bench.run import CHECKPOINT, HISTORY, SCHEMA, Run
 
 PAUSE = 1.0
 """Seconds before an agent that did not answer is called again."""
@@ -201,6 +201,10 @@ class Delegate:
                 self._seen = serial
                 if message.ends:
                     return self._ended(task, message, claim)
+                if message.kind == "epoch" and claim is not None:
+                    # `status` reads it; the history that comes with a parcel replaces it.
+                    with (claim.folder / HISTORY).open("a") as history:
+                        history.write(json.dumps(message.content) + "\n")
                 tell(message)
 
     def _ended(self, task: Task, message: Message, claim: Claim | None) -> Message:

@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -74,6 +75,9 @@ class RayCluster:
             raise RequestError(f"--engine-option: Ray takes no such option ({error})") from None
         try:
             _reach(address)
+            # Ray prints a cluster's errors, and standard output may be JSON.
+            self._printing = contextlib.redirect_stdout(sys.stderr)
+            self._printing.__enter__()
             with _own_signals():
                 ray.init(
                     address,
@@ -118,6 +122,7 @@ class RayCluster:
 
     def close(self) -> None:
         self.ray.shutdown()
+        self._printing.__exit__(None, None, None)
 
 
 class RayLink:
@@ -133,7 +138,7 @@ class RayLink:
         except self.ray.exceptions.ActorUnavailableError as error:
             raise Unreachable from error
         except self.ray.exceptions.RayError as error:
-            raise Gone(one_line(error)) from error
+            raise Gone(str(error).partition("\n")[0]) from error
         self.node = described(*node)
         if fault:
             raise Broken(fault)

@@ -5,11 +5,12 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ OWN = "127.0.0.2"
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A dead node is noticed within two seconds.
+    # A dead node is noticed within seconds, and a slow one is not taken for dead.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "8",
 }
 
 
@@ -45,54 +46,77 @@ class Nodes:
     """The cluster. A node has a working folder and a cache that no other process here has."""
 
     folder: Path
-    cluster: Any = None
-    by_address: dict[str, Any] = field(default_factory=dict)
+    port: int = 0
+    by_address: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
     last: int = 2
 
+    @property
+    def address(self) -> str:
+        return f"{OWN}:{self.port}"
+
     def start(self) -> None:
-        from ray.cluster_utils import Cluster
-
         self.temporary = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets need a short path
-        with self._surroundings("head"):
-            self.cluster = Cluster(
-                initialize_head=True,
-                head_node_args={
-                    "node_ip_address": OWN,
-                    "num_cpus": 0,
-                    "include_dashboard": False,
-                    "object_store_memory": 80 << 20,
-                    "temp_dir": str(self.temporary),
-                },
-            )
+        self.port, client = free_port(), free_port()
+        self.head = self._start(
+            OWN, "--head", f"--port={self.port}", f"--ray-client-server-port={client}",
+            "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.temporary}",
+        )  # fmt: skip
 
-    def add(self, first_on_path: str = "", **resources: float) -> str:
+    def add(self, first_on_path: str = "", num_cpus: int = 1, num_gpus: int = 0) -> str:
         """One more node, of one processor unless told otherwise; returns its address."""
         self.last += 1
         address = f"127.0.0.{self.last}"
-        with self._surroundings(address, first_on_path):
-            self.by_address[address] = self.cluster.add_node(
-                node_ip_address=address,
-                object_store_memory=80 << 20,
-                **{"num_cpus": 1, **resources},
-            )
+        self.by_address[address] = self._start(
+            address, f"--address={self.address}", f"--num-cpus={num_cpus}",
+            f"--num-gpus={num_gpus}", "--dashboard-agent-listen-port=0",
+            first_on_path=first_on_path,
+        )  # fmt: skip
         return address
 
+    def _start(self, address: str, *words: str, first_on_path: str = "") -> "subprocess.Popen[str]":
+        folder = self.folder / address
+        (folder / "cache").mkdir(parents=True)
+        path = [first_on_path, str(ROOT), os.environ.get("PYTHONPATH", "")]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+                    *("--disable-usage-stats", "--object-store-memory=80000000"),
+                    *(f"--node-ip-address={address}", *words),
+                ],
+                cwd=folder,
+                env={
+                    **os.environ,
+                    **SETTINGS,
+                    "SIGMA_BENCH_CACHE": str(folder / "cache"),
+                    "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                },
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        until(
+            lambda: "--block" in (folder / "log").read_text() or process.poll() is not None,
+            90,
+            f"the node {address} is up",
+        )
+        assert process.poll() is None, (folder / "log").read_text()
+        return process
+
     def kill(self, address: str) -> None:
-        """End a node as a power cut does: its processes, and those that these have started."""
-        node = self.by_address.pop(address)
-        doomed = [pid for process in processes(node) for pid in (process, *below(process))]
-        for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.cluster.remove_node(node, allow_graceful=False)
+        """End a node as a power cut does."""
+        kill_family(self.by_address.pop(address))
 
     def drain(self, address: str) -> None:
-        """Announce that a node will be taken away in a minute."""
+        """Announce that a node will be taken away in a minute; the driver is this process."""
+        import ray
+
+        (node,) = (one for one in ray.nodes() if one["NodeManagerAddress"] == address)
         subprocess.run(
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
-                *("--address", self.cluster.address),
-                *("--node-id", self.by_address[address].node_id),
+                *("--address", self.address, "--node-id", node["NodeID"]),
                 *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"),
                 *("--deadline-remaining-seconds", "60"),
             ],
@@ -118,43 +142,26 @@ class Nodes:
         return [pid for agent in self.agents() for pid in below(agent) if is_worker(pid)]
 
     def _below(self) -> list[int]:
-        return [
-            pid
-            for node in self.by_address.values()
-            for own in processes(node)
-            for pid in below(own)
-        ]
+        return [pid for node in self.by_address.values() for pid in below(node.pid)]
 
     def stop(self) -> None:
-        if self.cluster is not None:
-            self.cluster.shutdown()
+        for process in (*self.by_address.values(), self.head):
+            kill_family(process)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def _surroundings(self, name: str, first_on_path: str = "") -> Iterator[None]:
-        """The environment and the working folder that a node is started with."""
-        folder = self.folder / name
-        (folder / "cache").mkdir(parents=True, exist_ok=True)
-        path = [first_on_path, str(ROOT), os.environ.get("PYTHONPATH", "")]
-        wanted = {
-            **SETTINGS,
-            "SIGMA_BENCH_CACHE": str(folder / "cache"),
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        }
-        before, here = dict(os.environ), os.getcwd()
-        os.environ.update(wanted)
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(here)
-            os.environ.clear()
-            os.environ.update(before)
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((OWN, 0))
+        return int(probe.getsockname()[1])
 
 
-def processes(node: Any) -> list[int]:
-    """The process ids of a node's own servers."""
-    return [info.process.pid for infos in node.all_processes.values() for info in infos]
+def kill_family(process: "subprocess.Popen[str]") -> None:
+    """Kill a process with all that it has started."""
+    for pid in (process.pid, *below(process.pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def below(pid: int) -> list[int]:

@@ -120,7 +120,7 @@ def written(rows: list[Row]) -> Left:
 
 
 def options(nodes: Nodes) -> list[str]:
-    return ["--engine", f"ray:{nodes.cluster.address}", "--engine-option", f"node_ip_address={OWN}"]
+    return ["--engine", f"ray:{nodes.address}", "--engine-option", f"node_ip_address={OWN}"]
 
 
 def go(
@@ -128,7 +128,7 @@ def go(
 ) -> tuple[Outcome, str]:
     text = io.StringIO()
     store, console = Store.open(HERE / "results", "small"), Console(file=text, width=400)
-    launch = find_engine(f"ray:{nodes.cluster.address}", [f"node_ip_address={OWN}"], 0.0)
+    launch = find_engine(f"ray:{nodes.address}", [f"node_ip_address={OWN}"], 0.0)
     devices = [DeviceClass(device)]
     outcome = execute(rows, store, "small", devices, None, console, listeners, launch=launch)
     return outcome, text.getvalue()
@@ -188,7 +188,7 @@ def test_a_fraction_of_a_gpu_is_a_place(nodes: Nodes) -> None:
     address = nodes.add(num_gpus=2, num_cpus=8)
     resources = Resources(
         [DeviceClass.CUDA], 0, per_gpu=2,
-        address=nodes.cluster.address, options={"node_ip_address": OWN},
+        address=nodes.address, options={"node_ip_address": OWN},
     )  # fmt: skip
     cluster = RayCluster(resources)
     try:
@@ -246,7 +246,7 @@ def test_no_cluster_is_one_line() -> None:
 
 
 def test_an_option_that_ray_does_not_know(nodes: Nodes) -> None:
-    launch = find_engine(f"ray:{nodes.cluster.address}", ["colour=red"])
+    launch = find_engine(f"ray:{nodes.address}", ["colour=red"])
     with pytest.raises(RequestError, match=r"--engine-option: Ray takes no such option .*colour"):
         launch(Store(HERE), Resources([DeviceClass.CPU], 0))
 
