@@ -13,7 +13,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -107,23 +107,32 @@ def behind(sources: Iterable[str]) -> list[str]:
     return [plugin.path or plugin.module for plugin in _loaded if plugin.sha256 in wanted]
 
 
-def restore(plugins: Iterable[Plugin]) -> None:
+def restore(plugins: Iterable[Plugin], contents: Mapping[Plugin, bytes] | None = None) -> None:
     """Have the plugins that another process of the same grid has.
+
+    `contents` has what files held there, for a process that may not see them.
 
     Raises:
         RequestError: a source is not what it was there.
     """
+    known = contents or {}
     for plugin in plugins:
-        if plugin in _loaded:
-            continue
-        found, content = (
-            _read(Path(plugin.path)) if plugin.path else (_installed(plugin.module), b"")
+        if plugin not in _loaded:
+            _execute(plugin, known[plugin] if plugin in known else content_of(plugin))
+
+
+def content_of(plugin: Plugin) -> bytes:
+    """What the file of a plugin holds; empty for a module of an installed package.
+
+    Raises:
+        RequestError: the source is no longer what was loaded, or cannot be read.
+    """
+    found, held = _read(Path(plugin.path)) if plugin.path else (_installed(plugin.module), b"")
+    if found != plugin:
+        raise RequestError(
+            f"plugin {plugin.path or plugin.module} changed while the grid ran; start it again"
         )
-        if found != plugin:
-            raise RequestError(
-                f"plugin {plugin.path or plugin.module} changed while the grid ran; start it again"
-            )
-        _execute(plugin, content)
+    return held
 
 
 def forget() -> None:

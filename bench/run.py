@@ -41,6 +41,9 @@ INT64 = 2**63 - 1
 HISTORY = "history.jsonl"
 """The file in a run's folder that gains a line with each epoch."""
 
+CHECKPOINT = "checkpoint.pt"
+"""The file in a run's folder that holds its whole training state, until the run is done."""
+
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
 

@@ -32,6 +32,14 @@ GridName = Annotated[
 ]
 Results = Annotated[Path, typer.Option("--results", help="Folder of records.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:INDEX.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME[:ADDRESS]",
+        help="What starts the workers: local, ray, or a package's own.",
+    ),
+]
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the grid.")
 ]

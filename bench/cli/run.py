@@ -18,6 +18,7 @@ from bench.cli.options import (
     INTERRUPTED,
     SOME_FAILED,
     Device,
+    Engine,
     GridName,
     Json,
     Only,
@@ -28,14 +29,14 @@ from bench.cli.options import (
     print_columns,
 )
 from bench.cli.pilots import check_precision, pilot_command, settings
-from bench.devices import resolve_class, resolve_device, resolve_devices
+from bench.devices import resolve_class, resolve_devices
 from bench.errors import RequestError
 from bench.execution import slurm
-from bench.execution.engine import LAUNCHERS, find_engine
+from bench.execution.engine import LAUNCHERS, devices_on, find_engine
 from bench.execution.follow import follow, submit
 from bench.execution.launcher import Fleet, tallies
-from bench.execution.outcome import DISK_FULL, HELD, Outcome
 from bench.execution.messages import Keep
+from bench.execution.outcome import DISK_FULL, HELD, Outcome
 from bench.execution.pilot import LIMIT, Alone, Pilot
 from bench.execution.schedule import execute
 from bench.execution.status import ALL, Line, survey
@@ -63,17 +64,26 @@ def run(
         int,
         typer.Option("--threads", min=1, help="Threads of each run; they change the last bits."),
     ] = 1,
-    engine: Annotated[
-        str,
-        typer.Option("--engine", help="What starts the workers: local, slurm, or a package's own."),
-    ] = "local",
+    per_gpu: Annotated[
+        int, typer.Option("--per-gpu", min=1, metavar="K", help="Runs that share a GPU.")
+    ] = 1,
     keep: Annotated[
         Keep, typer.Option("--keep", help="Of finished runs: weights too, or records alone.")
     ] = "weights",
+    engine: Engine = "local",
     engine_option: Annotated[
         list[str],
-        typer.Option("--engine-option", metavar="KEY=VALUE", help="Goes to the engine as it is."),
+        typer.Option("--engine-option", metavar="KEY=VALUE", help="A setting of the engine's own."),
     ] = [],  # noqa: B006
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            "--checkpoint-every",
+            min=0,
+            metavar="SECONDS",
+            help="How often nodes that do not see --results send checkpoints [300].",
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave once the pilots are submitted (slurm).")
     ] = False,
@@ -92,13 +102,12 @@ def run(
     """Train and measure every run of a grid that has no record yet, then print its table."""
     chosen = _grid(grid, set_, results)
     launcher = LAUNCHERS.get(engine)
-    if launcher is None and (detach or engine_option):
-        raise RequestError(f"--detach and --engine-option: --engine {engine} has neither")
-    launch = find_engine(engine) if launcher is None else None
+    if detach and launcher is None:
+        raise RequestError(f"--detach: --engine {engine} has no pilots to leave; use slurm")
+    launch = None if launcher else find_engine(engine, engine_option, checkpoint_every)
     # Nodes must agree on what `auto` means, so there it is a rule of the class of device.
-    shared = resolve_class(device) if pilot or launcher else None
-    devices = resolve_devices(shared or device) if launch else ()
-    computes = shared or devices[0]
+    computes = resolve_class(device) if pilot else devices_on(engine, device)[0]
+    devices = resolve_devices(computes) if pilot else devices_on(engine, device)
     if dry_run:
         _print_plan(_rows(chosen, computes, only), Store(results / chosen.name), as_json)
         return DONE
@@ -136,6 +145,7 @@ def run(
             console,
             board,
             threads=threads,
+            per_gpu=per_gpu,
             launch=launch,
             keep=keep,
             manner=manner,
@@ -325,13 +335,14 @@ def status(
     grid: GridName,
     results: Results = Path("results"),
     device: Device = "auto",
+    engine: Engine = "local",
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
     """Say how far a grid has come: done, running, failed, diverged, to do; time left."""
     chosen = _grid(grid, set_, results)
-    rows = _rows(chosen, resolve_device(device), only)
+    rows = _rows(chosen, devices_on(engine, device, to_compute=False)[0], only)
     lines = survey(rows, Store(results / chosen.name))
     count = Counter(line.state for line in lines)
     pilots = tallies(Store(results / chosen.name), LAUNCHERS.values())

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.data import cache
+from bench.data import by_content, cache
 from bench.data.fingerprint import Fingerprint, Sizes, noun
 from bench.data.sources import Source, resolve
 from bench.data.splits import split_sizes
@@ -127,11 +127,15 @@ def prepare(name: str, split_seed: int = 0) -> Description:
     return _description(source, facts, split_seed)
 
 
-def load(name: str, split_seed: int = 0) -> Dataset:
-    """Load a data set, preparing it where needed; raises what `prepare` raises."""
+def load(name: str, split_seed: int = 0, content: str | None = None) -> Dataset:
+    """Load a data set, preparing it where needed; raises what `prepare` raises.
+
+    What the cache has under the hash `content` is taken from there, wherever it came from.
+    """
     import torch
 
-    source = resolve(name)
+    sent = content is not None and by_content.kept(name, content, split_seed)
+    source = by_content.source(name, str(content)) if sent else resolve(name)
     facts, images = cache.images(source, split_seed)
     description = _description(source, facts, split_seed)
     sizes = [description.train, description.validation, description.test]

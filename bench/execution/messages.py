@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bench.errors import RequestError
 from bench.execution.signals import Interruption
+from bench.files import disk_full
 from bench.records.store import Store
-from bench.run import Run
+from bench.run import Features, Run
 
 Kind = Literal[
     "notice",
@@ -39,7 +41,7 @@ class Message:
     * `wrong`: the request is wrong, in one line;
     * `full`: none; a disk is full;
     * `stopped`: none; the worker was told to stop and has written a checkpoint;
-    * `left`: none; the worker's place was taken away (preempted, drained, node gone);
+    * `left`: why the worker's place was taken away (preempted, drained, node gone), or none;
     * `died`: the exit code of the worker process.
     """
 
@@ -87,20 +89,33 @@ class Task:
         """A message about this attempt."""
         return Message(kind, self.run.id, self.attempt, content)
 
+    def unwritten(self, error: OSError, folder: Path) -> Message:
+        """The message that ends the attempt where a file of the run cannot be written."""
+        if disk_full(error):
+            return self.message("full")
+        where = error.filename or folder
+        return self.message("wrong", f"{where}: {error.strerror}; nothing more is run")
+
+    @property
+    def networks(self) -> dict[str, Features]:
+        """The networks that the run's measures need, by the setting that names each."""
+        evaluation = self.run.evaluation
+        named = {"features": evaluation.features, "fvd": evaluation.fvd}
+        return {setting: network for setting, network in named.items() if network is not None}
+
     def dump(self) -> dict[str, Any]:
         """The task as JSON values.
 
-        The path of the feature network's weights is no part of a run's JSON, so it has a field of
-        its own.
+        The paths of the networks' weights are no part of a run's JSON, so they have a field of
+        their own.
         """
-        features = self.run.evaluation.features
         return {
             "id": self.run.id,
             "run": self.run.model_dump(mode="json"),
             "selection": self.selection,
             "attempt": self.attempt,
             "keep": self.keep,
-            "weights": features.source if features else None,
+            "weights": {setting: network.source for setting, network in self.networks.items()},
         }
 
     @classmethod
@@ -112,10 +127,10 @@ class Task:
                 computes another id for the run.
         """
         run = dict(fields["run"])
-        evaluation = run["evaluation"]
-        if evaluation["features"] is not None:
-            features = {**evaluation["features"], "source": fields["weights"]}
-            run["evaluation"] = {**evaluation, "features": features}
+        evaluation = dict(run["evaluation"])
+        for setting, source in fields["weights"].items():
+            evaluation[setting] = {**evaluation[setting], "source": source}
+        run["evaluation"] = evaluation
         task = cls(Run.read(run), fields["selection"], fields["attempt"], fields["keep"])
         if task.run.id != fields["id"]:
             raise RequestError(
@@ -131,11 +146,20 @@ class Resources:
 
     `threads` is the number of threads of each worker. It decides the last bits of a run, so it is
     never derived from the number of runs, jobs or cores.
+
+    An engine of other machines is given a `DeviceClass` as the only device, and 0 `jobs` where the
+    user left their number to it. `per_gpu` workers share a CUDA device. `address` is what follows
+    the engine's name in `--engine NAME:ADDRESS`, and `options` are the `--engine-option`s. A worker
+    whose disk the scheduler cannot see sends its checkpoint every `checkpoint_every` seconds.
     """
 
     devices: Sequence[str]
     jobs: int
     threads: int = 1
+    per_gpu: int = 1
+    address: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_every: float = 300.0
 
 
 class Engine(Protocol):

@@ -32,7 +32,7 @@ class _Member:
     process: BaseProcess
     connection: Connection
     device: str
-    task: Task | None = None
+    task: Mapping[str, Any] | None = None
 
 
 class Pool:
@@ -40,9 +40,17 @@ class Pool:
 
     name = "local"
 
-    def __init__(self, store: Store, resources: Resources) -> None:
+    def __init__(
+        self,
+        store: Store,
+        resources: Resources,
+        plugins: tuple[Plugin, ...] | None = None,
+        contents: Mapping[Plugin, bytes] | None = None,
+    ) -> None:
+        """`plugins` are this process's own, unless given with the `contents` of their files."""
         self.store, self.resources = store, resources
-        self.plugins = loaded()
+        self.plugins = loaded() if plugins is None else plugins
+        self.contents = dict(contents or {})
         self.context = multiprocessing.get_context("spawn")
         self.members: list[_Member] = []
 
@@ -66,7 +74,14 @@ class Pool:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(
             target=_serve,
-            args=(theirs, self.store.folder, device, self.resources.threads, self.plugins),
+            args=(
+                theirs,
+                self.store.folder,
+                device,
+                self.resources.threads,
+                self.plugins,
+                self.contents,
+            ),
             daemon=True,
         )
         # A signal to the whole process group must not reach a worker that has no handlers yet.
@@ -98,16 +113,20 @@ class Pool:
 
     def give(self, task: Task) -> None:
         """Hand the task to an idle worker, or to a new one where there are fewer than `jobs`."""
+        self.pass_on(task.dump())
+
+    def pass_on(self, task: Mapping[str, Any]) -> None:
+        """The same with a task's JSON, which needs none of the plugins in this process."""
         member = next((member for member in self.members if member.task is None), None)
         if member is None:
             devices = self.resources.devices
             member = self._spawn(devices[len(self.members) % len(devices)])
             self.members.append(member)
         try:
-            _send(member.connection, task.dump())
+            _send(member.connection, task)
         except ConnectionError:  # it died while it was idle
             member = self._replace(member)
-            _send(member.connection, task.dump())
+            _send(member.connection, task)
         member.task = task
 
     def messages(self, timeout: float | None, interruption: Interruption) -> Iterator[Message]:
@@ -119,13 +138,15 @@ class Pool:
             if not isinstance(ready, Connection):
                 continue
             member = by_connection[ready]
-            assert member.task is not None
+            task = member.task
+            assert task is not None
             try:
                 message = Message.read(_receive(ready))
             except (EOFError, OSError):  # OSError where it was killed in the middle of a message
                 # It is replaced when there is a task for it.
                 member.process.join()
-                message = member.task.message("died", member.process.exitcode)
+                code = member.process.exitcode
+                message = Message("died", task["id"], task["attempt"], code)
             if message.ends:
                 member.task = None
             yield message
@@ -168,7 +189,12 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def _serve(
-    connection: Connection, folder: Path, device: str, threads: int, plugins: tuple[Plugin, ...]
+    connection: Connection,
+    folder: Path,
+    device: str,
+    threads: int,
+    plugins: tuple[Plugin, ...],
+    contents: Mapping[Plugin, bytes],
 ) -> None:
     """A worker's main function: import torch once, then compute one run after the other."""
     stop = Stop()
@@ -190,7 +216,7 @@ def _serve(
                 content = _receive(connection)
             try:
                 # A task names the plugins' decoders and models, so these come first.
-                restore(plugins)
+                restore(plugins, contents)
                 task = Task.read(content)
             except RequestError as error:
                 message = Message("wrong", content["id"], content["attempt"], str(error))

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import tuning
-from bench.devices import cores
+from bench.devices import DeviceClass, cores
 from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
 from bench.execution.listeners import Listener
@@ -41,10 +41,15 @@ MOST_JOBS = 8
 BY_HAND = {"rule": "by hand"}
 
 
-def default_jobs(devices: Sequence[str], runs: int, threads: int = 1) -> int:
-    """One job a CUDA device; on a CPU as many jobs as the cores have room for their threads."""
+def default_jobs(devices: Sequence[str], runs: int, threads: int = 1, per_gpu: int = 1) -> int:
+    """One job a CUDA device, or `per_gpu`; on a CPU as many as the cores have room for.
+
+    0, which leaves it to the engine, where the devices are those of other machines.
+    """
+    if isinstance(devices[0], DeviceClass):
+        return 0
     if devices[0].startswith("cuda"):
-        return len(devices)
+        return len(devices) * per_gpu
     return max(1, min(cores() // threads, runs, MOST_JOBS))
 
 
@@ -58,6 +63,7 @@ def execute(
     listeners: Sequence[Listener] = (),
     *,
     threads: int = 1,
+    per_gpu: int = 1,
     launch: Launch = Pool,
     keep: Keep = "weights",
     manner: Alone | None = None,
@@ -72,6 +78,7 @@ def execute(
         console: where progress is shown.
         listeners: are called as well, and closed at the end.
         threads: of each worker.
+        per_gpu: workers that share a CUDA device.
         launch: the engine.
         keep: what stays of each run that is computed now.
         manner: how it shares the grid with other invocations.
@@ -80,7 +87,8 @@ def execute(
         RequestError: the request turned out wrong (data or weights that cannot be read).
     """
     total = count_runs(rows)
-    resources = Resources(devices, jobs or default_jobs(devices, total, threads), threads)
+    jobs = jobs or default_jobs(devices, total, threads, per_gpu)
+    resources = Resources(devices, jobs, threads, per_gpu)
     everyone = [Progress(grid, total, console), *listeners]
     start = partial(launch, store, resources)
     manner = manner or Alone()
@@ -294,19 +302,20 @@ class Schedule:
             case "stopped":
                 self._died(task, "its worker was told to stop")
             case "left":
-                self._left(task)
+                self._left(task, content)
             case "died":
                 self._died(task, *_ending(content, run))
 
-    def _left(self, task: Task) -> None:
+    def _left(self, task: Task, reason: str | None) -> None:
         """Queue a run again whose worker lost its place; the run has no part in that."""
         self._dropped(task.run)
         if not self.outcome.stopped:
             self.departures[task.run.id] += 1
             count = self.departures[task.run.id]
             self._say(
-                f"run {task.run.id}: its worker was taken away ({count} times so far); continuing "
-                "from its checkpoint"
+                f"run {task.run.id}: its worker was taken away"
+                + (f", {reason}" if reason else "")
+                + f" ({count} times so far); continuing from its checkpoint"
             )
             self.queue.push(task.next_attempt())
 

@@ -34,7 +34,7 @@ from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
 from bench.records.store import Record, Store, done, new_record
 from bench.records.validity import DIVERGED, FAILED, LARGEST
-from bench.run import Run
+from bench.run import CHECKPOINT, Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
 from bench.training.train import train
@@ -67,7 +67,7 @@ class Worker:
         """The run's data on the device, loaded once; RequestError where their content changed."""
         key = (run.place, run.split_seed)
         if key not in self._datasets:
-            loaded = data.load(*key)
+            loaded = data.load(*key, content=run.content)
             self._datasets[key] = Dataset(
                 loaded.description,
                 *(part.to(self.device) for part in (loaded.train, loaded.validation, loaded.test)),
@@ -133,10 +133,7 @@ class Worker:
         except Lost:
             return task.message("held")
         except OSError as error:
-            if disk_full(error):
-                return task.message("full")
-            where = error.filename or store.folder
-            return task.message("wrong", f"{where}: {error.strerror}; nothing more is run")
+            return task.unwritten(error, store.folder)
 
     def execute(
         self,
@@ -161,7 +158,7 @@ class Worker:
         """
         with recorded(run, claim, selection, self.device, run.training.precision) as record:
             self._measure(run, claim, record, on_epoch, weights, on_measuring, keep)
-        (claim.folder / "checkpoint.pt").unlink(missing_ok=True)
+        (claim.folder / CHECKPOINT).unlink(missing_ok=True)
         return record
 
     def _measure(

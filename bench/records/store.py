@@ -124,11 +124,11 @@ class Store:
         """Note the files that the training of `run` left, for runs of equal training."""
         folder = self.run_folder(run)
         sums = {name: sha256_now(folder / name) for name in names}
-        write_checked(self._weights_note(run), {"run": run.id, "files": sums})
+        write_checked(self.weights_note(run), {"run": run.id, "files": sums})
 
     def find_weights(self, run: Run) -> Path | None:
         """The folder of a run of equal training, if its files are intact; else None."""
-        note = read_checked(self._weights_note(run), weights_fault)
+        note = read_checked(self.weights_note(run), weights_fault)
         if note is None:
             return None
         if not note["files"]:
@@ -149,7 +149,8 @@ class Store:
                 return None
         return folder
 
-    def _weights_note(self, run: Run) -> Path:
+    def weights_note(self, run: Run) -> Path:
+        """The file that says where weights of the same training as of `run` are."""
         return _divided(self.folder / "trained", f"{run.training_id}.json")
 
     @contextlib.contextmanager

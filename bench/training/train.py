@@ -12,7 +12,7 @@ from baselines.build import build_decoder, build_model
 from baselines.vae import Terms, Vae
 from bench.errors import Stopped
 from bench.rng import generator, seeded
-from bench.run import Run
+from bench.run import CHECKPOINT, Run
 from bench.training.checkpoint import Checkpoint, Epoch, PartialEpoch, Trained
 from bench.training.cuda_graph import maybe_graphed
 from bench.training.divergence import PATIENCE, find_divergence, mean_terms
@@ -70,7 +70,7 @@ def train(
     total, per_epoch = run.training.steps_over(count), count // batch
     patience = min(PATIENCE, per_epoch, total)
     optimiser = Optimiser(vae, run.training, total)
-    checkpoint = Checkpoint(folder / "checkpoint.pt", run.id)
+    checkpoint = Checkpoint(folder / CHECKPOINT, run.id)
     begun = checkpoint.restore(trained, optimiser)
     step = Step(vae, trained.state, optimiser, images, run.training)
     advance = maybe_graphed(step, device)

@@ -9,6 +9,7 @@ import torch
 
 from bench import devices
 from bench.errors import RequestError
+from bench.execution.engine import devices_on
 from bench.execution.schedule import MOST_JOBS, default_jobs
 
 JOBS = min(devices.cores(), MOST_JOBS)
@@ -74,6 +75,39 @@ def test_runs_are_dealt_to_devices_of_one_kind(
     assert list(devices.resolve_devices(asked)) == found
     assert found[0] == devices.resolve_device(asked)
     assert default_jobs(found, 1000) == (len(found) if majors and asked != "cpu" else JOBS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "precision"),
+    [("auto", "bfloat16"), ("cuda", "bfloat16"), ("cpu", "float32")],
+)
+@pytest.mark.parametrize("majors", [(), (7,), (9, 9)])
+def test_precision_on_an_engine_depends_on_no_machine(
+    monkeypatch: pytest.MonkeyPatch, asked: str, precision: str, majors: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: majors)
+    (device,) = devices_on("ray", asked)
+    assert devices.resolve_precision("auto", device) == precision
+    assert devices.resolve_precision("float32", device) == "float32"
+    assert default_jobs([device], 1000) == 0  # the engine knows how many places there are
+
+
+@pytest.mark.parametrize("asked", ["cuda:0", "gpu", ""])
+def test_an_engine_deals_its_devices_by_itself(asked: str) -> None:
+    with pytest.raises(RequestError, match=f"^--device {asked}: on an engine it is cuda or cpu"):
+        devices_on("ray", asked)
+
+
+def test_a_grid_on_gpus_is_looked_at_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cuda_capabilities", lambda: ())
+    (device,) = devices_on("local", "cuda", to_compute=False)
+    assert devices.resolve_precision("auto", device) == "bfloat16"
+    with pytest.raises(RequestError, match="no CUDA device"):
+        devices_on("local", "cuda")
+
+
+def test_several_runs_share_a_gpu() -> None:
+    assert default_jobs(["cuda:0", "cuda:1"], 1000, per_gpu=3) == 6
 
 
 @pytest.mark.parametrize("asked", ["cuda:2", "gpu", "cuda:", "cuda:x", ""])

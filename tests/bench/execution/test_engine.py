@@ -10,10 +10,11 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
+from bench.devices import DeviceClass
 from bench.errors import RequestError
 from bench.evaluation.context import Evaluated
 from bench.execution.engine import GROUP, find_engine
-from bench.execution.messages import Engine, Message, Resources, Task
+from bench.execution.messages import Launch, Message, Resources, Task
 from bench.execution.outcome import Outcome
 from bench.execution.processes import Pool
 from bench.execution.schedule import BY_HAND, MAX_DEATHS, execute
@@ -22,6 +23,7 @@ from bench.execution.worker import Worker
 from bench.grid.expand import Row
 from bench.records.store import Record, Store
 from bench.records.validity import LARGEST
+from tests.refusal import refused
 
 Expand = Callable[..., list[Row]]
 
@@ -91,12 +93,10 @@ class Stopping(InProcess):
             yield task.message("stopped")
 
 
-def go(
-    rows: list[Row], folder: Path, launch: Callable[[Store, Resources], Engine]
-) -> tuple[Outcome, str]:
+def go(rows: list[Row], folder: Path, launch: Launch, device: str = "cpu") -> tuple[Outcome, str]:
     text = io.StringIO()
     store, console = Store.open(folder, "small"), Console(file=text, width=200)
-    return execute(rows, store, "small", ["cpu"], 1, console, launch=launch), text.getvalue()
+    return execute(rows, store, "small", [device], 1, console, launch=launch), text.getvalue()
 
 
 def metrics(outcome: Outcome) -> dict[str, Record]:
@@ -135,19 +135,65 @@ def test_a_stop_that_nobody_asked_for_counts_as_a_death(expand: Expand, tmp_path
 # -- by name -----------------------------------------------------------------------------------
 
 
+ADDING = Path(__file__).parents[3] / "docs" / "adding.md"
+
+
+def as_documented() -> str:
+    """The engine that `docs/adding.md` shows."""
+    section = ADDING.read_text().partition("## An engine")[2]
+    return section.partition("```python\n")[2].partition("```")[0]
+
+
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package whose entry points add the engines `in_process` and `broken`."""
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose entry points add the engines `in_process`, `pipes` and `broken`."""
     module = ModuleType("an_engine")
     module.InProcess = InProcess  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "an_engine", module)
     about = tmp_path / "site" / "an_engine-1.0.dist-info"
     about.mkdir(parents=True)
+    (about.parent / "pipes.py").write_text(as_documented())
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: an-engine\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(
-        f"[{GROUP}]\nin_process = an_engine:InProcess\nbroken = no_such_module:Engine\n"
+        f"[{GROUP}]\nin_process = an_engine:InProcess\npipes = pipes:launch\n"
+        "broken = no_such_module:Engine\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
+    yield
+    sys.modules.pop("pipes", None)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_engine_of_the_page_computes_what_local_does(expand: Expand, tmp_path: Path) -> None:
+    """It is whole, in fewer than 60 lines; `Remote` does the rest."""
+    assert sum(bool(line.strip()) for line in as_documented().splitlines()) < 60
+    rows = expand()
+    launch = find_engine("pipes", ["processes=1"])
+    outcome, _ = go(rows, tmp_path / "pipes", launch, DeviceClass.CPU)
+    assert outcome.well
+    assert outcome.new == 2
+    assert metrics(outcome) == metrics(go(rows, tmp_path / "local", Pool)[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "told"),
+    [
+        ("local:there", [], "--engine local:there: it takes no address and no --engine-option"),
+        ("local", ["a=b"], "--engine local: it takes no address and no --engine-option"),
+        ("ray", ["a"], "--engine-option a: expected KEY=VALUE"),
+        ("ray", ["=a"], "--engine-option =a: expected KEY=VALUE"),
+    ],
+)
+def test_a_wrong_setting_of_an_engine_is_one_line(
+    asked: str, options: list[str], told: str
+) -> None:
+    assert refused(lambda: find_engine(asked, options)) == told
+
+
+def test_a_ray_client_is_advised_to_submit_a_job(tmp_path: Path) -> None:
+    launch = find_engine("ray:ray://head:10001")
+    message = refused(lambda: launch(Store(tmp_path), Resources(["cpu"], 0)))
+    assert "ray job submit --address http://HEAD:8265 -- sigma-bench run GRID" in message
 
 
 @pytest.mark.usefixtures("installed")
@@ -157,8 +203,6 @@ def test_a_package_adds_an_engine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert find_engine("in_process") is InProcess
-    assert find_engine("local") is Pool
     monkeypatch.setattr(Pool, "give", lambda *_: pytest.fail("the engine local was used"))
     code, _, told = call(
         "run", write_grid(), "--results", tmp_path / "r", "--device", "cpu",

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from bench.execution.messages import Message, Resources, Task
-from bench.execution.schedule import INTERRUPTED, Outcome, execute
+from bench.execution.outcome import INTERRUPTED, Outcome
+from bench.execution.schedule import execute
 from bench.execution.signals import Interruption
 from bench.files import write_checked
 from bench.grid.expand import Row
