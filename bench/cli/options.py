@@ -37,7 +37,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME[:ADDRESS]",
-        help="What starts the workers: local, ray, or a package's own.",
+        help="What starts the workers: local, ray, slurm, or a package's own.",
     ),
 ]
 Set = Annotated[
