@@ -166,7 +166,7 @@ def running(nodes: Nodes, grid: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def checkpoints() -> list[Path]:
-    return list(Path("results/small/runs").glob("*/checkpoint.pt"))
+    return list(Path("results/small/runs").glob("*/*/checkpoint.pt"))
 
 
 # -- a day without incidents -------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_a_hundred_random_kills_change_nothing(nodes: Nodes, undisturbed: Undist
                 told = process.communicate()[1]
                 assert process.returncode in (0, 1), told
                 # Some of it is to be done again.
-                for folder in sorted(Path("results/small/runs").iterdir())[::2]:
+                for folder in sorted(Path("results/small/runs").glob("*/*"))[::2]:
                     shutil.rmtree(folder)
                 process = command(nodes, grid)
                 continue

@@ -183,7 +183,7 @@ def test_an_interrupted_grid_has_its_checkpoints_and_goes_on_from_them(
     outcome, _ = go(rows, Loopback(tmp_path, 2).launch, listeners=[Interrupt()])
     assert outcome.stopped == "interrupted"
     assert outcome.left == 2
-    assert len(list(Path("results/small/runs").glob("*/checkpoint.pt"))) == 2
+    assert len(list(Path("results/small/runs").glob("*/*/checkpoint.pt"))) == 2
     before = dict(seen)
     begun: dict[str, int] = {}
 
