@@ -157,7 +157,7 @@ class Follower:
 
     def close(self) -> None:
         """Cancel what is not needed any more; pilots that work see that nothing is left."""
-        if not self._left:
+        if self._parting is None:  # else that was done, and a second signal would be a second ^C
             self.fleet.cancel(queued_only=not self._watched)
 
     def kill(self) -> None:
@@ -211,12 +211,12 @@ class Follower:
 
     def _tend(self, tally: Tally) -> Iterator[Message]:
         """Tell what has changed about the pilots, and replace those that are missing."""
-        if tally != self._tally:
-            self._tally = tally
+        before, self._tally = self._tally, tally
+        if str(tally) != str(before):
             yield self._notice(f"pilots: {tally}")
-            if tally.refused:
-                last = self.fleet.last_words()
-                yield self._notice(f"pilots that refused: {', '.join(tally.refused)}; {last}")
+        if news := sorted(set(tally.refused) - set(before.refused)):
+            last = self.fleet.last_words()
+            yield self._notice(f"pilots that refused: {', '.join(news)}; {last}")
         # A pilot leaves early only where others hold all that is left.
         missing = min(self.jobs, len(self._watched)) - tally.alive
         if missing <= 0 or len(self._held) == len(self._watched):

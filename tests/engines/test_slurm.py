@@ -80,6 +80,12 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     return grid
 
 
+def listen() -> None:
+    """Let no signal be ignored, as in a shell's background jobs and under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def sigma_bench(cluster: Cluster, *words: object, engine: str = "slurm") -> "subprocess.Popen[str]":
     if words[0] == "run":
         words = (*words, "--device", "cpu", "--engine", engine)
@@ -89,7 +95,7 @@ def sigma_bench(cluster: Cluster, *words: object, engine: str = "slurm") -> "sub
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=listen,
     )
 
 
