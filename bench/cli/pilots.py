@@ -29,13 +29,15 @@ def pilot_command(
     results: Path,
     device: str,
     threads: int,
+    per_gpu: int,
     keep: Keep,
     only: Sequence[str],
     tensorboard: Path | None,
 ) -> list[str]:
     """The words after `sigma-bench` that start a pilot, but for the settings."""
     words = ["run", grid, "--results", str(results.absolute()), "--device", device]
-    words += ["--jobs", "1", "--threads", str(threads), "--keep", keep, "--pilot"]
+    words += ["--jobs", str(per_gpu), "--per-gpu", str(per_gpu), "--threads", str(threads)]
+    words += ["--keep", keep, "--pilot"]
     words += [word for filter in only for word in ("--only", filter)]
     if tensorboard is not None:
         words += ["--tensorboard", str(tensorboard.absolute())]

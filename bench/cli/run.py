@@ -125,7 +125,7 @@ def run(
     )
     if launcher is not None:
         kind, changes = resolve_class(device), settings(set_, chosen, computes, features)
-        words = pilot_command(grid, results, kind, threads, keep, only, tensorboard)
+        words = pilot_command(grid, results, kind, threads, per_gpu, keep, only, tensorboard)
         fleet = Fleet.found(launcher, store, engine_option, [*words, *changes], threads)
         if detach:
             way = shlex.join(["sigma-bench", "status", *words[1:4], *changes])
