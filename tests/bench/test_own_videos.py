@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def test_the_grid_of_the_readme_runs_on_videos_of_ones_own(tmp_path: Path) -> No
     array = np.random.default_rng(0).integers(0, 256, (60, 10, 32, 32, 3), np.uint8)
     saved = re.search(r'numpy\.savez\("(\S+)", (\w+)=array\)', section)
     assert saved is not None
-    np.savez(tmp_path / saved[1], **{saved[2]: array})
+    kept: dict[str, Any] = {saved[2]: array}
+    np.savez(tmp_path / saved[1], **kept)
     (tmp_path / "clips.yaml").write_text(printed["yaml"])
     script, *command = shlex.split(printed["console"])
     assert script == "sigma-bench"
