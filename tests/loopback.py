@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,17 +28,20 @@ HERE = Path("/proc/self/cwd")
 
 @dataclass
 class Fate:
-    """What happens to the calls to one agent: `ends` before or after this many, if ever.
+    """What happens to the calls to one agent.
 
-    `mishaps` draws what happens to a call otherwise; None where all arrive once and in order.
+    It has no place for the first `pauses` seconds, and it `ends` before or after so many calls, if
+    ever. `mishaps` draws what happens to a call otherwise; None where all arrive once and in order.
     """
 
     mishaps: random.Random | None = None
     ends: int | None = None
     after: bool = False
+    pauses: float = 0.0
 
 
 def _serve(pipe: Connection, folder: Path, fate: Fate) -> None:
+    time.sleep(fate.pauses)
     os.chdir(folder)
     os.environ["SIGMA_BENCH_CACHE"] = str(folder / "cache")
     agent = Agent()

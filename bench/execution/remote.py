@@ -206,10 +206,17 @@ class Remote:
     def _refuse(self, agent: Delegate, reason: str) -> None:
         with self._changed:
             self._refused[agent.link] = reason
-            none_left = not (self._met - {agent.link}) and len(self._refused) >= self._places
+            self._met.discard(agent.link)
         self._notice(f"node {agent.link.node} is not used: {reason}")
-        if none_left:
-            self._report(RequestError(f"--engine {self.name}: no node can be used: {reason}"))
+        self._give_up_without_nodes()
+
+    def _give_up_without_nodes(self) -> None:
+        """End the grid where every place is of a node that cannot be used."""
+        with self._changed:
+            if self._met or not self._refused or len(self._refused) < self._places:
+                return
+            *_, reason = self._refused.values()
+        self._report(RequestError(f"--engine {self.name}: no node can be used: {reason}"))
 
     def _lost(self, agent: Delegate, reason: str) -> None:
         if agent.link in self._met or self._closing.is_set():
@@ -235,6 +242,7 @@ class Remote:
                 self._places, self._leaving = places, leaving
                 alone = 0.0 if self._met or not self._agents else alone + WATCH
                 self._changed.notify_all()
+            self._give_up_without_nodes()
             if grown:
                 self._alert()
             if alone >= ALONE:

@@ -5,10 +5,12 @@ The nodes see neither this process's folder nor its cache; see `HERE`.
 
 import contextlib
 import io
+import itertools
 import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -32,7 +34,7 @@ from bench.execution.ray import RayCluster
 from bench.execution.schedule import execute
 from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
-from bench.records.store import Store
+from bench.records.store import Record, Store
 from bench.run import Run
 from tests.engines.ray_cluster import INSTALLED, OWN, ROOT, Nodes, until
 from tests.loopback import HERE
@@ -321,6 +323,52 @@ def test_the_parent_is_ended_and_the_same_command_goes_on(
         told = process.communicate(timeout=120)[1]
     assert process.returncode == 0, told
     assert written(rows) == undisturbed(rows)
+
+
+class Stopwatch(Listener):
+    """Notes when each run was finished, and the seconds that its worker spent on it."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.spent: list[float] = []
+
+    def finished(self, run: Run, record: Record) -> None:
+        self.times.append(time.monotonic())
+        self.spent.append(record["cost"]["seconds"])
+
+    @property
+    def gaps(self) -> list[float]:
+        """The seconds between two runs of one worker, without those that it computed."""
+        pairs = zip(itertools.pairwise(self.times), self.spent[1:], strict=True)
+        return [after - before - spent for (before, after), spent in pairs]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_the_engine_costs(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes.only(1)
+    gaps: dict[str, list[float]] = {"local": [], "ray": []}
+    for block in range(3):
+        rows = rows_of(seeds=list(range(10 * block, 10 * block + 10)), decoders=["optimal"])
+        for name in gaps:
+            watch = Stopwatch()
+            if name == "ray":
+                go(rows, nodes, [watch])
+            else:
+                store = Store.open(HERE / "local", "small")
+                execute(rows, store, "small", ["cpu"], 1, Console(file=io.StringIO()), [watch])
+            gaps[name] += watch.gaps
+    medians = {name: statistics.median(found) for name, found in gaps.items()}
+    nodes.only(3)
+    watch = Stopwatch()
+    outcome, _ = go(rows_of(seeds=list(range(100, 300)), decoders=["optimal"]), nodes, [watch])
+    assert outcome.well
+    share = sum(watch.spent[3:]) / (3 * (watch.times[-1] - watch.times[2]))
+    with capsys.disabled():
+        told = ", ".join(f"{name} {1000 * gap:.0f} ms" for name, gap in medians.items())
+        print(f"between two runs: {told}; 200 runs on 3 nodes: workers compute {share:.0%}")
+    assert medians["ray"] - medians["local"] < 0.5
+    assert share > 0.5
 
 
 @pytest.mark.slow

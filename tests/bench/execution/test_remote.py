@@ -1,6 +1,7 @@
 """Grids on agents that share no folder with this process, over pipes that lose what is sent."""
 
 import io
+import json
 import os
 import random
 import signal
@@ -15,14 +16,14 @@ from rich.console import Console
 from bench import plugins
 from bench.devices import DeviceClass
 from bench.errors import RequestError
-from bench.execution import delegate
+from bench.execution import delegate, remote
 from bench.execution.listeners import Listener
 from bench.execution.messages import Launch
 from bench.execution.outcome import Outcome
 from bench.execution.schedule import execute
 from bench.grid.expand import Row
 from bench.records.store import Store
-from bench.run import Run
+from bench.run import HISTORY, Run
 from tests.loopback import HERE, Fate, Loopback
 from tests.undisturbed import Left, Undisturbed, left
 
@@ -77,9 +78,18 @@ def test_agents_without_a_common_folder_give_the_same_files(
     expand: Expand, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     rows = expand(seeds=[0, 1])
-    outcome, _ = go(rows, Loopback(tmp_path, 2).launch)
+    told_of: list[Run] = []
+
+    class Reader(Listener):
+        def epoch(self, run: Run, line: dict[str, float]) -> None:
+            """The line is where `status` looks for it, though the agent writes elsewhere."""
+            history = Store(HERE / "results" / "small").run_folder(run) / HISTORY
+            assert json.dumps(line) in history.read_text().splitlines()
+            told_of.append(run)
+
+    outcome, _ = go(rows, Loopback(tmp_path, 2).launch, listeners=[Reader()])
     assert outcome.well
-    assert outcome.new == 4
+    assert outcome.new == len(set(told_of)) == 4
     assert written(rows) == undisturbed(rows)
     assert {path.name for path in Path("results/small").iterdir()} == {"runs", "trained"}
     # The agents' machines have the images by their content, since they cannot see the user's file.
@@ -292,6 +302,20 @@ def test_no_node_that_can_be_used_is_a_wrong_request(
 ) -> None:
     cluster = Elsewhere(tmp_path, 1)
     cluster.said = said
+    with pytest.raises(RequestError, match="no node can be used: its code is not that of this"):
+        go(expand(), cluster.launch)
+
+
+def test_places_that_vanish_leave_no_node_that_can_be_used(
+    expand: Expand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first agent is refused while a second place is expected, which then is gone."""
+    monkeypatch.setattr(remote, "WATCH", 0.1)
+    cluster = Elsewhere(tmp_path, 1)
+    cluster.said = {"code": "0" * 64}
+    counts = iter([2, 2, 2])
+    cluster.places = lambda: next(counts, 1)  # type: ignore[method-assign]
+    cluster.fates = lambda number: Fate(pauses=3600) if number else Fate()
     with pytest.raises(RequestError, match="no node can be used: its code is not that of this"):
         go(expand(), cluster.launch)
 
