@@ -68,8 +68,17 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+MANY = 1000
+"""Rows above which a table is only aligned, as rich takes a minute for a hundred thousand."""
+
+
 def print_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a plain table; long cells fold."""
+    """Print a plain table; long cells fold where there are at most `MANY` rows."""
+    if len(rows) > MANY:
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        for row in (heads, *rows):
+            print("  ".join(map(str.ljust, row, widths)).rstrip())
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head in heads:
         table.add_column(head, overflow="fold")

@@ -16,10 +16,17 @@ from bench.records.validity import check_schema
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, its keys dotted paths."""
+    found: dict[str, Any] = {}
+    _flatten(value, name, found)
+    return found
+
+
+def _flatten(value: Any, name: str, found: dict[str, Any]) -> None:
     if not isinstance(value, dict):
-        return {name: value}
-    inner = (flat(part, f"{name}.{key}" if name else key) for key, part in value.items())
-    return {key: part for parts in inner for key, part in parts.items()}
+        found[name] = value
+        return
+    for key, part in value.items():
+        _flatten(part, f"{name}.{key}" if name else key, found)
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -31,17 +38,10 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     Raises:
         RequestError: a record of another schema.
     """
-    rows = list(records)
-    for record in rows:
-        check_schema(record)
-    if not rows:
-        return pd.DataFrame(columns=["id", "status"])
-    table = pd.DataFrame(_columns(rows))
-    for column in table:
-        if column.startswith(("run.", "protocol.")) and table[column].map(type).eq(list).any():
-            # A setting that is a list must compare and hash like any other.
-            table[column] = table[column].map(_hashable)
-    return table
+    columns = _Columns()
+    for record in records:
+        columns.add(record)
+    return columns.frame()
 
 
 def _hashable(value: Any) -> Any:
@@ -50,16 +50,55 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
-def _columns(rows: Sequence[Record]) -> dict[str, list[Any]]:
-    """What pandas' `json_normalize` makes of records, in a third of its time and memory."""
-    columns: dict[str, list[Any]] = {}
-    for row, record in enumerate(rows):
+class _Columns:
+    """A frame in the making: its columns grow record by record, so that no record is kept.
+
+    Records of a hundred thousand runs would take several times the memory of the frame.
+    """
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {}
+        self.rows = 0
+
+    def add(self, record: Record) -> int:
+        """Append a record, and return its row."""
+        check_schema(record)
         for name, value in flat(record).items():
-            column = columns.get(name)
-            if column is None:
-                column = columns[name] = [math.nan] * len(rows)
-            column[row] = value
-    return columns
+            column = self.columns.get(name)
+            if column is None or len(column) < self.rows:
+                column = self._column(name)
+            # What most records say alike, such as the nominal coverage, is held once.
+            alike = column and type(value) in (str, list) and column[-1] == value
+            column.append(column[-1] if alike else value)
+        self.rows += 1
+        return self.rows - 1
+
+    def replace(self, row: int, record: Record) -> None:
+        """Put a record in the place of another one."""
+        check_schema(record)
+        values = flat(record)
+        for name in dict.fromkeys([*self.columns, *values]):
+            self._column(name)[row] = values.get(name, math.nan)
+
+    def _column(self, name: str) -> list[Any]:
+        """The values of all rows so far; those of a new name are NaN."""
+        column = self.columns.setdefault(name, [])
+        column.extend([math.nan] * (self.rows - len(column)))
+        return column
+
+    def frame(self) -> pd.DataFrame:
+        """The frame; the columns are used up."""
+        if not self.rows:
+            return pd.DataFrame(columns=["id", "status"])
+        made: dict[str, pd.Series[Any]] = {}
+        for name in list(self.columns):
+            values = self._column(name)
+            del self.columns[name]
+            if name.startswith(("run.", "protocol.")) and list in set(map(type, values)):
+                # A setting that is a list must compare and hash like any other.
+                values = list(map(_hashable, values))
+            made[name] = pd.Series(values)
+        return pd.DataFrame(made)
 
 
 def frame_of(folder: str | Path) -> pd.DataFrame:
@@ -87,26 +126,34 @@ def load(
         known: the records wanted, by id, where they were read already; of the searches those that
             list one of them or none. None reads all.
     """
-    chosen: dict[str, tuple[Record, Path]] = {}
+    columns, folders = _Columns(), list[Path]()
+    chosen: dict[str, tuple[int, bool]] = {}
     searches: dict[str, Record] = {}
     for store in map(Store, store_folders):
         records = store.records() if known is None else map(known.__getitem__, sorted(known))
         for record in records:
-            check_schema(record)
-            other = chosen.get(record["id"])
-            if other is None or (done(record) and not done(other[0])):
-                chosen[record["id"]] = (record, store.folder_of(record["id"]))
+            row, finished = chosen.get(record["id"], (None, False))
+            if row is None:
+                row = columns.add(record)
+                folders.append(store.folder_of(record["id"]))
+            elif done(record) and not finished:
+                columns.replace(row, record)
+                folders[row] = store.folder_of(record["id"])
+            else:
+                check_schema(record)
+                continue
+            chosen[record["id"]] = row, done(record)
         for search in store.searches():
             twin = searches.get(search["id"], search)
             runs = sorted({*search["runs"], *twin["runs"]})
             searches[search["id"]] = {**search, "runs": runs}
-    table = frame(record for record, _ in chosen.values())
+    table = columns.frame()
     wanted = [
         search
         for search in searches.values()
         if known is None or not search["runs"] or not known.keys().isdisjoint(search["runs"])
     ]
-    return table.assign(folder=[folder for _, folder in chosen.values()]), wanted
+    return table.assign(folder=folders), wanted
 
 
 Line = Mapping[str, Any]

@@ -55,7 +55,8 @@ def read_results(path: Path) -> ResultSet:
             protocols or have the very same numbers.
     """
     store = Store(_grid_folder(path))
-    records = {record["id"]: record for record in store.records()}
+    # Curves are most of a record and are not compared.
+    records = {record["id"]: {**record, "curves": {}} for record in store.records()}
     _check_whole(path, store, records)
     table = frame(records.values())
     if table.empty or tested(table).empty:

@@ -57,7 +57,7 @@ def test_a_thousand_finished_runs_are_each_read_once_by_any_command(
         for run in row.runs:
             filled = record(run, BY_HAND)
             folder = store.run_folder(run)
-            folder.mkdir()
+            folder.mkdir(parents=True)
             filled["checksum"] = checksum(filled)
             (folder / "record.json").write_text(json.dumps(filled))
     for words, told in (
