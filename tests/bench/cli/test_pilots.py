@@ -78,8 +78,8 @@ def test_a_request_that_no_pilot_could_meet_is_refused_at_once(
     for words, told in (
         (("--engine", "slurm", "--device", "cuda:1"), "on an engine it is cuda or cpu"),
         (("--engine", "slurm", "--device", "cpu", "--engine-option", "array=0-9"), "is --jobs"),
-        (("--detach",), "--engine local has neither"),
-        (("--engine-option", "gres=gpu:1"), "--engine local has neither"),
+        (("--detach",), "--engine local has no pilots to leave"),
+        (("--engine-option", "gres=gpu:1"), "takes no address and no --engine-option"),
     ):
         code, _, err = call(*common, *words)
         assert code == 2
