@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from bench.files import write_checked
+from bench.records.store import Store
 from bench.report import figures, pages, run_pages
 from bench.report.captions import caption
 from bench.report.findings import findings
@@ -59,7 +60,7 @@ def test_images_have_neither(results: Results) -> None:
 
 def test_a_run_that_was_never_scored_is_of_what_its_model_is_of(videos: Results) -> None:
     lost = videos.add("per_pixel", model="film", status="diverged", losses=[3.0])
-    told = run_pages.content(videos.folder / "runs" / lost["id"], "grid", None)
+    told = run_pages.content(Store(videos.folder).folder_of(lost["id"]), "grid", None)
     assert told["curves"][0].label == "training loss, nats per sequence"
     assert told["players"] == []
 
@@ -131,7 +132,7 @@ def add_robots(results: Results, decoder: str, features: Features, per_frame: fl
     record["run"]["model"] = {"name": "svg", "past": 2, "future": 10}
     frames = {"frames": 11, "given": 2, "dimensions": 11 * FRAME}
     record["protocol"]["likelihood"] |= frames
-    write_checked(results.folder / "runs" / record["id"] / "record.json", record)
+    write_checked(Store(results.folder).folder_of(record["id"]) / "record.json", record)
 
 
 def test_the_papers_nats_of_videos_stand_beside_ours_per_frame(

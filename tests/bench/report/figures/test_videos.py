@@ -9,6 +9,7 @@ import pytest
 from matplotlib.patches import StepPatch
 
 from bench.files import write_checked
+from bench.records.store import Store
 from bench.report import figures
 from bench.report.figures import by_frame, by_horizon, calibration, predictions
 from tests.bench.report.conftest import Results
@@ -53,7 +54,7 @@ def test_a_film_strip_has_the_truth_once_and_three_strips_a_decoder(lab: Laborat
 
 
 def rewrite(lab: Laboratory, record: dict[str, Any]) -> None:
-    write_checked(lab.results.folder / "runs" / record["id"] / "record.json", record)
+    write_checked(Store(lab.results.folder).folder_of(record["id"]) / "record.json", record)
 
 
 def test_unlike_clips_share_no_figure(lab: Laboratory) -> None:
