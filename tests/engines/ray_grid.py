@@ -17,7 +17,8 @@ from rich.console import Console
 from bench.devices import DeviceClass
 from bench.execution.engine import find_engine
 from bench.execution.listeners import Listener
-from bench.execution.outcome import Outcome, execute
+from bench.execution.outcome import Outcome
+from bench.execution.schedule import execute
 from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.records.store import Store
