@@ -74,16 +74,17 @@ class Task:
     def dump(self) -> dict[str, Any]:
         """The task as JSON values.
 
-        The path of the feature network's weights is no part of a run's JSON, so it has a field of
-        its own.
+        The paths of the networks' weights are no part of a run's JSON, so they have a field of
+        their own.
         """
-        features = self.run.evaluation.features
+        evaluation = self.run.evaluation
+        networks = {"features": evaluation.features, "fvd": evaluation.fvd}
         return {
             "id": self.run.id,
             "run": self.run.model_dump(mode="json"),
             "selection": self.selection,
             "attempt": self.attempt,
-            "weights": features.source if features else None,
+            "weights": {name: network.source for name, network in networks.items() if network},
         }
 
     @classmethod
@@ -95,10 +96,10 @@ class Task:
                 computes another id for the run.
         """
         run = dict(fields["run"])
-        evaluation = run["evaluation"]
-        if evaluation["features"] is not None:
-            features = {**evaluation["features"], "source": fields["weights"]}
-            run["evaluation"] = {**evaluation, "features": features}
+        evaluation = dict(run["evaluation"])
+        for network, source in fields["weights"].items():
+            evaluation[network] = {**evaluation[network], "source": source}
+        run["evaluation"] = evaluation
         task = cls(Run.read(run), fields["selection"], fields["attempt"])
         if task.run.id != fields["id"]:
             raise RequestError(
