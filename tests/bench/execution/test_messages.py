@@ -50,6 +50,7 @@ runs = st.fixed_dictionaries(
                 "split": st.sampled_from(["validation", "test"]),
                 "samples": st.just(0) | st.integers(3, 10**6),
                 "features": features,
+                "fvd": features,
                 "distances": st.sampled_from([(), ("means",), ("sampled", "reconstructions")]),
                 "precision": precisions,
             }
@@ -69,8 +70,9 @@ def test_a_task_comes_back_equal(task: Task) -> None:
     back = Task.read(through_json(task.dump()))
     assert back == task
     assert back.run.id == task.run.id
-    # The path of the weights is in no id, and the worker needs it.
+    # The paths of the weights are in no id, and the worker needs them.
     assert back.run.evaluation.features == task.run.evaluation.features
+    assert back.run.evaluation.fvd == task.run.evaluation.fvd
 
 
 @given(tasks, st.sampled_from(["epoch", "measuring", "record", "wrong", "died"]), values)
