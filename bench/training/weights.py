@@ -62,8 +62,8 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], Shape | None]:
         shape = None if said is None else tuple(json.loads(said))
     except FileNotFoundError:
         raise RequestError(
-            f"{path}: not kept (`run --keep records`), or deleted; to have "
-            "them, delete this folder and run the grid again"
+            f"{path}: not kept (`run --keep records`) or deleted; to have it, delete the folder "
+            "and run the grid again"
         ) from None
     except (OSError, SafetensorError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read as trained weights ({error})") from error

@@ -77,7 +77,7 @@ def test_whoever_needs_the_weights_is_told_in_one_line(
     store, run, other = Store(tmp_path), with_draws(expand, 2), with_draws(expand, 3)
     first = compute(store, run, "records")
     folder = store.run_folder(run)
-    with pytest.raises(RequestError, match=rf"{folder}.*: not kept .*delete this"):
+    with pytest.raises(RequestError, match=rf"{folder}/.*: not kept .*delete the folder"):
         load_run(folder)
     with caplog.at_level(logging.WARNING, "sigma-bench"):
         again = compute(store, other)
