@@ -178,7 +178,7 @@ def has_mass(context: EvaluationContext) -> bool:
 
 def distortion(drawn: PosteriorSample) -> Tensor:
     """-ln p(x|z), nats, (B,)."""
-    return -per_item(drawn.distribution.log_prob(drawn.images))
+    return -per_item(drawn.log_p)
 
 
 def eight_bit_distortion(drawn: PosteriorSample) -> Tensor:
@@ -198,8 +198,7 @@ def rate_by_part(drawn: PosteriorSample) -> Tensor:
 
 def distortion_by_frame(drawn: PosteriorSample) -> Tensor:
     """-ln p(x|z) of each frame, nats, (B, frames)."""
-    log_p: Tensor = drawn.distribution.log_prob(drawn.images)
-    return -log_p
+    return -drawn.log_p
 
 
 def squared_error_by_frame(drawn: PosteriorSample) -> Tensor:

@@ -208,6 +208,12 @@ class PosteriorSample:
         return self.rate_by_part.sum(-1)
 
     @cached_property
+    def log_p(self) -> Tensor:
+        """ln p(x|z), nats, (B,), or of each frame, (B, frames)."""
+        log_p: Tensor = self.distribution.log_prob(self.images)
+        return log_p
+
+    @cached_property
     def mean(self) -> Tensor:
         """The mean of p(x|z), (B, C, H, W)."""
         mean: Tensor = self.distribution.mean

@@ -255,6 +255,8 @@ class Remote:
         self._alert()
 
     def _report(self, error: Exception) -> None:
+        """End the grid with an error: no further agent is placed."""
+        self._closing.set()
         self._inbox.put(error)
         self._alert()
 

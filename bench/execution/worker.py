@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -34,13 +34,15 @@ from bench.files import disk_full, write_bytes, write_checked, write_json
 from bench.records.lease import Claim
 from bench.records.store import Record, Store, done, new_record
 from bench.records.validity import DIVERGED, FAILED, LARGEST
-from bench.run import CHECKPOINT, Run
+from bench.run import CHECKPOINT, Features, Run
 from bench.training.checkpoint import Epoch, write_history
 from bench.training.malloc import return_freed_memory
 from bench.training.train import train
 from bench.training.weights import load
 
 logger = logging.getLogger("sigma-bench")
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,8 +53,7 @@ class Worker:
     stop: Stop = field(default_factory=Stop)
     threads: int = 1
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
-    _extractors: dict[str, Extractor] = field(default_factory=dict)
-    _videos: dict[str, VideoExtractor] = field(default_factory=dict)
+    _networks: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.device.startswith("cuda"):
@@ -79,21 +80,21 @@ class Worker:
 
     def extractor(self, run: Run) -> Extractor | None:
         """The run's feature network, built once."""
-        chosen = run.evaluation.features
-        if chosen is None:
-            return None
-        if chosen.sha256 not in self._extractors:
-            self._extractors[chosen.sha256] = build_extractor(chosen, self.device)
-        return self._extractors[chosen.sha256]
+        return self._built(run.evaluation.features, build_extractor)
 
     def video_extractor(self, run: Run) -> VideoExtractor | None:
         """The run's feature network of whole videos, built once."""
-        chosen = run.evaluation.fvd
+        return self._built(run.evaluation.fvd, build_video)
+
+    def _built(self, chosen: Features | None, build: Callable[[Features, str], T]) -> T | None:
         if chosen is None:
             return None
-        if chosen.sha256 not in self._videos:
-            self._videos[chosen.sha256] = build_video(chosen, self.device)
-        return self._videos[chosen.sha256]
+        # One file may serve both, called in another way.
+        key = (chosen.name, chosen.sha256)
+        if key not in self._networks:
+            self._networks[key] = build(chosen, self.device)
+        network: T = self._networks[key]
+        return network
 
     def attempt(self, task: Task, store: Store, tell: Callable[[Message], None]) -> Message:
         """Compute the task's run in the store, unless another process does or has done so.

@@ -85,8 +85,9 @@ def expand(
                 f"training.warm_up {training.warm_up} is not below the "
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
+        frames = data.frames(place)
         for model in grid.models:
-            fault = _unfit(model, data.frames(place))
+            fault = _unfit(model, frames)
             if description is not None:
                 fault = fault or misfit(model, description.resolution)
             if fault:

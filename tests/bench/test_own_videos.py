@@ -1,17 +1,15 @@
 """A user's own videos, by the README's words alone."""
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+from tests.readme import blocks, run_printed, section
+
+TITLE = "Your own images and videos"
 SMALL = [
     "models=[{name: svg, size: tiny, width: 2, features: 4, hidden: 6, latent: 2}]",
     "seeds=[0]",
@@ -22,26 +20,14 @@ SMALL = [
 
 def test_the_grid_of_the_readme_runs_on_videos_of_ones_own(tmp_path: Path) -> None:
     """With less training and a smaller network: every row, its predictions and their pictures."""
-    section = README.read_text().split("## Your own images and videos\n")[1].split("\n## ")[0]
-    printed = dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL))
+    printed = blocks(TITLE)
     array = np.random.default_rng(0).integers(0, 256, (60, 10, 32, 32, 3), np.uint8)
-    saved = re.search(r'numpy\.savez\("(\S+)", (\w+)=array\)', section)
+    saved = re.search(r'numpy\.savez\("(\S+)", (\w+)=array\)', section(TITLE))
     assert saved is not None
     kept: dict[str, Any] = {saved[2]: array}
     np.savez(tmp_path / saved[1], **kept)
     (tmp_path / "clips.yaml").write_text(printed["yaml"])
-    script, *command = shlex.split(printed["console"])
-    assert script == "sigma-bench"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *command, "--device", "cpu", "--jobs", "2"]
-        + [word for setting in SMALL for word in ("--set", setting)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(README.parent)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_printed(printed, tmp_path, SMALL)
     for label in ("gaussian", "beta (beta=0.1)", "shared (sigma_lr=20)", "optimal"):
         assert re.search(rf"^ {re.escape(label)} .*? 1 ", done.stdout, re.MULTILINE), done.stdout
     folders = [path.parent for path in tmp_path.glob("results/**/record.json")]

@@ -3,10 +3,8 @@
 import hashlib
 import io
 import json
-import os
 import pickle
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,22 +30,15 @@ from bench.records.frame import frame
 from bench.records.rows import rows as table_rows
 from bench.records.store import Store, new_record
 from bench.run import Run
+from tests.readme import README, blocks, run_printed
 from tests.refusal import refused
 from tests.specs import decoder_spec, model_spec
 
 Write = Callable[..., Path]
 Expand = Callable[..., list[Row]]
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-
-
-def blocks() -> dict[str, str]:
-    """The code blocks of the README's section, by language."""
-    section = README.read_text().split("## Your own decoder, model or data\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL))
-
-
-LAPLACE = blocks()["python"]
+PRINTED = blocks("Your own decoder, model or data")
+LAPLACE = PRINTED["python"]
 
 MODEL = """
 from baselines.models.conv_vae import ConvVae
@@ -99,7 +90,7 @@ def plugin(tmp_path: Path) -> Callable[..., Path]:
 
 def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) -> None:
     """Its three blocks, on little data and two jobs: a table with every decoder's row."""
-    printed = blocks()
+    printed = PRINTED
     assert len(printed["python"].splitlines()) < 23
     (tmp_path / "my_decoder.py").write_text(printed["python"])
     (tmp_path / "mine.yaml").write_text(printed["yaml"])
@@ -110,18 +101,7 @@ def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) ->
         "training={epochs: 1, batch: 70}",
         "evaluation={samples: 0, iwae: 2, features: none}",
     ]
-    script, *command = shlex.split(printed["console"])
-    assert script == "sigma-bench"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", *command, "--device", "cpu", "--jobs", "2"]
-        + [word for setting in small for word in ("--set", setting)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(README.parent)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_printed(printed, tmp_path, small)
     for label in ("shared", "laplace", "laplace (initial_log_scale=0)"):
         assert re.search(rf"^ {re.escape(label)} +1 ", done.stdout, re.MULTILINE), done.stdout
     records = [json.loads(path.read_text()) for path in tmp_path.glob("results/**/record.json")]
