@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,18 @@ class Nodes:
     def workers(self) -> list[int]:
         """The process ids of the workers of all agents."""
         return [pid for agent in self.agents() for pid in below(agent) if is_worker(pid)]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block in which no worker computes, so that no run ends before what the block does."""
+        workers = self.workers()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
 
     def _below(self) -> list[int]:
         return [pid for node in self.by_address.values() for pid in below(node.pid)]

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bench.errors import RequestError
 from bench.execution.engine import find_engine
 from bench.execution.messages import Resources
 from bench.execution.ray import RayCluster
+from bench.execution.remote import WATCH
 from bench.records.store import Store
 from tests.engines.ray_cluster import INSTALLED, OWN, ROOT, Nodes, until
 from tests.engines.ray_grid import (
@@ -139,8 +141,10 @@ def test_a_drained_node_gives_its_checkpoint_back(
     address = next(iter(ray_nodes.by_address))
 
     def incident() -> None:
-        ray_nodes.add()
-        ray_nodes.drain(address)
+        with ray_nodes.paused():
+            ray_nodes.add()
+            ray_nodes.drain(address)
+            time.sleep(2 * WATCH)  # it is noticed
 
     once = Once(incident)
     outcome, told = go(rows, ray_nodes, [once])
