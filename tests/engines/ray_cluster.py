@@ -1,7 +1,6 @@
 """A Ray cluster on loopback addresses, whose nodes come, go and are killed."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -12,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-INSTALLED = importlib.util.find_spec("ray") is not None
+INSTALLED = find_spec("ray") is not None
 
 OWN = "127.0.0.2"
 """The head's address and the driver's; Ray takes 127.0.0.1 for the interface's."""
@@ -56,9 +56,11 @@ class Nodes:
 
     def start(self) -> None:
         self.temporary = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets need a short path
-        self.port, client = free_port(), free_port()
+        self.port = free_port()
+        # Where gRPC is installed, Ray starts a server for its clients at a fixed port.
+        client = [f"--ray-client-server-port={free_port()}"] if find_spec("grpc") else []
         self.head = self._start(
-            OWN, "--head", f"--port={self.port}", f"--ray-client-server-port={client}",
+            OWN, "--head", f"--port={self.port}", *client,
             "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self.temporary}",
         )  # fmt: skip
 
