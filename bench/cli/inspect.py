@@ -11,6 +11,7 @@ from baselines.options import DECODERS, MODELS
 from bench import data, plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
 from bench.data.download import console_progress
+from bench.data.images import CHOICES
 from bench.devices import resolve_device
 from bench.doctor import examine
 from bench.errors import RequestError, nearest
@@ -75,7 +76,7 @@ def _list_datasets() -> list[dict[str, Any]]:
     clips = "a folder of clips, each a folder of its frames"
     entries.append({"dataset": "clips:PATH", "images": clips, "where": "your own"})
     entries.append({"dataset": "NAME[:N]", "images": "cut down to N of them", "where": "-"})
-    entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
+    entries.append({"dataset": "NAME@R", "images": f"resized to R = {CHOICES}", "where": "-"})
     return entries
 
 

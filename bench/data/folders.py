@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.data.fingerprint import FEWEST_FRAMES, Parts, Sizes
-from bench.data.images import allowed_side, channels_and_sizes, channels_first, decode
+from bench.data.images import APPEND, allowed_side, channels_and_sizes, channels_first, decode
 from bench.errors import RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -30,8 +30,8 @@ def read_folder(folder: Path, resolution: int | None) -> Parts:
     """Read every image below a folder, in the order of the relative paths; there is no test part.
 
     One channel where all of them are grey, else RGB. Without a resolution asked for, all must be
-    squares of 28, 32 or 64; with one, the largest centred square is cut out and resized. Raises
-    `RequestError` that names the file which does not fit.
+    squares of 28, 32, 64 or 128; with one, the largest centred square is cut out and resized.
+    Raises `RequestError` that names the file which does not fit.
     """
     paths = folder_files(folder)
     channels, side = _survey(f"folder:{folder}", paths, resolution)
@@ -146,7 +146,7 @@ def _survey(where: str, paths: list[Path], resolution: int | None) -> tuple[int,
     if len(sizes) > 1 or width != height:
         *_, ((width, height), path) = sizes.items()
         raise RequestError(
-            f"{path} is {width}x{height}: images of one square size are expected; append @28, "
-            "@32 or @64 to have all cropped and resized"
+            f"{path} is {width}x{height}: images of one square size are expected; {APPEND} to "
+            "have all cropped and resized"
         )
     return channels, allowed_side(where, None, width)

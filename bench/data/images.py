@@ -14,7 +14,11 @@ from bench.errors import RequestError
 
 Images = npt.NDArray[np.uint8]
 
-RESOLUTIONS = (28, 32, 64)
+RESOLUTIONS = (28, 32, 64, 128)
+CHOICES = "28, 32, 64 or 128"
+"""The same in words."""
+APPEND = "append @28, @32, @64 or @128"
+"""What to do with images of another side."""
 MODES = {1: "L", 3: "RGB"}
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -90,9 +94,7 @@ def allowed_side(where: str, asked: int | None, native: int) -> int:
     Raises `RequestError` that begins with `where`: it is none of `RESOLUTIONS`.
     """
     if asked is None and native not in RESOLUTIONS:
-        raise RequestError(
-            f"{where} has {native}x{native} images; append @28, @32 or @64 to have them resized"
-        )
+        raise RequestError(f"{where} has {native}x{native} images; {APPEND} to have them resized")
     return asked or native
 
 

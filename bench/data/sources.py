@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bench.data import folders, user_files
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
-from bench.data.images import RESOLUTIONS
+from bench.data.images import APPEND, CHOICES, RESOLUTIONS
 from bench.data.splits import permutation
 from bench.errors import RequestError, nearest
 
@@ -197,8 +197,7 @@ def _whole(name: str) -> Source:
     if stem not in PUBLISHED:
         known = [*names(), *(f"{kind}:PATH" for kind in KINDS)]
         raise RequestError(
-            f"unknown dataset '{name}'; {nearest(stem, known)}; append @28, @32 or @64 to have "
-            "images resized"
+            f"unknown dataset '{name}'; {nearest(stem, known)}; {APPEND} to have images resized"
         )
     published = PUBLISHED[stem]
     if resolution in (None, published.native):
@@ -231,5 +230,5 @@ def parse(name: str) -> tuple[str, int | None]:
         return name, None
     resolution = int(match[1])
     if resolution not in RESOLUTIONS:
-        raise RequestError(f"dataset '{name}': the resolution behind @ is one of 28, 32 and 64")
+        raise RequestError(f"dataset '{name}': the resolution behind @ is {CHOICES}")
     return name[: match.start()], resolution

@@ -37,8 +37,8 @@ def read_npz(path: Path, resolution: int | None) -> Parts:
     """Read `images` and, if present, `test_images`: uint8 (N, H, H, C) or (N, H, H).
 
     Or `videos` and `test_videos`, (N, T, H, H, C) or (N, T, H, H), with T at least 2. C is 1 or 3;
-    the resolution, after resizing, 28, 32 or 64. Nothing pickled is read. Raises `RequestError`
-    that says what was found and what is expected.
+    the resolution, after resizing, 28, 32, 64 or 128. Nothing pickled is read. Raises
+    `RequestError` that says what was found and what is expected.
     """
     inspect_npz(path, resolution)
     with _opened(path) as archive:

@@ -430,7 +430,7 @@ def test_an_official_test_part(plugin: Callable[..., Path]) -> None:
     [
         ("np.zeros((40, 28, 28, 1))", "'images' is float64 (40, 28, 28, 1)"),
         ("[1, 2]", "must return `images` or `(images, test_images)`"),
-        ("np.zeros((40, 20, 20, 1), np.uint8)", "append @28, @32 or @64"),
+        ("np.zeros((40, 20, 20, 1), np.uint8)", "append @28, @32, @64 or @128"),
         ("np.zeros((40, 1, 28, 28, 1), np.uint8)", "a video has 2 frames or more"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
     ],

@@ -99,7 +99,7 @@ def test_the_split_seed_is_part_of_the_description() -> None:
     [
         ("mnits", "unknown dataset 'mnits'; did you mean 'mnist'?"),
         ("imagenet", "unknown dataset 'imagenet'; possible: mnist5k"),
-        ("cifar10@48", "'cifar10@48': the resolution behind @ is one of 28, 32 and 64"),
+        ("cifar10@48", "'cifar10@48': the resolution behind @ is 28, 32, 64 or 128"),
         ("npz:", "unknown dataset 'npz:'"),
         ("zip:a.zip", "unknown dataset 'zip:a.zip'"),
     ],

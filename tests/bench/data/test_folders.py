@@ -48,7 +48,7 @@ def test_a_changed_folder_is_read_again(folder: Path) -> None:
 
 def test_other_sizes_need_a_resolution(folder: Path) -> None:
     Image.new("L", (50, 40)).save(folder / "wide.png")
-    with pytest.raises(RequestError, match=r"wide\.png is 50x40.*append @28, @32 or @64"):
+    with pytest.raises(RequestError, match=r"wide\.png is 50x40.*append @28, @32, @64 or @128"):
         prepare(f"folder:{folder}")
     assert prepare(f"folder:{folder}@32").resolution == 32
 

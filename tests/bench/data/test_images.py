@@ -14,7 +14,9 @@ NOISE = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("native", "resolution"), [(32, 28), (28, 64), (148, 32), (28, 28)])
+@pytest.mark.parametrize(
+    ("native", "resolution"), [(32, 28), (28, 64), (148, 32), (148, 128), (28, 28)]
+)
 def test_resizing_equals_torchvision_on_pillow_images(
     channels: int, native: int, resolution: int
 ) -> None:

@@ -68,8 +68,9 @@ def test_the_split_seed_changes_the_split_and_not_the_content(npz: Path) -> None
 
 def test_a_resolution_behind_the_path_resizes(npz: Path) -> None:
     np.savez(npz, images=NOISE.integers(0, 256, (12, 48, 48, 1), np.uint8))
-    assert tuple(load(f"npz:{npz}@64").train.shape[1:]) == (1, 64, 64)
-    with pytest.raises(RequestError, match="48x48 images; append @28, @32 or @64"):
+    for side in (64, 128):
+        assert tuple(load(f"npz:{npz}@{side}").train.shape[1:]) == (1, side, side)
+    with pytest.raises(RequestError, match="48x48 images; append @28, @32, @64 or @128"):
         load(f"npz:{npz}")
 
 
