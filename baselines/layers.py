@@ -1,6 +1,7 @@
 """Layers that torch lacks: a faster transposed convolution, a batch norm without side effects."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def scale_of(raw: Tensor) -> Tensor:
     return F.softplus(raw.clamp_min(LOWEST), beta=math.log(2))
 
 
-def full_precision(module: nn.Module, value: Tensor) -> Tensor:
+def full_precision(module: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     """Apply `module` in float32 inside an autocast region.
 
     For the layers whose outputs are exponentiated (log variances) or scored (images): eight bits
@@ -240,3 +241,17 @@ def _by_phase(
         padding=[height - 1 - padding[0], width - 1 - padding[1]],
     )
     return F.pixel_shuffle(squares, phases)
+
+
+def image_convolution(width: int, channels: int) -> ConvTranspose2d:
+    """A 3x3 convolution from features to an image, faster than `nn.Conv2d` on a CPU.
+
+    Transposed and of stride 1, it is the convolution with the flipped kernel. It begins as one.
+
+    >>> image_convolution(16, 3)(torch.zeros(5, 16, 8, 8)).shape
+    torch.Size([5, 3, 8, 8])
+    """
+    layer = ConvTranspose2d(width, channels, 3, padding=1)
+    bound = 1 / math.sqrt(9 * width)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    return layer

@@ -141,7 +141,7 @@ def unfit(possible: Collection[int], side: int) -> str:
 def misfit(spec: BaseModel, side: int) -> str:
     """Why a model cannot have images of that side: it says so, or an option has no feature maps.
 
-    Empty where it can.
+    A model's option `downsampling` divides the side. Empty where it can.
 
     >>> from baselines.options import MODELS
     >>> misfit(MODELS["hierarchical"](groups="1@1 2@8"), 28)
@@ -149,6 +149,9 @@ def misfit(spec: BaseModel, side: int) -> str:
     """
     if fault := unfit(getattr(spec, "resolutions", ()), side):
         return fault
+    by = getattr(spec, "downsampling", 1)
+    if isinstance(by, int) and by > 1 and side % by:
+        return f"downsampling {by} does not divide the images' side {side}"
     for key, field in type(spec).model_fields.items():
         if any(getattr(check, "func", None) is canonical for check in field.metadata):
             try:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.layers import ConvTranspose2d, full_precision, output_head, scale_of
+from baselines.layers import full_precision, image_convolution, output_head, scale_of
 from baselines.levels import counts
 from baselines.models.base import Context, Draw, GaussianDraw, Model, Moments, gaussian_draw
 from baselines.options import Count, Levels, Size, model
@@ -207,11 +207,7 @@ class Hierarchical(Model):
         )
 
         def last(outputs: int) -> nn.Module:
-            # Of stride 1: a convolution with the flipped kernel, and faster. It begins as one.
-            layer = ConvTranspose2d(width, outputs * self.channels, 3, padding=1)
-            bound = 1 / math.sqrt(9 * width)
-            nn.init.uniform_(layer.weight, -bound, bound)
-            return layer
+            return image_convolution(width, outputs * self.channels)
 
         self.output = last(self.outputs - self.detached_outputs)
         self.stopped = last(self.detached_outputs) if self.detached_outputs else None

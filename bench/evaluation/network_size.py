@@ -1,4 +1,6 @@
-"""How large a VAE is: parameters, latents, and the arithmetic of one pass."""
+"""How large a VAE is: parameters, latents, compression, and the arithmetic of one pass."""
+
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -7,19 +9,21 @@ from baselines.state import State
 from baselines.vae import Vae
 
 
-def network_size(vae: Vae, state: State) -> dict[str, int]:
+def network_size(vae: Vae, state: State) -> dict[str, Any]:
     """What a table of models compares.
 
     Returns:
-        `parameters` of the model and the decoder, `latents` of an image (or a sequence), and
-        `multiply_adds` of encoding and decoding one: those of convolutions and matrix products, a
-        training step has about three times as many.
+        `parameters` of the model and the decoder, `latents` of an image (or a sequence),
+        `compression`, the scored values of an image over its latents, and `multiply_adds` of
+        encoding and decoding one: those of convolutions and matrix products, a training step has
+        about three times as many. `latent_shape` where the latent has one Gaussian part: its
+        length, or its channels, height and width.
 
     >>> from baselines.decoders.gaussian import UnitGaussian
     >>> from baselines.models.linear_vae import LinearVae
     >>> vae = Vae(LinearVae(channels=1, resolution=4, latent=2), UnitGaussian())
     >>> network_size(vae, vae.initial_state())  # 16 · 2 weights in, 2 · 16 out
-    {'parameters': 84, 'latents': 2, 'multiply_adds': 64}
+    {'parameters': 84, 'latents': 2, 'latent_shape': [2], 'compression': 8.0, 'multiply_adds': 64}
     """
     model = vae.model
     parameters = list(vae.parameters())
@@ -30,9 +34,12 @@ def network_size(vae: Vae, state: State) -> dict[str, int]:
     # be one operation that is not counted.
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         context, _ = model.encode(item, state, training=False)
-        model.draw(context, noise, state, training=False)
+        posteriors = model.draw(context, noise, state, training=False).posteriors
+    shapes = [list(mean.shape[1:]) for mean, _ in posteriors or ()]
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
         "latents": model.noise_size,
+        **({"latent_shape": shapes[0]} if len(shapes) == 1 else {}),
+        "compression": model.target(item).numel() / model.noise_size,
         "multiply_adds": counter.get_total_flops() // 2,
     }

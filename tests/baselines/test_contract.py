@@ -19,11 +19,12 @@ from tests.specs import decoder_spec, model_spec
 
 BATCH = 6
 REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
-SIDE = {"hierarchical": 16, "svg": 32}
+SIDE = {"hierarchical": 16, "residual_vae": 16, "svg": 32}
 SMALL: dict[str, dict[str, int]] = {
     "conv_vae": {"width": 4},
     "conv_vae_tf": {"width": 4},
     "linear_vae": {},
+    "residual_vae": {"width": 2, "widest": 2, "norm_groups": 1},
     "hierarchical": {"width": 4, "middle": 2},
     "svg": {"width": 2, "features": 4, "hidden": 4, "past": 2, "future": 2},
 }
@@ -253,7 +254,7 @@ def test_a_running_variance_has_the_axes_that_images_share(
     assert state["decoder.variance"].shape == after["decoder.variance"].shape == shape
 
 
-@pytest.mark.parametrize("resolution", [28, 32, 64])
+@pytest.mark.parametrize("resolution", [28, 32, 64, 128])
 @pytest.mark.parametrize("model", list(MODELS))
 def test_every_resolution(model: str, resolution: int) -> None:
     if fault := misfit(model_spec(model), resolution):

@@ -3,12 +3,15 @@
 import pytest
 import torch
 
+from baselines.build import build_model
 from baselines.decoders.discrete import CategoricalDecoder
 from baselines.decoders.gaussian import SharedGaussian, UnitGaussian
 from baselines.models.conv_vae import ConvVae
 from baselines.models.hierarchical import Hierarchical
+from baselines.models.svg import Svg
 from baselines.vae import Vae
 from bench.evaluation.network_size import network_size
+from tests.specs import model_spec
 
 
 def test_a_convolutional_vae_costs_what_its_layers_do() -> None:
@@ -34,7 +37,30 @@ def test_a_hierarchy_is_counted_whole(resolution: int, expected: float) -> None:
     model = Hierarchical(channels=channels, resolution=resolution, encoder=whole, output_blocks=1)
     size = network_size(Vae(model, UnitGaussian()), {})
     assert size["latents"] == sum(model.parts.values())
+    assert "latent_shape" not in size
     assert 6 * size["multiply_adds"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "compression"), [("kl_f4", [3, 4, 4], 16), ("kl_f8", [4, 2, 2], 48)]
+)
+def test_the_published_autoencoders_compress_16_and_48_times(
+    size: str, shape: list[int], compression: int
+) -> None:
+    """256x256x3 to 64x64x3 and to 32x32x4 (Rombach et al. 2022), here from 16x16 pixels."""
+    spec = model_spec("residual_vae", size=size, width=4, norm_groups=2)
+    model = build_model(spec, channels=3, resolution=16)
+    counted = network_size(Vae(model, UnitGaussian()), {})
+    assert (counted["latent_shape"], counted["compression"]) == (shape, compression)
+
+
+def test_of_a_video_the_predicted_frames_count() -> None:
+    """Three of four: the first is given."""
+    model = Svg(
+        channels=1, resolution=32, width=2, features=4, hidden=4, latent=8, past=2, future=2
+    )
+    size = network_size(Vae(model, UnitGaussian()), model.initial_state())
+    assert size["compression"] == 3 * 32 * 32 / (3 * 8)
 
 
 def test_counting_leaves_nothing_behind() -> None:
