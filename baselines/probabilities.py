@@ -46,7 +46,7 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
         mirror = lower + upper > 0
         lower, upper = torch.where(mirror, -upper, lower), torch.where(mirror, -lower, upper)
         below, up_to = _log_cdf(base, lower), _log_cdf(base, upper)
-        mass = up_to + _log1mexp(up_to - below)
+        mass = up_to + log1mexp(up_to - below)
         fine = up_to > -math.inf
     else:
         below, up_to = (_cdf(base, _edge(level + step)) for step in (0, 1))
@@ -235,7 +235,13 @@ def _log_cdf(base: Normal | StudentT | Laplace, value: Tensor) -> Tensor:
     return student_cdf(base.df, value).log()
 
 
-def _log1mexp(value: Tensor) -> Tensor:
-    """ln(1 - e^-value) for value ≥ 0 (Mächler 2012)."""
+def log1mexp(value: Tensor) -> Tensor:
+    """ln(1 - e^-value) for value ≥ 0 (Mächler 2012), its gradient finite for value > 0.
+
+    >>> log1mexp(torch.tensor([1e-8, 50.0]))
+    tensor([-1.8421e+01, -1.9287e-22])
+    """
     small = value < math.log(2)
-    return torch.where(small, (-torch.expm1(-value)).log(), torch.log1p(-(-value).exp()))
+    # Where it is not chosen, the second has no gradient of 1/0.
+    large = torch.log1p(-(-value.clamp_min(0.5)).exp())
+    return torch.where(small, (-torch.expm1(-value)).log(), large)

@@ -15,11 +15,12 @@ from torch.distributions import Bernoulli, Distribution, Independent, Laplace, N
 
 from baselines.build import build_decoder
 from baselines.crps import crps
+from baselines.discretised import DiscretisedGaussian
 from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture
 from baselines.probabilities import cumulative, log_mass, pit
 from tests.specs import decoder_spec
 
-FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15}
+FAMILIES = {Categorical: 256, Bitwise: 8, LogisticMixture: 15, DiscretisedGaussian: 2}
 LEVELS = torch.arange(256).view(256, 1, 1, 1) / 255
 """256 images of one value each, every level once."""
 
@@ -32,6 +33,8 @@ def random(family: type[EightBit], *shape: int) -> EightBit:
     if family is LogisticMixture:
         location, log_scale = parameters[..., 5:10].sigmoid(), parameters[..., 10:] - 3
         parameters = torch.cat([parameters[..., :5], location, log_scale], dim=-1)
+    if family is DiscretisedGaussian:
+        parameters = torch.stack([parameters[..., 0].sigmoid(), parameters[..., 1] - 2], dim=-1)
     return family(parameters)
 
 
