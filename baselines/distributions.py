@@ -66,6 +66,13 @@ class EightBit(Distribution):
         result: Tensor = cls.probabilities(parameters).cumsum(-1)[..., :-1]
         return result
 
+    @staticmethod
+    def differences(cumulative: Tensor) -> Tensor:
+        """P of all levels, (..., 256), from P up to each but the last, (..., 255)."""
+        # A rounding may turn the difference of two equal sums negative.
+        padded = F.pad(F.pad(cumulative, (1, 0)), (0, 1), value=1.0)
+        return padded.diff(dim=-1).clamp_min(0)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats per image of images in [0, 1], each value taken to its nearest level."""
         return self.level_log_prob(self.parameters, to_level(value)).sum((-3, -2, -1))
@@ -162,6 +169,16 @@ def _by_piece(function: Callable[..., Tensor], parameters: Tensor, *others: Tens
 
 def _values(like: Tensor) -> Tensor:
     return torch.linspace(0, 1, LEVELS, dtype=like.dtype, device=like.device)
+
+
+def bin_edges(like: Tensor) -> Tensor:
+    """The edges between the bins of levels, (255,), in the precision and on the device of another.
+
+    >>> bin_edges(torch.zeros(())) * 255
+    tensor([  0.5000,   1.5000,   2.5000, ..., 252.5000, 253.5000, 254.5000])
+    """
+    edges: Tensor = _values(like)[1:] - 0.5 / (LEVELS - 1)
+    return edges
 
 
 def _mean(p: Tensor) -> Tensor:
@@ -269,7 +286,7 @@ class LogisticMixture(EightBit):
     def cumulative(parameters: Tensor) -> Tensor:
         weight, location, log_scale = parameters.chunk(3, dim=-1)
         weight, precision = weight.softmax(-1), (-log_scale).exp()
-        edges = _values(parameters)[1:] - 0.5 / (LEVELS - 1)
+        edges = bin_edges(parameters)
         # One component after the other: side by side they would be K times the memory.
         below: Tensor = sum(
             w * torch.sigmoid((edges - at) * per)
@@ -281,9 +298,7 @@ class LogisticMixture(EightBit):
 
     @classmethod
     def probabilities(cls, parameters: Tensor) -> Tensor:
-        below = cls.cumulative(parameters)
-        # A rounding may turn the difference of two equal sums negative.
-        return F.pad(F.pad(below, (1, 0)), (0, 1), value=1.0).diff(dim=-1).clamp_min(0)
+        return cls.differences(cls.cumulative(parameters))
 
 
 # -- a continuous family ---------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
 from baselines.decoders.base import Decoder, soft_clip
+from baselines.decoders.gaussian import SharedGaussian
+from baselines.discretised import DiscretisedGaussian
 from baselines.distributions import BITS, LEVELS, Bitwise, Categorical, EightBit, LogisticMixture
-from baselines.options import Size, decoder
+from baselines.options import Link, Size, decoder
 from baselines.state import State
 
 
@@ -25,6 +27,7 @@ class BernoulliDecoder(Decoder):
     """
 
     is_likelihood = False
+    learns_scale = False
 
     link: Literal["sigmoid"] = "sigmoid"
 
@@ -125,3 +128,27 @@ class LogisticMixtureDecoder(EightBitDecoder):
         weight, location, log_scale = self.per_value(output).chunk(3, dim=-1)
         log_scale = soft_clip(log_scale + self.log_scale, self.min_log_scale, None)
         return LogisticMixture(torch.cat([weight, location + self.centres, log_scale], dim=-1))
+
+
+@decoder("discretised_gaussian")
+class DiscretisedGaussianDecoder(EightBitDecoder, SharedGaussian):
+    """Gaussian with one learned σ, integrated over the bin of each level, its end bins open.
+
+    The law that scores `shared` in bits per dimension, here also what training descends: a
+    probability is at most 1, while a density grows without bound as σ falls. Means may leave
+    [0, 1]; beyond an end, that level has nearly all of the mass. The floor of σ, exp(-8), is a
+    twelfth of a bin. Options as for `shared`.
+
+    >>> decoder = DiscretisedGaussianDecoder(initial_log_sigma=-8, min_log_sigma=None)
+    >>> law = decoder(torch.tensor([-0.1, 0.2, 1.1]).view(3, 1, 1, 1), {})
+    >>> (law.mean.detach().flatten() * 255).round()
+    tensor([  0.,  51., 255.])
+    """
+
+    link: Link = "identity"
+    min_log_sigma: float | None = -8.0
+
+    def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
+        mean = self.mean(output)
+        log_sigma = soft_clip(self.log_sigma, self.min_log_sigma, self.max_log_sigma)
+        return DiscretisedGaussian(torch.stack([mean, log_sigma.expand_as(mean)], dim=-1))
