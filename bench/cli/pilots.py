@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.devices import native_bfloat16, resolve_precision
 from bench.errors import RequestError
 from bench.execution.messages import Keep
+from bench.execution.trackers.find import anywhere
 from bench.grid.schema import Grid
 from bench.run import Features, Run
 
@@ -32,16 +33,14 @@ def pilot_command(
     per_gpu: int,
     keep: Keep,
     only: Sequence[str],
-    tensorboard: Path | None,
+    track: Sequence[str],
 ) -> list[str]:
     """The words after `sigma-bench` that start a pilot, but for the settings."""
     words = ["run", grid, "--results", str(results.absolute()), "--device", device]
     words += ["--jobs", str(per_gpu), "--per-gpu", str(per_gpu), "--threads", str(threads)]
     words += ["--keep", keep, "--pilot"]
     words += [word for filter in only for word in ("--only", filter)]
-    if tensorboard is not None:
-        words += ["--tensorboard", str(tensorboard.absolute())]
-    return words
+    return words + [word for asked in track for word in ("--track", anywhere(asked))]
 
 
 def check_precision(run: Run, device: str) -> None:

@@ -29,9 +29,9 @@ def report(
         typer.Option("--results", help="Folder of records; several (of other machines) merge."),
     ] = [Path("results")],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="Folder of reports.")] = Path("reports"),
-    format_: Annotated[str, typer.Option("--format", help="Which of the four to write.")] = (
-        "html,markdown,latex,csv"
-    ),
+    format_: Annotated[
+        str, typer.Option("--format", help="Which to write; optuna: the searches as a journal.")
+    ] = "html,markdown,latex,csv",
     columns: Annotated[
         str,
         typer.Option("--columns", metavar="METRIC,METRIC,…", help="The table's [those it knows]."),

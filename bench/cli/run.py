@@ -1,5 +1,6 @@
 """The commands `run` and `status`."""
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -40,7 +41,7 @@ from bench.execution.outcome import DISK_FULL, HELD, Outcome
 from bench.execution.pilot import LIMIT, Alone, Pilot
 from bench.execution.schedule import execute
 from bench.execution.status import ALL, Line, survey
-from bench.execution.tensorboard import Board
+from bench.execution.trackers.find import tracking
 from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
@@ -93,10 +94,14 @@ def run(
     set_: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs; do nothing.")] = False,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option("--tensorboard", metavar="DIR", help="Write event files there too."),
-    ] = None,
+    track: Annotated[
+        list[str],
+        typer.Option(
+            "--track",
+            metavar="NAME[:WHERE]",
+            help="Copy curves there too: tensorboard:DIR, trackio, wandb, mlflow:URI, …",
+        ),
+    ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> int:
     """Train and measure every run of a grid that has no record yet, then print its table."""
@@ -113,7 +118,7 @@ def run(
         return DONE
     store = Store.open(results, chosen.name)
     console = Console(stderr=True)
-    board = [Board(tensorboard / chosen.name)] if tensorboard is not None and launch else []
+    trackers = tracking(track, chosen.name, console)
     features = _features(chosen, say=True)
     rows = expand(
         chosen,
@@ -125,7 +130,7 @@ def run(
     )
     if launcher is not None:
         kind, changes = resolve_class(device), settings(set_, chosen, computes, features)
-        words = pilot_command(grid, results, kind, threads, per_gpu, keep, only, tensorboard)
+        words = pilot_command(grid, results, kind, threads, per_gpu, keep, only, track)
         fleet = Fleet.found(launcher, store, engine_option, [*words, *changes], threads)
         if detach:
             way = shlex.join(["sigma-bench", "status", *words[1:4], *changes])
@@ -136,20 +141,21 @@ def run(
         if pilot:
             check_precision(rows[0].runs[0], devices[0])
         manner = Pilot.ordered(store.folder, slurm.share()) if pilot else Alone()
-        outcome = execute(
-            rows,
-            store,
-            chosen.name,
-            devices,
-            jobs,
-            console,
-            board,
-            threads=threads,
-            per_gpu=per_gpu,
-            launch=launch,
-            keep=keep,
-            manner=manner,
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # a tracker's library may print
+            outcome = execute(
+                rows,
+                store,
+                chosen.name,
+                devices,
+                jobs,
+                console,
+                trackers,
+                threads=threads,
+                per_gpu=per_gpu,
+                launch=launch,
+                keep=keep,
+                manner=manner,
+            )
     if outcome.signal == LIMIT:
         slurm.requeue()
     if outcome.stopped == HELD:

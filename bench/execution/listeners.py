@@ -1,4 +1,4 @@
-"""The interface of whoever follows a grid while it runs: progress, TensorBoard, a stopwatch."""
+"""The interface of whoever follows a grid while it runs: progress, a tracker, a stopwatch."""
 
 from bench.grid.expand import Row
 from bench.records.store import Record

@@ -22,13 +22,22 @@ from bench.report import run_pages as pages_of_runs
 from bench.report.findings import findings
 from bench.report.images import Picture, data_uri
 from bench.report.items import item
+from bench.report.journal import journal
 from bench.report.layout import default_columns, layout, overview, title
 from bench.report.rollouts import STRIPS, Player, sheet_of
 from bench.report.tables import Table
 from bench.text import duration, plain
 
 FORMATS = ("html", "markdown", "latex", "csv")
-FILES = {"markdown": "table.md", "latex": "table.tex", "csv": "table.csv"}
+"""Those written if none is named."""
+
+ALL_FORMATS = (*FORMATS, "optuna")
+FILES = {
+    "markdown": "table.md",
+    "latex": "table.tex",
+    "csv": "table.csv",
+    "optuna": "searches.journal",
+}
 
 PICTURED = 60
 """Rows of which the page holds images and curves; each costs about 100 kB and half a second."""
@@ -62,7 +71,7 @@ def write(
 
     Arguments:
         store_folders: each a `results/<grid>`.
-        formats_: of `FORMATS`; figures are drawn for html.
+        formats_: of `ALL_FORMATS`; figures are drawn for html.
         expected: how many runs the grid has, so that a partial report can say so.
         grid: the grid itself, where it is known; commands that repeat a run are shorter then.
         columns: of the table, where not the default ones.
@@ -70,21 +79,24 @@ def write(
         caption: of the LaTeX tables, one of `captions.LENGTHS`.
 
     Raises:
-        RequestError: an unknown format or column, no record, or a folder that cannot be written.
+        RequestError: an unknown format or column, no record, no search for the journal of optuna,
+            or a folder that cannot be written.
     """
     for name in formats_:
-        if name not in FORMATS:
-            raise RequestError(f"--format {name}: possible: {', '.join(FORMATS)}")
+        if name not in ALL_FORMATS:
+            raise RequestError(f"--format {name}: possible: {', '.join(ALL_FORMATS)}")
     if run_pages not in pages_of_runs.CHOICES:
         raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, pages_of_runs.CHOICES)}")
     if caption not in captions.LENGTHS:
         raise RequestError(f"--caption {caption}: possible: {', '.join(captions.LENGTHS)}")
     records, searches = load(store_folders)
+    if "optuna" in formats_ and not searches:
+        raise RequestError(f"--format optuna: {grid_name} has no finished search to write")
     table = tables.build(records, searches, grid_name, expected, columns)
     folder = out / grid_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return list(_write(table, searches, folder, formats_, grid, run_pages, caption))
+        return list(_write(table, records, searches, folder, formats_, grid, run_pages, caption))
     except OSError as error:
         raise RequestError(
             f"--out {out}: cannot be written ({error.strerror}); choose another folder"
@@ -93,6 +105,7 @@ def write(
 
 def _write(
     table: Table,
+    records: pd.DataFrame,
     searches: Sequence[Record],
     folder: Path,
     names: Sequence[str],
@@ -100,15 +113,17 @@ def _write(
     run_pages: str,
     caption: str,
 ) -> Iterator[Path]:
-    writers: dict[str, Callable[[Table], str]] = {
+    writers: dict[str, Callable[[Table], str | bytes]] = {
         "markdown": formats.markdown,
         "latex": partial(formats.latex, caption=caption),
         "csv": formats.csv,
+        "optuna": lambda table: journal(searches, records),
     }
     for name in names:
         if name in writers:
             path = folder / FILES[name]
-            write_bytes(path, writers[name](table).encode())
+            content = writers[name](table)
+            write_bytes(path, content if isinstance(content, bytes) else content.encode())
             yield path
     drawn: list[Picture] = []
     if "html" in names:

@@ -34,11 +34,13 @@ def test_a_record_names_the_commit_of_the_checkout() -> None:
     assert told["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
-@pytest.mark.parametrize("words", [["run", "--dry-run"], ["status"], ["run", "--tensorboard", "t"]])
+@pytest.mark.parametrize(
+    "words", [["run", "--dry-run"], ["status"], ["run", "--track", "tensorboard:t"]]
+)
 def test_the_parent_never_imports_torch(
     words: list[str], write_grid: Callable[..., Path], tmp_path: Path, session_cache: Path
 ) -> None:
-    if "--tensorboard" in words:
+    if "--track" in words:
         pytest.importorskip("tensorboard")
     grid = write_grid(decoders=["optimal"])
     asked = [words[0], str(grid), "--results", "r", "--device", "cpu", *words[1:]]

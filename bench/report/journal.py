@@ -1,0 +1,160 @@
+"""The finished searches as an Optuna journal: a study each, which optuna-dashboard opens."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.metrics import sign
+from bench.records.frame import column_of
+from bench.records.labels import JOINT
+from bench.records.store import Record
+
+if TYPE_CHECKING:
+    import optuna
+
+Times = Mapping[str, tuple[datetime, datetime]]
+"""When a run began and ended, by its id; of a run that was interrupted, as if it had not been."""
+
+
+def journal(searches: Sequence[Record], records: pd.DataFrame) -> bytes:
+    """A journal file's content, with the values, states, seeds' scores and times of every trial.
+
+    A study minimises or maximises the objective itself. Its best trial is the search's choice.
+
+    Arguments:
+        searches: their summaries.
+        records: the frame that has their trials' runs.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study
+    times = _times(records)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        path = Path(folder) / "journal"
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        for search in searches:
+            _write(search, times, storage)
+        optuna.logging.set_verbosity(verbosity)
+        return path.read_bytes() if searches else b""
+
+
+def name(search: Record) -> str:
+    """A study's name, which no other search has.
+
+    >>> model, decoder = {"name": "conv_vae"}, {"name": "beta"}
+    >>> name({"id": "0" * 16, "dataset": "mnist5k", "model": model, "decoder": decoder})
+    'mnist5k · conv_vae · beta · 0000000000000000'
+    """
+    parts = [search["dataset"], search["model"]["name"], search["decoder"]["name"], search["id"]]
+    return JOINT.join(parts)
+
+
+def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -> None:
+    import optuna
+
+    settings = search["search"]
+    objective = settings["objective"]
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name(search),
+        direction="minimize" if sign(objective) > 0 else "maximize",
+    )
+    study.set_metric_names([objective])
+    told = {
+        "search": search["id"],
+        "dataset": search["dataset"],
+        "model": search["model"],
+        "decoder": search["decoder"],
+        "split": "validation",
+        "settings": settings,
+        "chosen": _chosen(search),
+        "final runs": search["runs"],
+        "seconds": search["cost"]["seconds"],
+    }
+    for key, value in told.items():
+        study.set_user_attr(key, value)
+    space = _space(search)
+    for trial, values in zip(search["trials"], _values(search), strict=True):
+        study.add_trial(_trial(search, trial, values, space, times))
+
+
+def _trial(
+    search: Record,
+    trial: Mapping[str, Any],
+    values: Mapping[str, float],
+    space: dict[str, optuna.distributions.BaseDistribution],
+    times: Times,
+) -> optuna.trial.FrozenTrial:
+    import optuna
+
+    settings = search["search"]
+    factor = sign(settings["objective"])  # a summary's scores are to be minimised
+    state = optuna.trial.TrialState.COMPLETE
+    if trial["score"] is None:
+        state = optuna.trial.TrialState.FAIL
+    elif len(trial["runs"]) < len(settings["seeds"]) and dict(values) != _chosen(search):
+        state = optuna.trial.TrialState.PRUNED
+    made = optuna.trial.create_trial(
+        state=state,
+        value=None if trial["score"] is None else factor * trial["score"],
+        params=dict(values),
+        distributions=space,
+        intermediate_values={
+            step: factor * score for step, score in enumerate(trial["scores"]) if score is not None
+        },
+        user_attrs={
+            "runs": trial["runs"],
+            "seeds": settings["seeds"][: len(trial["runs"])],
+            "seconds": trial["seconds"],
+            "status": trial["status"],
+        },
+    )
+    if known := [times[run] for run in trial["runs"] if run in times]:
+        made.datetime_start = min(start for start, _ in known)
+        made.datetime_complete = max(end for _, end in known)
+    else:  # a record of an earlier version has no time, only how long it took
+        assert made.datetime_complete is not None
+        made.datetime_start = made.datetime_complete - timedelta(seconds=trial["seconds"])
+    return made
+
+
+def _times(records: pd.DataFrame) -> Times:
+    columns = [column_of(records, key) for key in ("id", "cost.finished", "cost.seconds")]
+    found = {}
+    for run, finished, seconds in zip(*columns, strict=True):
+        if isinstance(finished, str):
+            end = datetime.fromisoformat(finished)
+            found[run] = (end - timedelta(seconds=seconds), end)
+    return found
+
+
+# -- what a summary says of the tuned option ---------------------------------------------------
+
+
+def _space(search: Record) -> dict[str, optuna.distributions.BaseDistribution]:
+    """The range of each tuned option."""
+    import optuna
+
+    settings = search["search"]
+    between = optuna.distributions.FloatDistribution(settings["low"], settings["high"], log=True)
+    return {search["option"]: between}
+
+
+def _values(search: Record) -> Iterator[dict[str, float]]:
+    """The value of each tuned option, by trial."""
+    return ({search["option"]: trial["value"]} for trial in search["trials"])
+
+
+def _chosen(search: Record) -> dict[str, float] | None:
+    """The chosen value of each tuned option; None where no trial worked."""
+    return None if search["chosen"] is None else {search["option"]: search["chosen"]}
