@@ -174,6 +174,11 @@ METRICS = (
            meaning="part of decoder means within the real images' manifold, same network"),
     Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of real images within the decoder means' manifold, same network"),
+    Metric("density", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
+           meaning="how many real images' neighbourhoods a decoder mean lies in, over the number "
+                   "of neighbours; about 1 for images like the real ones, more in crowded places"),
+    Metric("coverage", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="part of real images that have a decoder mean in their neighbourhood"),
     Metric("fd_<extractor>_sampled", "lower", FRECHET, "sample_quality",
            label="FD <extractor>, drawn pixels", threshold=DISTANCE, compares="sampled",
            meaning="fid_sampled on another extractor's features"),
@@ -194,6 +199,10 @@ METRICS = (
            meaning="precision on another extractor's features"),
     Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="recall on another extractor's features"),
+    Metric("density_<extractor>", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
+           meaning="density on another extractor's features"),
+    Metric("coverage_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="coverage on another extractor's features"),
     Metric("psnr", "higher", Units.DECIBEL, "reconstruction", label="PSNR", threshold=DECIBELS,
            meaning="peak signal-to-noise ratio of reconstructions (8-bit decoder means of one "
                    "posterior draw), dB, mean over images; 58.9, the error of rounding, at most"),

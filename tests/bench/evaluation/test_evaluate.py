@@ -270,9 +270,11 @@ def test_distances_tell_means_from_draws() -> None:
     assert drawn < 0.001 < 0.05 < means
     assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
     assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
+    assert (metrics["density_colour"], metrics["coverage_colour"]) == (0, 0)
     again = evaluate(run, trained, grey(0.1), colour()).metrics
     assert again == metrics  # the same evaluation on the same machine: equal bits
     assert protocol["distance"]["neighbours"] == 3
+    assert protocol["distance"]["density_neighbours"] == 5
     means_alone = run_of(spec, features=FEATURES, distances=("means",))
     found = evaluate(means_alone, trained, grey(0.1), colour()).metrics
     assert found == {k: v for k, v in metrics.items() if k not in
