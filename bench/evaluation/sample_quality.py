@@ -1,5 +1,8 @@
 """Distances between generated and real images: FID, KID, precision, recall, density, coverage."""
 
+import math
+from functools import partial
+
 from torch import Tensor
 
 from baselines.models.base import SequenceModel
@@ -11,8 +14,9 @@ from bench.evaluation.context import (
     Protocol,
     Scores,
 )
-from bench.evaluation.features.cache import feature_set
+from bench.evaluation.features.cache import FeatureSet, feature_set
 from bench.evaluation.fid import distance_between
+from bench.evaluation.floor import floor
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.pictures import pictures
 from bench.evaluation.precision_recall import (
@@ -23,7 +27,7 @@ from bench.evaluation.precision_recall import (
 )
 from bench.evaluation.scorer import Measure
 from bench.evaluation.video_distance import by_horizon, of_videos, video_distance
-from bench.metrics import at_temperature
+from bench.metrics import at_temperature, floor_of
 from bench.run import Features, SampleKind
 
 FRECHET: dict[SampleKind, str] = {
@@ -45,7 +49,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     Decoder means are compared by the Fréchet and the kernel distance and by precision, recall,
     density and coverage; draws from p(x|z), reconstructions and decoder means at other
     temperatures by the Fréchet distance alone. Draws from p(x|z) are left out where the decoder is
-    no likelihood.
+    no likelihood. The floor of a distance is that of training images, on the test split alone.
 
     Of videos single frames are compared. The features of predicted ones also give the curve `fd`
     by horizon and the distance of whole videos.
@@ -103,6 +107,20 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         made = feature_set(shown.made("means", temperature), extractor)
         name = at_temperature(chosen.metric, temperature)
         metrics[name] = distance_between(made.moments, real.moments)
+    if run.evaluation.split == "test":  # no search needs it
+        training, content = shown.training()
+        metrics |= floor(
+            training,
+            content,
+            real,
+            extractor,
+            partial(_floors, chosen),
+            batch=run.evaluation.batch,
+        )
+        protocol |= {
+            "training_images": math.prod(training.shape[:-3]),
+            "training_are": "training images in place of samples",
+        }
     if run.evaluation.temperatures:
         protocol |= {
             "temperatures": list(run.evaluation.temperatures),
@@ -116,14 +134,26 @@ def _network(chosen: Features) -> str:
     return chosen.name if chosen.metric == "fid" else chosen.metric.removeprefix("fd_")
 
 
+def _kernel(chosen: Features) -> str:
+    """The name of the kernel distance."""
+    return "kid" if chosen.metric == "fid" else f"kd{chosen.metric.removeprefix('fd')}"
+
+
+def _floors(chosen: Features, training: FeatureSet, real: FeatureSet) -> Metrics:
+    """The distances of training images from the real ones of the split."""
+    return {
+        floor_of(chosen.metric): distance_between(training.moments, real.moments),
+        floor_of(_kernel(chosen)): kernel_distance(training.features, real.features)[0],
+    }
+
+
 def _kernel_and_manifold(chosen: Features, generated: Tensor, real: Tensor) -> Metrics:
     """Kernel distance, precision, recall, density and coverage, named for the extractor.
 
     Each has its standard error.
     """
-    published = chosen.metric == "fid"
-    suffix = "" if published else chosen.metric.removeprefix("fd")
-    kernel = "kid" if published else f"kd{suffix}"
+    kernel = _kernel(chosen)
+    suffix = "" if chosen.metric == "fid" else chosen.metric.removeprefix("fd")
     distance, error = kernel_distance(generated, real)
     found = manifold(generated, real)
     return {

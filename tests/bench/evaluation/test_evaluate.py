@@ -281,6 +281,25 @@ def test_distances_tell_means_from_draws() -> None:
                      ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
 
 
+def test_the_floor_is_of_the_data_and_no_searchs_concern() -> None:
+    spec = decoder_spec("beta", link="identity", beta=0.02)
+    run, data = run_of(spec, features=FEATURES), grey(0.1)
+    metrics, protocol, _ = evaluate(run, flat(spec, outputs=[0.5]), data, colour())
+    assert protocol["distance"]["training_images"] == 90
+    # Draws of this decoder have the law of the data, and so have training images.
+    assert 0 < metrics["fd_colour_floor"] < 0.001
+    assert abs(metrics["kd_colour_floor"]) < metrics["kd_colour"] / 100
+    other = evaluate(run, flat(spec, outputs=[0.9]), data, colour()).metrics
+    assert other["fd_colour_floor"] == metrics["fd_colour_floor"]
+    assert other["fd_colour"] != metrics["fd_colour"]
+    many = run_of(spec, features=FEATURES, samples=1000, distances=("means",))
+    few = evaluate(many, flat(spec, outputs=[0.5]), data, colour()).protocol["distance"]
+    assert (few["samples"], few["training_images"]) == (1000, 100)
+    trial = run_of(spec, features=FEATURES, split="validation")
+    found = evaluate(trial, flat(spec, outputs=[0.5]), data, colour()).metrics
+    assert not [name for name in found if name.endswith("_floor")]
+
+
 def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its measure shares the one pass; the other numbers stay."""
     spec = decoder_spec("beta", link="identity", beta=0.02)
