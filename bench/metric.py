@@ -90,8 +90,8 @@ class Metric:
     shown: where it is shown unasked; in the order of the catalogue.
     expendable: whether a narrow terminal may leave it out.
     objective: whether a search can optimise it.
-    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them, or
-        `tempered`: decoder means of prior draws times a temperature.
+    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them,
+        `tempered`: decoder means of prior draws times a temperature, or `training`: real ones.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
     expendable: bool = False
     objective: bool = False
-    compares: Literal["means", "sampled", "reconstructions", "tempered"] | None = None
+    compares: Literal["means", "sampled", "reconstructions", "tempered", "training"] | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

@@ -174,6 +174,11 @@ METRICS = (
            meaning="part of decoder means within the real images' manifold, same network"),
     Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of real images within the decoder means' manifold, same network"),
+    Metric("density", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
+           meaning="how many real images' neighbourhoods a decoder mean lies in, over the number "
+                   "of neighbours; about 1 for images like the real ones, more in crowded places"),
+    Metric("coverage", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="part of real images that have a decoder mean in their neighbourhood"),
     Metric("fd_<extractor>_sampled", "lower", FRECHET, "sample_quality",
            label="FD <extractor>, drawn pixels", threshold=DISTANCE, compares="sampled",
            meaning="fid_sampled on another extractor's features"),
@@ -187,6 +192,18 @@ METRICS = (
     Metric("fd_<extractor>_t<t>", "lower", FRECHET, "sample_quality",
            label="FD <extractor> at t = <t>", threshold=DISTANCE, compares="tempered",
            meaning="fid_t<t> on another extractor's features"),
+    Metric("fid_floor", None, FRECHET, "sample_quality", label="FID, training images",
+           compares="training",
+           meaning="fid of as many training images as samples, if there are so many: what a "
+                   "perfect model could expect"),
+    Metric("fd_<extractor>_floor", None, FRECHET, "sample_quality",
+           label="FD <extractor>, training images", compares="training",
+           meaning="fid_floor on another extractor's features"),
+    Metric("kid_floor", None, KERNEL, "sample_quality", label="KID, training images",
+           meaning="kid of the same training images; about 0"),
+    Metric("kd_<extractor>_floor", None, KERNEL, "sample_quality",
+           label="KD <extractor>, training images",
+           meaning="kid_floor on another extractor's features"),
     Metric("kd_<extractor>", "lower", KERNEL, "sample_quality", label="KD <extractor>",
            threshold=DISTANCE,
            meaning="kid on another extractor's features"),
@@ -194,6 +211,10 @@ METRICS = (
            meaning="precision on another extractor's features"),
     Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="recall on another extractor's features"),
+    Metric("density_<extractor>", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
+           meaning="density on another extractor's features"),
+    Metric("coverage_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+           meaning="coverage on another extractor's features"),
     Metric("psnr", "higher", Units.DECIBEL, "reconstruction", label="PSNR", threshold=DECIBELS,
            meaning="peak signal-to-noise ratio of reconstructions (8-bit decoder means of one "
                    "posterior draw), dB, mean over images; 58.9, the error of rounding, at most"),
@@ -245,6 +266,15 @@ def at_temperature(name: str, temperature: float) -> str:
     ('fid_t0.7', 'fid_t<t>')
     """
     return f"{name}_t{temperature:g}"
+
+
+def floor_of(name: str) -> str:
+    """What a distance is called where real images stand in place of a model's.
+
+    >>> floor_of("fid"), find("fd_x_floor").name
+    ('fid_floor', 'fd_<extractor>_floor')
+    """
+    return f"{name}_floor"
 
 
 def _groups(metric: Metric, name: str) -> dict[str, str]:

@@ -42,6 +42,12 @@ class Pictures(Protocol):
     def real(self, kind: SampleKind) -> FeatureSet:
         """The features of the real images beside a kind."""
 
+    def training(self) -> tuple[Tensor, str]:
+        """As many training images as samples, if there are so many, and what tells their content.
+
+        Of videos the frames of the same places.
+        """
+
 
 def pictures(context: EvaluationContext, extractor: Extractor) -> Pictures:
     """Those of the run that is measured."""
@@ -91,6 +97,10 @@ class Images:
     def _real(self) -> FeatureSet:
         run, images = self._context.run, self._context.images
         return real_features(images, content_of(run), self._extractor, batch=run.evaluation.batch)
+
+    def training(self) -> tuple[Tensor, str]:
+        run = self._context.run
+        return self._context.dataset.train[: run.evaluation.samples], content_of(run)
 
 
 class Frames:
@@ -147,6 +157,11 @@ class Frames:
             batch = self._clips_at_once(kind)
             self._known[places] = real_features(frames, content, self._extractor, batch=batch)
         return self._known[places]
+
+    def training(self) -> tuple[Tensor, str]:
+        run, places = self._context.run, places_of(self._rollouts.model, "means")
+        frames = self._context.dataset.train[: self.clips, places.start : places.stop]
+        return frames, f"{content_of(run)}:frames {places.start} to {places.stop}"
 
     def _clips_at_once(self, kind: SampleKind) -> int:
         return max(

@@ -1,4 +1,7 @@
-"""Distances between generated and real images: FID, KID, precision and recall."""
+"""Distances between generated and real images: FID, KID, precision, recall, density, coverage."""
+
+import math
+from functools import partial
 
 from torch import Tensor
 
@@ -11,14 +14,20 @@ from bench.evaluation.context import (
     Protocol,
     Scores,
 )
-from bench.evaluation.features.cache import feature_set
+from bench.evaluation.features.cache import FeatureSet, feature_set
 from bench.evaluation.fid import distance_between
+from bench.evaluation.floor import floor
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.pictures import pictures
-from bench.evaluation.precision_recall import binomial_error, neighbours, precision_and_recall
+from bench.evaluation.precision_recall import (
+    DENSITY_NEIGHBOURS,
+    binomial_error,
+    manifold,
+    neighbours,
+)
 from bench.evaluation.scorer import Measure
 from bench.evaluation.video_distance import by_horizon, of_videos, video_distance
-from bench.metrics import at_temperature
+from bench.metrics import at_temperature, floor_of
 from bench.run import Features, SampleKind
 
 FRECHET: dict[SampleKind, str] = {
@@ -37,9 +46,10 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     """The distances between the run's images and the real ones of its split.
 
-    Decoder means are compared by the Fréchet and the kernel distance and by precision and recall,
-    draws from p(x|z), reconstructions and decoder means at other temperatures by the Fréchet
-    distance alone. Draws from p(x|z) are left out where the decoder is no likelihood.
+    Decoder means are compared by the Fréchet and the kernel distance and by precision, recall,
+    density and coverage; draws from p(x|z), reconstructions and decoder means at other
+    temperatures by the Fréchet distance alone. Draws from p(x|z) are left out where the decoder is
+    no likelihood. The floor of a distance is that of training images, on the test split alone.
 
     Of videos single frames are compared. The features of predicted ones also give the curve `fd`
     by horizon and the distance of whole videos.
@@ -77,11 +87,12 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         protocol[f"{'samples' if kind == 'means' else kind}_are"] = shown.are[kind]
         if kind != "means":
             continue
-        metrics |= _kid_precision_recall(chosen, made.features, real.features)
+        metrics |= _kernel_and_manifold(chosen, made.features, real.features)
         protocol |= {
             "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
             "kernel_standard_error": "jackknife over both sets",
             "neighbours": neighbours(made.features, real.features),
+            "density_neighbours": neighbours(made.features, real.features, DENSITY_NEIGHBOURS),
             "precision_standard_error": "binomial, the other set's balls being given",
         }
         if isinstance(model, SequenceModel):
@@ -96,6 +107,20 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         made = feature_set(shown.made("means", temperature), extractor)
         name = at_temperature(chosen.metric, temperature)
         metrics[name] = distance_between(made.moments, real.moments)
+    if run.evaluation.split == "test":  # no search needs it
+        training, content = shown.training()
+        metrics |= floor(
+            training,
+            content,
+            real,
+            extractor,
+            partial(_floors, chosen),
+            batch=run.evaluation.batch,
+        )
+        protocol |= {
+            "training_images": math.prod(training.shape[:-3]),
+            "training_are": "training images in place of samples",
+        }
     if run.evaluation.temperatures:
         protocol |= {
             "temperatures": list(run.evaluation.temperatures),
@@ -109,18 +134,37 @@ def _network(chosen: Features) -> str:
     return chosen.name if chosen.metric == "fid" else chosen.metric.removeprefix("fd_")
 
 
-def _kid_precision_recall(chosen: Features, generated: Tensor, real: Tensor) -> dict[str, float]:
-    """Kernel distance, precision and recall with their standard errors, named for the extractor."""
-    published = chosen.metric == "fid"
-    suffix = "" if published else chosen.metric.removeprefix("fd")
-    kernel = "kid" if published else f"kd{suffix}"
+def _kernel(chosen: Features) -> str:
+    """The name of the kernel distance."""
+    return "kid" if chosen.metric == "fid" else f"kd{chosen.metric.removeprefix('fd')}"
+
+
+def _floors(chosen: Features, training: FeatureSet, real: FeatureSet) -> Metrics:
+    """The distances of training images from the real ones of the split."""
+    return {
+        floor_of(chosen.metric): distance_between(training.moments, real.moments),
+        floor_of(_kernel(chosen)): kernel_distance(training.features, real.features)[0],
+    }
+
+
+def _kernel_and_manifold(chosen: Features, generated: Tensor, real: Tensor) -> Metrics:
+    """Kernel distance, precision, recall, density and coverage, named for the extractor.
+
+    Each has its standard error.
+    """
+    kernel = _kernel(chosen)
+    suffix = "" if chosen.metric == "fid" else chosen.metric.removeprefix("fd")
     distance, error = kernel_distance(generated, real)
-    precision, recall = precision_and_recall(generated, real)
+    found = manifold(generated, real)
     return {
         kernel: distance,
         f"{kernel}_se": error,
-        f"precision{suffix}": precision,
-        f"precision{suffix}_se": binomial_error(precision, len(generated)),
-        f"recall{suffix}": recall,
-        f"recall{suffix}_se": binomial_error(recall, len(real)),
+        f"precision{suffix}": found.precision,
+        f"precision{suffix}_se": binomial_error(found.precision, len(generated)),
+        f"recall{suffix}": found.recall,
+        f"recall{suffix}_se": binomial_error(found.recall, len(real)),
+        f"density{suffix}": found.density,
+        f"density{suffix}_se": found.density_error,
+        f"coverage{suffix}": found.coverage,
+        f"coverage{suffix}_se": binomial_error(found.coverage, len(real)),
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from bench.data import note
-from bench.metrics import Metric, better, extractor, find, heading, is_distance, is_shown
+from bench.metrics import Metric, better, extractor, find, floor_of, heading, is_distance, is_shown
 from bench.records.frame import column_of
 from bench.records.labels import symbol
 from bench.records.rows import metrics_of
@@ -186,10 +186,13 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
             f"{_values(group, f'{protocol}batch')}, {_values(group, f'{protocol}precision')}"
             + ("." if metric == "fid" else "; it is not FID and does not compare with FID.")
         )
+        yield from _floor(group, metric, real)
         alike: dict[Metric, list[str]] = {}
         for name in distances:
             what = find(name)
-            if what is not None and name != metric and extractor(name) == extractor(metric):
+            if what is None or what.compares == "training":
+                continue
+            if name != metric and extractor(name) == extractor(metric):
                 alike.setdefault(what, []).append(heading(name))
         for what, headings in alike.items():
             if f"{protocol}{what.compares}_are" in group:
@@ -199,6 +202,20 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
                     if what.compares == "tempered"
                     else ""
                 )
+
+
+def _floor(group: pd.DataFrame, metric: str, noun: str) -> Iterator[str]:
+    """What training images have in place of samples, by data set."""
+    column, count = f"metrics.{floor_of(metric)}", "protocol.distance.training_images"
+    if column not in group or "run.dataset" not in group:
+        return
+    known = group.dropna(subset=column).groupby(["run.dataset", count])[column].mean()
+    told = [f"{value:.3g} on {name} ({n:.0f} {noun})" for (name, n), value in known.items()]
+    if told:
+        yield (
+            f"{heading(metric)} of training images in place of samples: {words(told)}; a perfect "
+            "model could expect as much."
+        )
 
 
 def _selection(searches: Sequence[Record]) -> Iterator[str]:

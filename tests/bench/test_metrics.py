@@ -36,6 +36,8 @@ def test_every_number_of_every_committed_record_has_a_line() -> None:
         ("iwae_64_monte_carlo_se", "iwae_K_monte_carlo_se"),
         ("iwae_64_gain", "iwae_K_gain"),
         ("precision_colour", "precision_<extractor>"),
+        ("fd_my-net_floor", "fd_<extractor>_floor"),
+        ("kd_a_b_floor", "kd_<extractor>_floor"),
         ("fid_t0.7", "fid_t<t>"),
         ("fd_a_b_t1.25", "fd_<extractor>_t<t>"),
         ("fd_x_t1e-05", "fd_<extractor>_t<t>"),
@@ -100,6 +102,16 @@ def test_a_distance_at_a_temperature_is_found_and_optimised_by_nobody(temperatur
         assert metrics.extractor(tempered) == metrics.extractor(name)
         assert metrics.is_objective(name)
         assert not metrics.is_objective(tempered)
+
+
+@pytest.mark.parametrize("name", ["fid", "kid", "fd_x", "kd_x"])
+def test_the_floor_of_a_distance_is_no_result(name: str) -> None:
+    found = find(metrics.floor_of(name))
+    assert found is not None
+    assert found.better is None
+    assert found.units is metrics.find(name).units  # type: ignore[union-attr]
+    assert not found.shown
+    assert metrics.extractor(metrics.floor_of(name)) == metrics.extractor(name)
 
 
 def texts(path: Path) -> Iterator[str]:

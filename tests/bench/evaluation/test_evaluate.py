@@ -270,13 +270,34 @@ def test_distances_tell_means_from_draws() -> None:
     assert drawn < 0.001 < 0.05 < means
     assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
     assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
+    assert (metrics["density_colour"], metrics["coverage_colour"]) == (0, 0)
     again = evaluate(run, trained, grey(0.1), colour()).metrics
     assert again == metrics  # the same evaluation on the same machine: equal bits
     assert protocol["distance"]["neighbours"] == 3
+    assert protocol["distance"]["density_neighbours"] == 5
     means_alone = run_of(spec, features=FEATURES, distances=("means",))
     found = evaluate(means_alone, trained, grey(0.1), colour()).metrics
     assert found == {k: v for k, v in metrics.items() if k not in
                      ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
+
+
+def test_the_floor_is_of_the_data_and_no_searchs_concern() -> None:
+    spec = decoder_spec("beta", link="identity", beta=0.02)
+    run, data = run_of(spec, features=FEATURES), grey(0.1)
+    metrics, protocol, _ = evaluate(run, flat(spec, outputs=[0.5]), data, colour())
+    assert protocol["distance"]["training_images"] == 90
+    # Draws of this decoder have the law of the data, and so have training images.
+    assert 0 < metrics["fd_colour_floor"] < 0.001
+    assert abs(metrics["kd_colour_floor"]) < metrics["kd_colour"] / 100
+    other = evaluate(run, flat(spec, outputs=[0.9]), data, colour()).metrics
+    assert other["fd_colour_floor"] == metrics["fd_colour_floor"]
+    assert other["fd_colour"] != metrics["fd_colour"]
+    many = run_of(spec, features=FEATURES, samples=1000, distances=("means",))
+    few = evaluate(many, flat(spec, outputs=[0.5]), data, colour()).protocol["distance"]
+    assert (few["samples"], few["training_images"]) == (1000, 100)
+    trial = run_of(spec, features=FEATURES, split="validation")
+    found = evaluate(trial, flat(spec, outputs=[0.5]), data, colour()).metrics
+    assert not [name for name in found if name.endswith("_floor")]
 
 
 def test_a_module_with_the_two_functions_adds_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:

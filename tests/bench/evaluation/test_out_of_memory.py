@@ -23,7 +23,7 @@ from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.likelihood import distortion, squared_error
 from bench.evaluation.out_of_memory import Chunks
-from bench.evaluation.precision_recall import precision_and_recall
+from bench.evaluation.precision_recall import manifold
 from bench.evaluation.scorer import Scorer, score
 from bench.rng import generator, seeded
 from bench.run import Features
@@ -250,10 +250,10 @@ def test_a_users_network_that_gets_no_memory_is_not_at_fault(
 
 def test_distances_do_not_follow_the_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = torch.randn(300, 8), 0.9 * torch.randn(200, 8)
-    whole = (*kernel_distance(one, other), *precision_and_recall(one, other))
+    whole = (*kernel_distance(one, other), *manifold(one, other))
     monkeypatch.setattr(Tensor, "__matmul__", limited(Tensor.__matmul__, most))
     monkeypatch.setattr(Tensor, "topk", limited(Tensor.topk, most))
-    parts = (*kernel_distance(one, other), *precision_and_recall(one, other))
+    parts = (*kernel_distance(one, other), *manifold(one, other))
     assert parts == pytest.approx(whole, rel=1e-9)
 
 

@@ -53,11 +53,13 @@ class Results:
         selection: Mapping[str, Any] | None = None,
         losses: Sequence[float] = (),
         curves: Mapping[str, Any] | None = None,
+        distance: Mapping[str, Any] | None = None,
         images: bool = False,
         frames: npt.NDArray[np.uint8] | None = None,
     ) -> Record:
         """Write one record, with its history and images where asked for, and return it.
 
+        `distance` is said of its distances beside what every record says.
         `frames` are those of its sheet of rollouts, (clips, strips, frames, side, side).
         """
         run = Run.read(
@@ -89,6 +91,8 @@ class Results:
         if status == "completed":
             record["metrics"] = dict(metrics or {"neg_log_p": -900.0 - seed, "sigma": 0.2})
             record["protocol"] |= protocol(run)
+            if distance:
+                record["protocol"]["distance"] |= distance
             record["curves"] = dict(curves or {})
         elif status == "diverged":
             record["divergence"] = {"step": 17, "what": "distortion", "last": {}}

@@ -347,6 +347,22 @@ def test_the_caption_tells_the_protocol(results: Results) -> None:
     assert "Partial" not in " ".join(results.table(expected=2).caption)
 
 
+def test_the_caption_tells_what_real_images_have(results: Results, inception: Features) -> None:
+    for seed in (0, 1):
+        lite = {"fd_efficientnet_lite0": 90.0 + seed, "fd_efficientnet_lite0_floor": 12.34}
+        results.add(seed=seed, metrics=lite, distance={"training_images": 500})
+    lite["fd_efficientnet_lite0_floor"] = 30.0
+    results.add(dataset="photos", metrics=lite, distance={"training_images": 700})
+    results.add(features=inception, metrics={"fid": 80.0})
+    told = [text for text in results.table().caption if "training images in place" in text]
+    assert told == [
+        "FD efficientnet lite0 of training images in place of samples: 12.3 on mnist5k (500 "
+        "images) and 30 on photos (700 images); a perfect model could expect as much."
+    ]
+    assert "fd_efficientnet_lite0_floor" not in results.table().metrics
+    assert "fd_efficientnet_lite0_floor" in results.table().available
+
+
 def test_the_caption_warns_of_a_data_set_that_proves_little(results: Results) -> None:
     results.add(dataset="mnist5k")
     assert "seven photographs" not in " ".join(results.table().caption)

@@ -1,0 +1,77 @@
+"""The distances of real images from real images: what a perfect model could expect.
+
+They hold for a data set, a sample size and a feature network, so they are kept beside the features
+and computed once for all runs.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from bench.errors import RequestError
+from bench.evaluation.features.base import Extractor
+from bench.evaluation.features.cache import FeatureSet, feature_set
+from bench.files import cache_root, canonical_json, exclusive, read_checked, write_checked
+
+LAYOUT = 1
+"""The version of kept floors; raised when a distance or an extractor's preprocessing changes."""
+
+
+def floor(
+    training: Tensor,
+    content: str,
+    real: FeatureSet,
+    extractor: Extractor,
+    distances: Callable[[FeatureSet, FeatureSet], dict[str, float]],
+    *,
+    batch: int,
+) -> dict[str, float]:
+    """The distances of training images (n, C, H, W), or videos, from the real ones of a split.
+
+    Arguments:
+        content: identifies both sets of images, by hash.
+        real: the features that the model's images are compared with.
+        distances: its names and numbers are those that are kept.
+        batch: images, or videos, handed to the extractor at once.
+    """
+    key = canonical_json(
+        {
+            "layout": LAYOUT,
+            "content": content,
+            "training": list(training.shape),
+            "real": len(real.features),
+            "extractor": extractor.features.name,
+            "metric": extractor.features.metric,
+            "weights": extractor.features.sha256,
+            "precision": extractor.precision,
+            "device": extractor.device.type,
+            "batch": batch,
+        }
+    )
+    name = hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = cache_root() / "floors" / f"{name}.json"
+    known = _read(path, key)
+    if known is not None:
+        return known
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # without the lock two processes may compute the same
+            held.enter_context(exclusive(path))
+        known = _read(path, key)
+        if known is not None:
+            return known
+        found = distances(feature_set(training.split(batch), extractor), real)
+        # A cache that cannot be written costs time, never the answer.
+        with contextlib.suppress(OSError):
+            write_checked(path, {"key": key, "distances": found})
+        return found
+
+
+def _read(path: Path, key: str) -> dict[str, float] | None:
+    with contextlib.suppress(RequestError):
+        kept = read_checked(path)
+        if kept is not None and kept.get("key") == key:
+            return dict(kept["distances"])
+    return None
