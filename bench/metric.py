@@ -16,8 +16,12 @@ Home = Literal[
     "activity",
     "calibration",
     "sample_quality",
+    "samplers",
     "reconstruction",
     "prediction",
+]
+Compared = Literal[
+    "means", "sampled", "reconstructions", "tempered", "gaussian_mixture", "second_stage"
 ]
 Place = Literal["table", "overview", "findings", "progress"]
 """Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
@@ -91,7 +95,8 @@ class Metric:
     expendable: whether a narrow terminal may leave it out.
     objective: whether a search can optimise it.
     compares: the generated images of a Fréchet distance, as `run.SampleKind` names them, or
-        `tempered`: decoder means of prior draws times a temperature.
+        `tempered`: decoder means of prior draws times a temperature; or, as `run.Sampler` names
+        them, decoder means of draws of a density that was fitted to codes.
     """
 
     name: str
@@ -104,7 +109,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
     expendable: bool = False
     objective: bool = False
-    compares: Literal["means", "sampled", "reconstructions", "tempered"] | None = None
+    compares: Compared | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
