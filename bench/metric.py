@@ -16,8 +16,18 @@ Home = Literal[
     "activity",
     "calibration",
     "sample_quality",
+    "samplers",
     "reconstruction",
     "prediction",
+]
+Compared = Literal[
+    "means",
+    "sampled",
+    "reconstructions",
+    "tempered",
+    "training",
+    "gaussian_mixture",
+    "second_stage",
 ]
 Place = Literal["table", "overview", "findings", "progress"]
 """Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
@@ -90,8 +100,9 @@ class Metric:
     shown: where it is shown unasked; in the order of the catalogue.
     expendable: whether a narrow terminal may leave it out.
     objective: whether a search can optimise it.
-    compares: the generated images of a Fréchet distance, as `run.SampleKind` names them,
-        `tempered`: decoder means of prior draws times a temperature, or `training`: real ones.
+    compares: the images of a Fréchet distance: those of `run.SampleKind`; `tempered`, decoder
+        means of prior draws times a temperature; `training`, real ones; or, as `run.Sampler`
+        names them, decoder means of draws of a density that was fitted to codes.
     """
 
     name: str
@@ -104,7 +115,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
     expendable: bool = False
     objective: bool = False
-    compares: Literal["means", "sampled", "reconstructions", "tempered", "training"] | None = None
+    compares: Compared | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

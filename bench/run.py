@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +55,12 @@ Split = Literal["validation", "test"]
 SampleKind = Literal["means", "sampled", "reconstructions"]
 """Generated images whose features are compared with real ones: decoder means of prior draws, draws
 from p(x|z) of the same, decoder means of posterior draws."""
+
+
+Sampler = Literal["prior", "gaussian_mixture", "second_stage"]
+"""Where the codes of generated images come from; all but the prior are fitted after training."""
+
+PRIOR: Sampler = "prior"
 
 
 class Value(BaseModel):
@@ -195,6 +201,12 @@ def _told_apart(temperatures: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(temperatures))
 
 
+def _with_the_prior(samplers: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
+    if len(set(samplers)) < len(samplers):
+        raise ValueError("expected each sampler once")
+    return tuple(name for name in get_args(Sampler) if name in {PRIOR, *samplers})
+
+
 class EvaluationSettings(Settings):
     """What a grid and a run say alike of what is measured."""
 
@@ -204,6 +216,7 @@ class EvaluationSettings(Settings):
     iwae: Count = 64
     distances: tuple[SampleKind, ...] = ("means", "sampled", "reconstructions")
     temperatures: Annotated[tuple[Positive, ...], AfterValidator(_told_apart)] = ()
+    sampler: Annotated[tuple[Sampler, ...], AfterValidator(_with_the_prior)] = (PRIOR,)
     rollouts: Count = 0
     clips: Annotated[Size, Field(ge=2)] = 256
     batch: Size = 100
@@ -211,7 +224,8 @@ class EvaluationSettings(Settings):
     @property
     def compared(self) -> int:
         """How many images of the model the distances take features of, at most."""
-        return self.samples * (len(self.distances) + len(self.temperatures))
+        fitted = len(self.sampler) - 1
+        return self.samples * (len(self.distances) + len(self.temperatures) + fitted)
 
 
 class Evaluation(EvaluationSettings):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -23,6 +23,9 @@ from bench.run import Run, Split
 Metrics = dict[str, float]
 Protocol = dict[str, Any]
 Curves = dict[str, Any]
+
+Part = Split | Literal["train"]
+"""A split that is scored, or the training split."""
 
 Scores = Mapping[str, Tensor]
 """By measure, what the pass kept of each image: (N,) or (N, k), float64, on the CPU."""
@@ -60,7 +63,7 @@ class EvaluationContext:
         videos (N, frames, C, H, W)."""
         return self.scored(self.run.evaluation.split)
 
-    def scored(self, name: Split) -> Tensor:
+    def scored(self, name: Part) -> Tensor:
         """What is scored of a split; see `Model.scored`."""
         return self.scorer.vae.model.scored(getattr(self.dataset, name))
 
@@ -69,7 +72,7 @@ class EvaluationContext:
         """How many values of an image, or of a sequence, the decoder scores."""
         return self.example.images[0].numel()
 
-    def dither(self, of: Split | None = None) -> UniformRows | None:
+    def dither(self, of: Part | None = None) -> UniformRows | None:
         """What dequantises the images of a split (the run's own if none is named), (N, C·H·W).
 
         An image has the same numbers whenever it is scored. None where training was on k/255.

@@ -18,6 +18,7 @@ from bench import data, plugins
 from bench.data import Dataset
 from bench.devices import out_of_memory
 from bench.errors import Lost, RequestError, Stopped
+from bench.evaluation import samplers
 from bench.evaluation.context import Metrics, split
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
@@ -182,6 +183,7 @@ class Worker:
             # All raise RequestError, which should come before hours of training.
             dataset, extractor = self.dataset(run), self.extractor(run)
             videos = self.video_extractor(run)
+            samplers.refuse(run, dataset.train)
         start = time.perf_counter()
         if weights is None:
             rehearse(run, dataset.train)

@@ -11,7 +11,7 @@ from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid, Search
 from bench.metrics import draws, is_distance
-from bench.run import Evaluation, Features, Run, Training
+from bench.run import PRIOR, Evaluation, Features, Run, Training
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def expand(
         distances=grid.evaluation.distances if features and grid.evaluation.samples else (),
         fvd=fvd,
         temperatures=grid.evaluation.temperatures,
+        sampler=grid.evaluation.sampler if features and grid.evaluation.samples else (PRIOR,),
         rollouts=grid.evaluation.rollouts,
         clips=grid.evaluation.clips,
         batch=grid.evaluation.batch,
@@ -182,6 +183,7 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
             "distances": ("means",) if distance else (),
             "fvd": None,
             "temperatures": (),
+            "sampler": (PRIOR,),
             "rollouts": 0,
         }
     )

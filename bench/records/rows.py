@@ -172,8 +172,9 @@ def _best(
     """
     directions = {name: better(name) for name in metrics_of(table)}
     completed = members[members["status"] == COMPLETED]
-    # The number of draws and the temperatures are in the names of their metrics and move no other.
-    apart = IMPLIED | {"run.evaluation.iwae", "run.evaluation.temperatures"}
+    # These are in the names of their metrics and move no other.
+    named = ("iwae", "temperatures", "sampler")
+    apart = IMPLIED | {f"run.evaluation.{name}" for name in named}
     protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
     # What is scored: a density of dequantised data is another one.
     data = ("run.content", "run.split_seed", "run.training.dequantise")
