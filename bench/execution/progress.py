@@ -20,7 +20,7 @@ from bench.records.labels import row_label, spec_label
 from bench.records.store import Record
 from bench.records.validity import COMPLETED, DIVERGED
 from bench.run import Run
-from bench.text import divergence, duration
+from bench.text import divergence, duration, words
 from bench.tuning import Choice
 
 QUIET = 10.0
@@ -123,7 +123,9 @@ class Progress(Listener):
         self.current.pop(identity, None)
 
     def chosen(self, row: Row, choice: Choice) -> None:
-        told = "no value worked" if choice.value is None else f"chose {choice.value:g}"
+        told = "no value worked"
+        if choice.values is not None:
+            told = f"chose {words([f'{value:g}' for value in choice.values])}"
         self.say(f"search {row_label(row)}: {told} after {len(choice.trials)} trials")
 
     def say(self, text: str) -> None:

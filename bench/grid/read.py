@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 from baselines.options import DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
-from bench.grid.schema import DatasetEntry, DecoderEntry, Grid, Search, rounded
+from bench.grid.knob import Part
+from bench.grid.schema import (
+    DatasetEntry,
+    DecoderEntry,
+    Grid,
+    ModelEntry,
+    TrainingOptions,
+    Tuning,
+)
+from bench.grid.tune import Shared, check_together, place, shared_search, tuned
 from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
@@ -60,13 +69,18 @@ def parse(source: Source, folder: Path) -> Grid:
     """
     value = dict(source.value)
     _load_plugins(source, value.get("plugins"), folder)
-    for key, registry, kind in (("models", MODELS, "model"), ("decoders", DECODERS, "decoder")):
+    shared = shared_search(source)
+    for key, read in (("models", _model), ("decoders", _decoder)):
         entries = value.get(key)
         if isinstance(entries, list):
             value[key] = tuple(
-                _entry(source, entry, (key, index), registry, kind)
-                for index, entry in enumerate(entries)
+                read(source, entry, (key, index), shared) for index, entry in enumerate(entries)
             )
+    value["search"] = Tuning()
+    if isinstance(training := value.get("training"), dict):
+        value["training"], value["search"] = tuned(
+            source, TrainingOptions, training, ("training",), "training", shared
+        )
     if isinstance(datasets := value.get("datasets"), list):
         value["datasets"] = tuple(
             _dataset(source, entry, ("datasets", index)) for index, entry in enumerate(datasets)
@@ -80,23 +94,27 @@ def parse(source: Source, folder: Path) -> Grid:
             data.describe(dataset.data, grid.split_seed)
         except RequestError as error:
             raise source.error(("datasets", index), str(error)) from None
+    tunings = {"decoders": grid.decoders, "models": grid.models, "training": (grid.search,)}
+    check_together(source, tunings)
+    for key, entries in tunings.items():
+        for index, one in enumerate(entries):
+            both = set(grid.seeds) & set(one.search.seeds if one.search else ())
+            if both:
+                raise source.error(
+                    place(key, index),
+                    f"seeds {sorted(both)} both tune and test; give `tune` seeds of its own",
+                )
     for index, entry in enumerate(grid.decoders):
-        shared = set(grid.seeds) & set(entry.search.seeds if entry.search else ())
-        if shared:
-            raise source.error(
-                ("decoders", index),
-                f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
-            )
         if grid.training.dequantise and entry.spec.is_discrete:
             raise source.error(
                 ("decoders", index),
                 f"decoder '{entry.spec.name}' scores 8-bit levels, which `training.dequantise` "
                 "makes continuous; leave one of the two out",
             )
-        for place, model in enumerate(grid.models):
-            if entry.spec.detached_outputs and not model.honours_detached_outputs:
+        for number, model in enumerate(grid.models):
+            if entry.spec.detached_outputs and not model.spec.honours_detached_outputs:
                 raise source.error(
-                    ("models", place),
+                    ("models", number),
                     f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
     names = [dataset.name for dataset in grid.datasets]
@@ -159,27 +177,23 @@ def _dataset(source: Source, entry: Any, path: Path_) -> DatasetEntry:
     return DatasetEntry(name=name, data=place)
 
 
+def _decoder(source: Source, entry: Any, path: Path_, shared: Shared) -> DecoderEntry:
+    spec, tuning = _entry(source, entry, path, DECODERS, "decoder", shared)
+    return DecoderEntry(spec=spec, knobs=tuning.knobs, search=tuning.search)
+
+
+def _model(source: Source, entry: Any, path: Path_, shared: Shared) -> ModelEntry:
+    spec, tuning = _entry(source, entry, path, MODELS, "model", shared)
+    return ModelEntry(spec=spec, knobs=tuning.knobs, search=tuning.search)
+
+
 def _entry(
-    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
-) -> Any:
-    spec_type, fields = named(source, entry, path, registry, kind)
-    if kind == "model":
-        return source.check(spec_type, fields, path)
-    tuned = [key for key, option in fields.items() if isinstance(option, dict)]
-    if not tuned:
-        return DecoderEntry(spec=source.check(spec_type, fields, path))
-    if len(tuned) > 1:
-        raise source.error((*path, tuned[1]), "one option can be tuned at a time")
-    option = tuned[0]
-    inside = fields[option]
-    if set(inside) != {"tune"}:
-        raise source.error((*path, option), "expected a value, or {tune: {low: …, high: …}}")
-    search = source.check(Search, inside["tune"], (*path, option, "tune"))
-    if search.low >= search.high:
-        raise source.error((*path, option, "tune"), "low must be below high")
-    # The decoder must take both ends and what is between them, which an integer option does not.
-    between = rounded(search.low + 0.37 * (search.high - search.low), search.low, search.high)
-    for value in (search.high, between):
-        source.check(spec_type, {**fields, option: value}, (*path, option, "tune"))
-    spec = source.check(spec_type, {**fields, option: search.low}, path)
-    return DecoderEntry(spec=spec, option=option, search=search)
+    source: Source,
+    entry: Any,
+    path: Path_,
+    registry: Mapping[str, type[S]],
+    part: Part,
+    shared: Shared,
+) -> tuple[S, Tuning]:
+    kind, fields = named(source, entry, path, registry, part)
+    return tuned(source, kind, fields, path, part, shared)

@@ -7,6 +7,7 @@ from typing import Any
 
 from baselines.options import Spec
 from bench.grid.expand import Row
+from bench.grid.knob import Knob
 from bench.run import Run
 from bench.text import plain
 
@@ -15,9 +16,13 @@ TUNED = "tuned"
 SYMBOLS = {"beta": "β"}
 
 
-def symbol(option: str) -> str:
-    """A tuned option as people write it."""
-    return SYMBOLS.get(option, option)
+def symbols(knobs: Sequence[Knob]) -> list[str]:
+    """Tuned options as people write them, after their part where two have one name."""
+    options = [knob.option for knob in knobs]
+    return [
+        knob.name if options.count(knob.option) > 1 else SYMBOLS.get(knob.option, knob.option)
+        for knob in knobs
+    ]
 
 
 def label(name: str, options: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
@@ -31,15 +36,28 @@ def spec_label(spec: Spec) -> str:
     return label(spec.name, spec.changed)
 
 
-def run_label(run: Run) -> str:
-    """`data set · model · decoder` of a run."""
-    return JOINT.join([run.dataset, spec_label(run.model), spec_label(run.decoder)])
+def run_label(run: Run, knobs: Sequence[Knob] = ()) -> str:
+    """`data set · model · decoder` of a run, and what a search set of its training."""
+    own = [knob for knob in knobs if knob.part == "training"]
+    values = [
+        f"{name}={plain(getattr(run.training, knob.option))}"
+        for name, knob in zip(symbols(own), own, strict=True)
+    ]
+    extra = f" [{', '.join(values)}]" if values else ""
+    return JOINT.join([run.dataset, spec_label(run.model), spec_label(run.decoder)]) + extra
 
 
 def row_label(row: Row) -> str:
     """The same of a row; an option that a search chooses has no value yet."""
     run = row.runs[0]
-    if row.search is None:
-        return run_label(run)
-    tuned = label(run.decoder.name, {}, [f"{row.option} {TUNED}"])
-    return JOINT.join([run.dataset, spec_label(run.model), tuned])
+    model = [knob for knob in row.knobs if knob.part == "model"]
+    others = [knob for knob in row.knobs if knob.part != "model"]
+    return JOINT.join(
+        [run.dataset, _tuned_label(run.model, model), _tuned_label(run.decoder, others)]
+    )
+
+
+def _tuned_label(spec: Spec, knobs: Sequence[Knob]) -> str:
+    own = {knob.option for knob in knobs if knob.part != "training"}
+    options = {key: value for key, value in spec.changed.items() if key not in own}
+    return label(spec.name, options, [f"{name} {TUNED}" for name in symbols(knobs)])

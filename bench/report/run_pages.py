@@ -208,11 +208,14 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     else:
         changed["datasets"] = [run["dataset"]]
     listed = {
-        "model": [model.model_dump(mode="json") for model in grid.models] if grid else [],
-        "decoder": [
-            entry.spec.model_dump(mode="json") | ({"tune": True} if entry.search else {})
-            for entry in (grid.decoders if grid else ())
-        ],
+        part: [
+            entry.spec.model_dump(mode="json") | ({"tune": True} if entry.knobs else {})
+            for entry in entries
+        ]
+        for part, entries in (
+            ("model", grid.models if grid else ()),
+            ("decoder", grid.decoders if grid else ()),
+        )
     }
     for key, registry in (("model", MODELS), ("decoder", DECODERS)):
         # `--only` knows names: it tells no β from another.
@@ -232,6 +235,9 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     if grid is None:
         # It may say `epochs`, which `steps` has to take out.
         del asked["training"]["epochs"]
+    for knob in grid.search.knobs if grid else ():
+        # The grid has a range for it, so the run's own value is said.
+        del asked["training"][knob.option]
     for part, values in off.items():
         for key, value in _options(values | run[part]).items():
             if key not in asked[part] or asked[part][key] != value:

@@ -91,12 +91,12 @@ def test_optuna_finds_the_choice_of_committed_searches(grid: str, tmp_path: Path
         study = read[name(search)]
         assert study.direction == optuna.study.StudyDirection.MINIMIZE
         assert study.metric_names == ["neg_log_p"]
-        assert study.best_params == {"beta": search["chosen"]}
+        assert [*study.best_params.values()] == search["chosen"]
         assert set(study.user_attrs["final runs"]) == set(search["runs"])
         for trial, told in zip(study.trials, search["trials"], strict=True):
             (run,) = trial.user_attrs["runs"]
             record = json.loads((Store(folder).folder_of(run) / "record.json").read_text())
-            assert trial.params["beta"] == told["value"] == record["run"]["decoder"]["beta"]
+            assert told["values"] == [trial.params["beta"]] == [record["run"]["decoder"]["beta"]]
             assert trial.value == record["metrics"]["neg_log_p"]
             assert trial.duration is not None
             assert trial.duration.total_seconds() == pytest.approx(told["seconds"], abs=1e-3)
