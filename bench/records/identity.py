@@ -22,6 +22,7 @@ _WITHIN = {
     "run.content": "run.dataset",
     "run.plugins.decoder": "run.decoder.name",
     "run.plugins.model": "run.model.name",
+    "run.plugins.balance": "run.balance.name",
     "run.evaluation.features.sha256": "run.evaluation.features.name",
 }
 

@@ -61,6 +61,7 @@ class _Run(TypedDict):
     content: str
     model: _Named
     decoder: _Named
+    balance: NotRequired[_Named]
     seed: Whole
     split_seed: Whole
     training: _Training
