@@ -93,6 +93,8 @@ def expand(
             if fault:
                 raise RequestError(f"model {model.name} on {dataset}: {fault}")
             for entry in grid.decoders:
+                if description and (fault := entry.spec.misfit(description.channels)):
+                    raise RequestError(f"decoder {entry.spec.name} on {dataset}: {fault}")
                 if entry.search:
                     _check_objective(entry.search, evaluation.features)
                 runs = tuple(
