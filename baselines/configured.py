@@ -9,6 +9,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NamedTuple,
     TypeVar,
     dataclass_transform,
     get_args,
@@ -17,10 +18,12 @@ from typing import (
 from weakref import WeakKeyDictionary
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     FiniteFloat,
     PydanticSchemaGenerationError,
+    StrictBool,
     TypeAdapter,
     ValidationError,
 )
@@ -46,6 +49,26 @@ Link = Literal["sigmoid", "identity"]
 Kind = Literal["decoder", "model", "balance"]
 Over = Literal["batch", "image", "channel", "pixel"]
 """What shares one σ: everything in a batch, or each image, each channel, each pixel."""
+
+
+class Mark(NamedTuple):
+    """Says something of an option beside its type.
+
+    >>> COLOUR in get_args(ColourSwitch), COLOUR in get_args(Switch)
+    (True, False)
+    """
+
+    meaning: str
+
+
+UNSAID = Mark("no record holds it where it is off")
+COLOUR = Mark("it needs images of three channels")
+COLOURS = 3
+"""The channels of a colour image."""
+
+Switch = Annotated[StrictBool | None, AfterValidator(lambda value: value or None), UNSAID]
+"""What came after records were written: off it is None, in no record, and moves no id."""
+ColourSwitch = Annotated[Switch, COLOUR]
 
 
 class _Given:

@@ -45,6 +45,8 @@ class EightBit(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
+    has_marginals = True
+    """Whether `cumulative` gives the law of each value alone."""
 
     def __init__(self, parameters: Tensor) -> None:
         self.parameters = parameters
@@ -269,18 +271,23 @@ class LogisticMixture(EightBit):
     @staticmethod
     def level_log_prob(parameters: Tensor, level: Tensor) -> Tensor:
         weight, location, log_scale = parameters.chunk(3, dim=-1)
+        mass = LogisticMixture.component_log_prob(location, log_scale, level)
+        return (weight.log_softmax(-1) + mass).logsumexp(-1)
+
+    @staticmethod
+    def component_log_prob(location: Tensor, log_scale: Tensor, level: Tensor) -> Tensor:
+        """ln P of a level (...) in each component, (..., K)."""
         precision = (-log_scale).exp()
-        level = level.unsqueeze(-1).to(parameters.dtype)
+        level = level.unsqueeze(-1).to(location.dtype)
         width = precision / (LEVELS - 1)
         lower = precision * ((level - 0.5) / (LEVELS - 1) - location)
         # σ(b) - σ(a) = σ(b) σ(-a) (1 - e^(a-b)): no difference of nearly equal numbers anywhere.
         first, last = level == 0, level == LEVELS - 1
-        mass = (
+        return (
             F.logsigmoid(lower + width).masked_fill(last, 0)
             + F.logsigmoid(-lower).masked_fill(first, 0)
             + (-torch.expm1(-width)).log().masked_fill(first | last, 0)
         )
-        return (weight.log_softmax(-1) + mass).logsumexp(-1)
 
     @staticmethod
     def cumulative(parameters: Tensor) -> Tensor:

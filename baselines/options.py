@@ -18,11 +18,24 @@ from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from baselines import balances, decoders, models
 from baselines.configured import (
+    COLOUR,
+    COLOURS,
     MOST,
+    UNSAID,
+    ColourSwitch,
     Configured,
     Count,
     Decay,
@@ -34,6 +47,7 @@ from baselines.configured import (
     Over,
     Positive,
     Size,
+    Switch,
     arguments_of,
     disorder,
     is_given,
@@ -55,6 +69,7 @@ __all__ = [
     "MODELS",
     "MOST",
     "BalanceSpec",
+    "ColourSwitch",
     "Configured",
     "Count",
     "Decay",
@@ -69,6 +84,7 @@ __all__ = [
     "Positive",
     "Size",
     "Spec",
+    "Switch",
     "balance",
     "decoder",
     "make_spec",
@@ -105,9 +121,18 @@ class Spec(BaseModel):
             raise ValueError(fault)
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in dump(self).items()
+            if value is not None or UNSAID not in fields[key].metadata
+        }
+
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of the implementation."""
+        """The keyword arguments of the implementation, less switches that are off."""
         return self.model_dump(exclude={"name"})
 
     @property
@@ -135,6 +160,17 @@ class DecoderSpec(Spec):
     is_likelihood: ClassVar[bool]
     is_discrete: ClassVar[bool]
     detached_outputs: ClassVar[int]
+
+    def misfit(self, channels: int) -> str:
+        """Why it cannot have images of so many channels; empty where it can.
+
+        >>> DECODERS["logistic_mixture"](coupled=True).misfit(1)
+        'coupled: it needs images of three channels, not of 1'
+        """
+        for key, field in type(self).model_fields.items():
+            if COLOUR in field.metadata and getattr(self, key) and channels != COLOURS:
+                return f"{key}: {COLOUR.meaning}, not of {channels}"
+        return ""
 
     def __reduce__(self) -> Any:
         # The class is made at run time: pickle finds it by its registered name.

@@ -11,6 +11,7 @@ from scipy.special import ndtri, stdtr
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, Normal, StudentT
 
+from baselines.continuous_bernoulli import ContinuousBernoulli
 from baselines.distributions import LEVELS, EightBit, to_level
 
 COARSE = 1e-12
@@ -26,8 +27,9 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
         images: (..., C, H, W) in [0, 1] on the 8-bit grid.
 
     Returns:
-        Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian, Student-t and Laplace;
-        for another base a mass too small for a difference of two cdfs is density times width.
+        Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian, Student-t, Laplace and
+        continuous Bernoulli; for another base a mass too small for a difference of two cdfs is
+        density times width.
 
     Raises:
         TypeError: for a distribution of neither kind.
@@ -40,6 +42,8 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
     if isinstance(distribution, EightBit):
         return distribution.log_mass(images)
     base, level = base_of(distribution), to_level(images)
+    if isinstance(base, ContinuousBernoulli):
+        return base.log_interval(*(_edge(level + step).clamp(0, 1) for step in (0, 1)))
     if isinstance(base, Normal | StudentT | Laplace):
         lower, upper = (_standardised(base, _edge(level + step)) for step in (0, 1))
         # The families are symmetric: the lower tail is where a cdf keeps its digits.

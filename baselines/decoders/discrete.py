@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent
 
+from baselines.configured import COLOUR, COLOURS
 from baselines.decoders.base import Decoder, soft_clip
 from baselines.decoders.gaussian import SharedGaussian
-from baselines.discretised import DiscretisedGaussian
+from baselines.discretised import CoupledLogisticMixture, DiscretisedGaussian
 from baselines.distributions import BITS, LEVELS, Bitwise, Categorical, EightBit, LogisticMixture
-from baselines.options import Link, Size, decoder
+from baselines.options import ColourSwitch, Link, Size, decoder
 from baselines.state import State
 
 
@@ -106,6 +107,10 @@ class LogisticMixtureDecoder(EightBitDecoder):
     mass. ln s is softly clipped from below, where a scale is a small part of a bin and the
     likelihood has nothing left to gain.
 
+    `coupled` is the law of colour pixels in PixelCNN++ (Salimans et al. 2017, section 2.2): the
+    channels of a pixel share its component, and the true value of one moves the next one's
+    location. A pixel's logits of weights are summed over its channels' outputs.
+
     >>> decoder = LogisticMixtureDecoder(components=4)
     >>> decoder.outputs
     12
@@ -116,18 +121,28 @@ class LogisticMixtureDecoder(EightBitDecoder):
     link: Literal["identity"] = "identity"
     components: Size = 5
     min_log_scale: float | None = -7.0
+    coupled: ColourSwitch = None
 
     def setup(self) -> None:
-        self.outputs = 3 * self.components
+        self.outputs = (4 if self.coupled else 3) * self.components
         centres = (torch.arange(self.components) + 0.5) / self.components
         self.centres = nn.Buffer(centres, persistent=False)
         # Half of a component's share of [0, 1].
         self.log_scale = -math.log(2 * self.components)
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
-        weight, location, log_scale = self.per_value(output).chunk(3, dim=-1)
+        weight, location, log_scale, *coupling = self.per_value(output).split(
+            self.components, dim=-1
+        )
         log_scale = soft_clip(log_scale + self.log_scale, self.min_log_scale, None)
-        return LogisticMixture(torch.cat([weight, location + self.centres, log_scale], dim=-1))
+        family = CoupledLogisticMixture if self.coupled else LogisticMixture
+        parts = [weight, location + self.centres, log_scale, *map(torch.tanh, coupling)]
+        return family(torch.cat(parts, dim=-1))
+
+    def initial_state(self, image_shape: tuple[int, int, int]) -> State:
+        if self.coupled and image_shape[0] != COLOURS:
+            raise ValueError(f"coupled: {COLOUR.meaning}, not of {image_shape[0]}")
+        return {}
 
 
 @decoder("discretised_gaussian")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from baselines.decoders.base import Decoder, log_sigma_of_beta, soft_clip
-from baselines.options import Decay, Over, Positive, decoder
+from baselines.options import Decay, Over, Positive, Switch, decoder
 from baselines.state import State, new_average, read_average, update_average
 
 CHUNK = 256
@@ -210,6 +210,10 @@ class OptimalGaussian(Decoder):
     analytic one too large, by 5 % at σ = 0.05. The average forgets fast (`decay`): while the MSE
     falls its lag costs nats, and ten batches are enough for one number.
 
+    `running` trains with that average too, the batch in hand included, and sends no gradient
+    through it: ‖x-μ‖²/2γ² + D ln γ with γ² the smoothed MSE (Asperti & Trentin 2020, arXiv
+    2002.07514). One σ is then steadier from batch to batch, and `over: image` is one number.
+
     >>> decoder = OptimalGaussian(link="identity")
     >>> state, images = decoder.initial_state((1, 2, 2)), torch.full((5, 1, 2, 2), 0.3)
     >>> training = decoder(torch.zeros(5, 1, 2, 2), state, images)
@@ -223,13 +227,16 @@ class OptimalGaussian(Decoder):
     stop_gradient: bool = False
     min_log_sigma: float = -6.0
     decay: Decay = 0.9
+    running: Switch = None
 
     def initial_state(self, image_shape: tuple[int, int, int]) -> State:
         return new_average("decoder.variance", *shared_shape(image_shape, self.over))
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
         mean = self.mean(output)
-        if target is None:
+        if self.running and target is not None:
+            state = self._after(mean, target, state)
+        if self.running or target is None:
             variance = read_average(state, "decoder.variance")
         else:
             error = (target - mean).square()
@@ -244,7 +251,11 @@ class OptimalGaussian(Decoder):
         return gaussian(mean, 0.5 * variance.clamp_min(floor).log())
 
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
-        variance = shared_mean((target - distribution.mean).square(), self.over)
+        return self._after(distribution.mean, target, state)
+
+    def _after(self, mean: Tensor, target: Tensor, state: State) -> State:
+        """The running average with a batch in it."""
+        variance = shared_mean((target - mean).square(), self.over)
         return update_average(state, "decoder.variance", variance, self.decay)
 
 

@@ -58,7 +58,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     metrics: Metrics = {}
     curves: Curves = {}
     if run.evaluation.rollouts:
-        mass = has_mass(context)
+        mass = has_mass(context) and getattr(context.example.distribution, "has_marginals", True)
         kept = measured(rollouts, run.evaluation.rollouts, mass=mass)
         metrics, curves = _summary(kept, run.evaluation.rollouts)
         protocol |= {

@@ -106,6 +106,8 @@ def expand(
                 if fault:
                     raise RequestError(f"model {spec.name} on {dataset}: {fault}")
             for decoder in grid.decoders:
+                if description and (fault := decoder.spec.misfit(description.channels)):
+                    raise RequestError(f"decoder {decoder.spec.name} on {dataset}: {fault}")
                 tunings = [decoder, model, grid.search]
                 search = next((one.search for one in tunings if one.search), None)
                 if search:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baselines.build import build_decoder
 from baselines.decoders.base import soft_clip
 from baselines.decoders.gaussian import (
     BetaGaussian,
@@ -19,6 +20,7 @@ from baselines.decoders.gaussian import (
     UnitGaussian,
 )
 from baselines.state import new_average, read_average, update_average
+from tests.specs import decoder_spec
 
 SVHN = (3, 28, 28)
 IMAGE = (1, 6, 6)
@@ -159,6 +161,46 @@ def test_a_scored_sigma_comes_from_training_alone() -> None:
         state |= decoder.update(decoder(mean, state, target), target, state)
     distribution = decoder(mean, state)
     torch.testing.assert_close(distribution.variance, torch.full_like(mean, 0.04))
+
+
+@pytest.mark.parametrize("over", ["batch", "image", "channel", "pixel"])
+def test_a_running_sigma_trains_as_it_scores(over: str) -> None:
+    """The loss is SE/2γ² + D ln γ + D/2 ln 2π, γ² an average of the MSE of all batches so far."""
+    torch.manual_seed(0)
+    decoder = optimal(over=over, running=True, decay=0.75)
+    state, errors = decoder.initial_state(SVHN), []
+    axes = {"channel": (0, 2, 3), "pixel": (0,)}.get(over, (0, 1, 2, 3))
+    for _ in range(4):
+        output = torch.rand(5, *SVHN, requires_grad=True)
+        target = torch.rand(5, *SVHN)
+        trained = decoder(output, state, target)
+        state |= decoder.update(trained, target, state)
+        errors.append((target - output).detach().numpy() ** 2)
+        weights = 0.75 ** np.arange(len(errors))[::-1]
+        batches = [error.mean(axis=axes, keepdims=True) for error in errors]
+        averaged = np.average(np.stack(batches), axis=0, weights=weights)
+        gamma = torch.from_numpy(np.broadcast_to(averaged, output.shape).copy()).float()
+        log_p = trained.log_prob(target)
+        squares = torch.from_numpy(errors[-1]) / (2 * gamma)
+        constant = 0.5 * math.log(2 * math.pi)
+        expected = -(squares + 0.5 * gamma.log() + constant).sum((1, 2, 3))
+        torch.testing.assert_close(log_p.detach(), expected, rtol=1e-4, atol=1e-2)
+        (gradient,) = torch.autograd.grad(log_p.sum(), output)
+        torch.testing.assert_close(gradient, (target - output).detach() / gamma)
+        scored = decoder(output, state)
+        assert torch.equal(scored.variance, trained.variance)
+
+
+def test_a_running_sigma_that_is_off_is_in_no_record() -> None:
+    for name, options in (("optimal", {}), ("optimal_per_image", {}), ("beta_sigma", {"beta": 1})):
+        usual, off, on = (
+            decoder_spec(name, **options, **more)
+            for more in ({}, {"running": False}, {"running": True})
+        )
+        assert usual == off
+        assert "running" not in usual.model_dump(mode="json")
+        assert on.model_dump(mode="json")["running"] is True
+        assert vars(build_decoder(on))["running"] is True
 
 
 def test_a_perfect_fit_stops_at_the_floor() -> None:

@@ -23,8 +23,9 @@ from tests.specs import decoder_spec, model_spec
 
 ORDER = [
     "mse", "gaussian", "beta", "per_pixel", "shared", "optimal", "optimal_per_image", "bernoulli",
-    "categorical", "bitwise_categorical", "logistic_mixture", "discretised_gaussian", "student_t",
-    "laplace", "laplace_optimal", "laplace_fixed", "beta_sigma", "beta_nll", "faithful",
+    "categorical", "bitwise_categorical", "logistic_mixture", "discretised_gaussian",
+    "continuous_bernoulli", "student_t", "laplace", "laplace_optimal", "laplace_fixed",
+    "beta_sigma", "beta_nll", "faithful",
 ]  # fmt: skip
 CONSTANTS = {
     "decoder": ["learns_scale", "is_likelihood", "is_discrete", "detached_outputs"],
