@@ -76,6 +76,8 @@ def _list_datasets() -> list[dict[str, Any]]:
     entries.append({"dataset": "folder:PATH", "images": "a folder of images", "where": "your own"})
     clips = "a folder of clips, each a folder of its frames"
     entries.append({"dataset": "clips:PATH", "images": clips, "where": "your own"})
+    hub = "of the Hugging Face Hub or a folder of `datasets`, a column of images"
+    entries.append({"dataset": "hf:NAME[#COLUMN]", "images": hub, "where": "your own"})
     entries.append({"dataset": "NAME[:N]", "images": "cut down to N of them", "where": "-"})
     entries.append({"dataset": "NAME@R", "images": f"resized to R = {CHOICES}", "where": "-"})
     return entries
@@ -136,14 +138,15 @@ def doctor(as_json: Json = False) -> int:
 @app.command(epilog="Example: sigma-bench fetch mnist inception")
 def fetch(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Data or a feature network.")
+        list[str],
+        typer.Argument(metavar="NAME...", help="Data, hf:NAME too, or a feature network."),
     ],
 ) -> int:
     """Download data or feature weights ahead of time, checked; a second call repairs a first."""
     networks = {network.name: network for network in NETWORKS if network.fetchable}
     known = [*data.names(), *networks]
     for name in names:
-        if name not in known:
+        if name not in known and not name.startswith("hf:"):
             raise RequestError(f"fetch {name}: unknown; {nearest(name, known)}")
     for name in names:
         with console_progress() as progress:

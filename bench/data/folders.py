@@ -4,11 +4,18 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.data.fingerprint import FEWEST_FRAMES, Parts, Sizes
-from bench.data.images import APPEND, allowed_side, channels_and_sizes, channels_first, decode
+from bench.data.images import (
+    APPEND,
+    File,
+    allowed_side,
+    channels_and_sizes,
+    channels_first,
+    decode,
+)
 from bench.errors import RequestError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -34,7 +41,7 @@ def read_folder(folder: Path, resolution: int | None) -> Parts:
     Raises `RequestError` that names the file which does not fit.
     """
     paths = folder_files(folder)
-    channels, side = _survey(f"folder:{folder}", paths, resolution)
+    channels, side = survey(f"folder:{folder}", paths, resolution)
     images = channels_first(decode(paths, channels, side, None))
     return Parts(images, images[:0])
 
@@ -42,7 +49,7 @@ def read_folder(folder: Path, resolution: int | None) -> Parts:
 def inspect_folder(folder: Path, resolution: int | None) -> Sizes:
     """How many images a folder holds, by their headers; raises what `read_folder` raises."""
     paths = folder_files(folder)
-    _survey(f"folder:{folder}", paths, resolution)
+    survey(f"folder:{folder}", paths, resolution)
     return Sizes(len(paths), 0)
 
 
@@ -61,7 +68,7 @@ def read_clips(folder: Path, resolution: int | None) -> Parts:
     """
     clips = _cut_clips(folder)
     paths = [path for clip in clips for path in clip]
-    channels, side = _survey(f"clips:{folder}", paths, resolution)
+    channels, side = survey(f"clips:{folder}", paths, resolution)
     images = channels_first(decode(paths, channels, side, None))
     videos = images.reshape(len(clips), -1, *images.shape[1:])
     return Parts(videos, videos[:0])
@@ -70,7 +77,7 @@ def read_clips(folder: Path, resolution: int | None) -> Parts:
 def inspect_clips(folder: Path, resolution: int | None) -> Sizes:
     """How many clips a folder holds, by their headers; raises what `read_clips` raises."""
     clips = _cut_clips(folder)
-    _survey(f"clips:{folder}", [path for clip in clips for path in clip], resolution)
+    survey(f"clips:{folder}", [path for clip in clips for path in clip], resolution)
     return Sizes(len(clips), 0, frames=len(clips[0]))
 
 
@@ -137,8 +144,8 @@ def _files_below(where: str, folder: str) -> Iterator[str]:
         raise RequestError(f"{where}: cannot be listed ({error.strerror})") from None
 
 
-def _survey(where: str, paths: list[Path], resolution: int | None) -> tuple[int, int]:
-    """The channels and the side that the images get."""
+def survey(where: str, paths: Iterable[File], resolution: int | None) -> tuple[int, int]:
+    """The channels and the side that the images get; raises what `read_folder` raises."""
     channels, sizes = channels_and_sizes(paths)
     if resolution is not None:
         return channels, resolution

@@ -4,6 +4,8 @@ import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,20 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a damaged file, and for one of too many pixels."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an image file holds, and what messages call it."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+File = Path | Encoded
 
 _log = logging.getLogger("sigma-bench")
 
@@ -60,16 +76,16 @@ def resize(images: Images, resolution: int) -> Images:
     return small
 
 
-def decode(paths: Sequence[Path], channels: int, resolution: int, crop: int | None) -> Images:
+def decode(paths: Sequence[File], channels: int, resolution: int, crop: int | None) -> Images:
     """Read image files, crop their middle and resize it: (N, R, R, C).
 
     `crop` is the side of the middle square in pixels; `None` takes the largest. Raises
     `RequestError` that names the first file which is no image.
     """
 
-    def one(path: Path) -> Images:
+    def one(path: File) -> Images:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with _opened(path) as image:
                 square = centre_crop(image.convert(MODES[channels]), crop or min(image.size))
                 return np.asarray(shrink(square, resolution)).reshape(shape)
         except UNREADABLE as error:
@@ -98,34 +114,34 @@ def allowed_side(where: str, asked: int | None, native: int) -> int:
     return asked or native
 
 
-def unreadable(path: Path, error: BaseException) -> RequestError:
+def unreadable(path: File, error: BaseException) -> RequestError:
     return RequestError(
         f"{path} cannot be read as an image ({error}); expected is {', '.join(FORMATS)}"
     )
 
 
-def channels_and_sizes(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int], Path]]:
+def channels_and_sizes(paths: Iterable[File]) -> tuple[int, dict[tuple[int, int], File]]:
     """The number of channels (1 where every file is grey, else 3), and the first file of each size.
 
     Sizes are (width, height); only headers are read. A warning says that alpha is dropped. Raises
     `RequestError` for a file that is no image, and for images deeper than 8 bits.
     """
     channels, count = 1, 0
-    sizes: dict[tuple[int, int], Path] = {}
-    deep: list[Path] = []
-    transparent: list[Path] = []
+    sizes: dict[tuple[int, int], File] = {}
+    deep: list[str] = []
+    transparent: list[str] = []
     with warnings.catch_warnings():
         # So many pixels that Pillow warns of them are no image to train on either.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for path in paths:
             count += 1
             try:
-                with Image.open(path, formats=FORMATS) as image:
+                with _opened(path) as image:
                     mode, size = image.mode, image.size
                     if mode.startswith(("I", "F")) or _sixteen_bit(image):
-                        deep.append(path)
+                        deep.append(str(path))
                     if image.has_transparency_data:
-                        transparent.append(path)
+                        transparent.append(str(path))
             except (*UNREADABLE, Image.DecompressionBombWarning) as error:
                 raise unreadable(path, error) from error
             if mode not in ("1", "L"):
@@ -144,6 +160,10 @@ def channels_and_sizes(paths: Iterable[Path]) -> tuple[int, dict[tuple[int, int]
             transparent[0],
         )
     return channels, sizes
+
+
+def _opened(file: File) -> Image.Image:
+    return Image.open(file if isinstance(file, Path) else BytesIO(file.content), formats=FORMATS)
 
 
 def _sixteen_bit(image: Image.Image) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench.data import folders, user_files
+from bench.data import folders, hub, user_files
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
 from bench.data.images import APPEND, CHOICES, RESOLUTIONS
@@ -184,6 +184,14 @@ def _whole(name: str) -> Source:
             functools.partial(own.read, path, resolution),
             inspect=functools.partial(own.inspect, path, resolution),
         )
+    if kind == "hf" and place:
+        there = hub.place_of(place)
+        return Source(
+            name,
+            _keyed("hf", there.digest, resolution),
+            functools.partial(hub.files, there),
+            functools.partial(hub.read, there, resolution),
+        )
     if stem in REGISTERED:
         read_own, code = REGISTERED[stem]
         digest = hashlib.sha256(f"{stem}\0{code}".encode()).hexdigest()[:16]
@@ -195,7 +203,7 @@ def _whole(name: str) -> Source:
             functools.partial(read_own, resolution),
         )
     if stem not in PUBLISHED:
-        known = [*names(), *(f"{kind}:PATH" for kind in KINDS)]
+        known = [*names(), *(f"{kind}:PATH" for kind in KINDS), "hf:NAME"]
         raise RequestError(
             f"unknown dataset '{name}'; {nearest(stem, known)}; {APPEND} to have images resized"
         )
