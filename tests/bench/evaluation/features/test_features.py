@@ -130,7 +130,7 @@ def test_only_the_published_weights_give_a_fid() -> None:
     ("asked", "says"),
     [
         ("incepton", "did you mean 'inception'"),
-        ("clip", "possible: auto, none, inception, inception:PATH, eff"),
+        ("vgg", "possible: auto, none, inception, inception:PATH, eff"),
         ("inception", "sigma-bench fetch inception"),
         ("inception:/no/where.pth", "/no/where.pth: No such file"),
         ("/no/where.pt", "expected a TorchScript file"),
