@@ -170,6 +170,9 @@ METRICS = (
                    "real videos' leading principal components; it is not FVD"),
     Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
            meaning="kernel distance of decoder means to real images, unbiased, same network"),
+    Metric("cmmd", "lower", KERNEL, "sample_quality", label="CMMD", threshold=DISTANCE,
+           meaning="1000 times the squared kernel distance of decoder means to real images on "
+                   "CLIP ViT-L/14-336's embeddings, Gaussian kernel with σ = 10"),
     Metric("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of decoder means within the real images' manifold, same network"),
     Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
@@ -201,6 +204,8 @@ METRICS = (
            meaning="fid_floor on another extractor's features"),
     Metric("kid_floor", None, KERNEL, "sample_quality", label="KID, training images",
            meaning="kid of the same training images; about 0"),
+    Metric("cmmd_floor", None, KERNEL, "sample_quality", label="CMMD, training images",
+           meaning="cmmd of the same training images"),
     Metric("kd_<extractor>_floor", None, KERNEL, "sample_quality",
            label="KD <extractor>, training images",
            meaning="kid_floor on another extractor's features"),

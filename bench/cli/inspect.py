@@ -109,7 +109,7 @@ def _list_extractors() -> list[dict[str, Any]]:
     entries = []
     for network in NETWORKS:
         metric, where = network.metric_name, "your own"
-        if network.automatic:
+        if network.automatic or network.fetchable:
             try:
                 found = network.find(network.name)
             except RequestError as error:

@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor
 
 from baselines.models.base import SequenceModel
+from bench.evaluation.cmmd import cmmd
 from bench.evaluation.context import (
     Curves,
     Evaluated,
@@ -88,6 +89,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         if kind != "means":
             continue
         metrics |= _kernel_and_manifold(chosen, made.features, real.features)
+        metrics |= _others(chosen, made, real)
         protocol |= {
             "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
             "kernel_standard_error": "jackknife over both sets",
@@ -139,12 +141,20 @@ def _kernel(chosen: Features) -> str:
     return "kid" if chosen.metric == "fid" else f"kd{chosen.metric.removeprefix('fd')}"
 
 
+def _others(chosen: Features, one: FeatureSet, other: FeatureSet) -> Metrics:
+    """The distances beside the Fréchet distance that have no standard error."""
+    # CMMD is of the published network alone.
+    return {"cmmd": cmmd(one.features, other.features)} if chosen.metric == "fd_clip" else {}
+
+
 def _floors(chosen: Features, training: FeatureSet, real: FeatureSet) -> Metrics:
     """The distances of training images from the real ones of the split."""
-    return {
-        floor_of(chosen.metric): distance_between(training.moments, real.moments),
-        floor_of(_kernel(chosen)): kernel_distance(training.features, real.features)[0],
+    distances = {
+        chosen.metric: distance_between(training.moments, real.moments),
+        _kernel(chosen): kernel_distance(training.features, real.features)[0],
+        **_others(chosen, training, real),
     }
+    return {floor_of(name): value for name, value in distances.items()}
 
 
 def _kernel_and_manifold(chosen: Features, generated: Tensor, real: Tensor) -> Metrics:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -81,6 +82,32 @@ class Network:
         return Features(name=self.name, metric=metric, sha256=sha256, source=str(weights))
 
 
+def found_by(
+    network: Network, word: str, variable: str, cached: Path, expected: str
+) -> Features | None:
+    """What `find` returns of a network whose weights `fetch` downloads.
+
+    Its words are its name, which takes the file that the environment variable names, else the
+    downloaded one, and its name with a path.
+    """
+    if word.startswith(f"{network.name}:"):
+        path = Path(word.removeprefix(f"{network.name}:")).expanduser()
+        return network.of(path, f"expected {expected}")
+    if word != network.name:
+        return None
+    chosen = os.environ.get(variable)
+    if chosen:
+        return network.of(Path(chosen).expanduser(), f"{variable} names it")
+    return network.of(cached, f"run `sigma-bench fetch {network.name}`, or set {variable}=PATH")
+
+
+def hub_checkpoint(file: str) -> Path:
+    """Where torch.hub keeps a downloaded file of weights."""
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints" / file
+
+
 def hash_of(weights: Path, advice: str) -> str:
     """The sha256 (hex) of a file of weights; raises `RequestError`, ending with `advice`."""
     try:
@@ -102,10 +129,8 @@ def script_of(
     """
     import torch
 
-    with loading(weights, "a TorchScript file"), warnings.catch_warnings():
-        # Deprecated for programs that write such files, while this one reads a user's.
-        warnings.filterwarnings("ignore", r".*torch\.jit\.load")
-        network = torch.jit.load(weights, map_location=device)
+    with loading(weights, "a TorchScript file"):
+        network = script_loaded(weights, device)
         network.eval()
 
     def features(batch: Tensor, what: str) -> Tensor:
@@ -126,6 +151,16 @@ def script_of(
         return output
 
     return features
+
+
+def script_loaded(weights: Path, device: torch.device | str) -> Any:
+    """The module in a TorchScript file, on a device; raises what torch raises."""
+    import torch
+
+    with warnings.catch_warnings():
+        # Deprecated for programs that write such files, while this one reads a user's.
+        warnings.filterwarnings("ignore", r".*torch\.jit\.load")
+        return torch.jit.load(weights, map_location=device)
 
 
 def state_dict_of(weights: Path) -> dict[str, Any]:

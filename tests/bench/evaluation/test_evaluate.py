@@ -281,6 +281,18 @@ def test_distances_tell_means_from_draws() -> None:
                      ("fd_colour_sampled", "fd_colour_reconstruction")}  # fmt: skip
 
 
+def test_cmmd_is_of_the_published_clip_alone() -> None:
+    spec = decoder_spec("beta", link="identity", beta=0.02)
+    for metric, expected in (("fd_clip", True), ("fd_clip_0a1b2c3d", False)):
+        chosen = Features(name="clip", metric=metric, sha256="c" * 64)
+        extractor = Extractor(chosen, colour().network, torch.device("cpu"))
+        run = run_of(spec, features=chosen, distances=("means",))
+        metrics, _, _ = evaluate(run, flat(spec, outputs=[0.5]), grey(0.1), extractor)
+        assert ("cmmd" in metrics, "cmmd_floor" in metrics) == (expected, expected)
+        if expected:
+            assert 0 <= metrics["cmmd_floor"] < metrics["cmmd"]
+
+
 def test_the_floor_is_of_the_data_and_no_searchs_concern() -> None:
     spec = decoder_spec("beta", link="identity", beta=0.02)
     run, data = run_of(spec, features=FEATURES), grey(0.1)

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.download import Progress, download
-from bench.evaluation.features.network import Network, for_inference, loading, state_dict_of
+from bench.evaluation.features.network import (
+    Network,
+    for_inference,
+    found_by,
+    hub_checkpoint,
+    loading,
+    state_dict_of,
+)
 from bench.run import Features
 
 if TYPE_CHECKING:
@@ -34,15 +41,7 @@ class Inception(Network):
     fetchable = True
 
     def find(self, word: str) -> Features | None:
-        if word.startswith("inception:"):
-            path = Path(word.removeprefix("inception:")).expanduser()
-            return self.of(path, "expected pytorch-fid's Inception weights")
-        if word != self.name:
-            return None
-        chosen = os.environ.get(VARIABLE)
-        if chosen:
-            return self.of(Path(chosen).expanduser(), f"{VARIABLE} names it")
-        return self.of(cached(), f"run `sigma-bench fetch inception`, or set {VARIABLE}=PATH")
+        return found_by(self, word, VARIABLE, cached(), "pytorch-fid's Inception weights")
 
     def is_here(self) -> bool:
         return bool(os.environ.get(VARIABLE)) or cached().is_file()
@@ -68,9 +67,7 @@ class Inception(Network):
 
 def cached() -> Path:
     """Where torch.hub, hence pytorch-fid, keeps the weights."""
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints" / FILE
+    return hub_checkpoint(FILE)
 
 
 def inception_network(weights: Path) -> nn.Module:

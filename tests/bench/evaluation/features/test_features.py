@@ -17,9 +17,10 @@ from bench.errors import RequestError
 from bench.evaluation.features import base
 from bench.evaluation.features.base import NETWORKS, Extractor, build, network_named, resolve
 from bench.evaluation.features.network import Network
-from bench.evaluation.features.networks import efficientnet, inception
+from bench.evaluation.features.networks import efficientnet, inception, squeezenet
 from bench.evaluation.features.networks.efficientnet import EfficientNetLite0
 from bench.evaluation.features.networks.inception import Inception, inception_network
+from bench.evaluation.features.networks.squeezenet import SqueezeNet
 from bench.files import sha256_file
 from bench.run import Features
 from bench.speed.distance import random_inception
@@ -86,6 +87,7 @@ def test_auto_prefers_inception_then_the_embedded_network_then_none(
     assert (found.name, found.source) == ("inception", str(home))
     home.unlink()
     monkeypatch.setattr(efficientnet, "CODE", "no_such_package")
+    monkeypatch.setattr(squeezenet, "PACKAGE", "no_such_package")
     assert resolve("auto") is None
 
 
@@ -128,7 +130,7 @@ def test_only_the_published_weights_give_a_fid() -> None:
     ("asked", "says"),
     [
         ("incepton", "did you mean 'inception'"),
-        ("clip", "possible: auto, none, inception, inception:PATH, eff"),
+        ("vgg", "possible: auto, none, inception, inception:PATH, eff"),
         ("inception", "sigma-bench fetch inception"),
         ("inception:/no/where.pth", "/no/where.pth: No such file"),
         ("/no/where.pt", "expected a TorchScript file"),
@@ -359,10 +361,8 @@ def test_a_run_of_an_unknown_network_is_refused_in_one_line() -> None:
         build(unknown, "cpu")
 
 
-@pytest.mark.parametrize("network", [Inception(), EfficientNetLite0()])
-def test_a_network_has_as_many_features_as_it_says(
-    network: Inception | EfficientNetLite0, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("network", [Inception(), EfficientNetLite0(), SqueezeNet()])
+def test_a_network_has_as_many_features_as_it_says(network: Network, tmp_path: Path) -> None:
     torch.manual_seed(0)
     if isinstance(network, Inception):
         weights = random_inception(tmp_path / "weights.pth")
