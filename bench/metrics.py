@@ -84,6 +84,10 @@ METRICS = (
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
     # What is computed but not shown by default.
+    Metric("neg_log_p_train", "lower", OWN, "likelihood", label="-log p, training images",
+           threshold=NATS,
+           meaning="-log p of as many training images as are scored, under the same frozen σ: what "
+                   "-log p is above it is overfitting"),
     Metric("neg_log_p_predicted", "lower", OWN, "likelihood", label="-log p, frames to predict",
            threshold=NATS,
            meaning="the part of a sequence's -log p of the frames after the given ones, nats"),
