@@ -80,6 +80,11 @@ METRICS = (
            shown=("table",), expendable=True,
            meaning="SSIM of the decoder means of the best of K rollouts of each video, by its mean "
                    "over the predicted frames"),
+    Metric("ood_auroc_<dataset>", "higher", SHARE, "out_of_distribution",
+           label="OOD AUROC, <dataset>", threshold=COVERAGE, shown=("table",), expendable=True,
+           meaning="probability that an image of another data set costs more bits per dimension "
+                   "than a test image, ties counting half: 1 tells all apart, below 0.5 the "
+                   "others are the more likely ones"),
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),

@@ -11,7 +11,7 @@ from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.schema import Grid, Search
 from bench.metrics import draws, is_distance
-from bench.run import PRIOR, Evaluation, Features, Run, Training
+from bench.run import PRIOR, Evaluation, Features, Outsiders, Run, Training
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def expand(
                 f"training.warm_up {training.warm_up} is not below the "
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
+        outsiders = _outsiders(grid, dataset, place, description, prepare)
+        content = description.content if description and outsiders is not None else None
         frames = data.frames(place)
         for model in grid.models:
             fault = _unfit(model, frames)
@@ -100,12 +102,12 @@ def expand(
                     Run(
                         dataset=dataset,
                         data=None if place == dataset else place,
-                        content=description and description.content,
+                        content=content,
                         split_seed=grid.split_seed,
                         model=model,
                         decoder=entry.spec,
                         training=training,
-                        evaluation=evaluation,
+                        evaluation=evaluation.model_copy(update={"ood": outsiders or ()}),
                         seed=seed,
                     )
                     for seed in grid.seeds
@@ -117,6 +119,32 @@ def expand(
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _outsiders(
+    grid: Grid, dataset: str, place: str, own: data.Description | None, prepare: bool
+) -> tuple[Outsiders, ...] | None:
+    """The other data sets of `evaluation.ood`; None where one has to be prepared first."""
+    found = []
+    for name in grid.evaluation.ood:
+        if name == place:
+            continue
+        other = (data.prepare if prepare else data.describe)(name, grid.split_seed)
+        if other is None or own is None:
+            return None
+        shapes = [(of.frames, of.channels, of.resolution) for of in (own, other)]
+        if shapes[0] != shapes[1]:
+            raise RequestError(
+                f"evaluation.ood {name}: {_shape(other)}, while {dataset} has {_shape(own)}; "
+                "choose data of the same shape, or resize them, as in NAME@32"
+            )
+        found.append(Outsiders(name=name, content=other.content))
+    return tuple(found)
+
+
+def _shape(of: data.Description) -> str:
+    side = f"{of.channels}x{of.resolution}x{of.resolution}"
+    return f"videos of {of.frames} frames {side}" if of.frames > 1 else f"images of {side}"
 
 
 def _unfit(model: ModelSpec, frames: int | None) -> str:
@@ -182,6 +210,7 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
             "features": template.evaluation.features if distance else None,
             "distances": ("means",) if distance else (),
             "fvd": None,
+            "ood": (),
             "temperatures": (),
             "sampler": (PRIOR,),
             "rollouts": 0,

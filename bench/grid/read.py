@@ -80,6 +80,11 @@ def parse(source: Source, folder: Path) -> Grid:
             data.describe(dataset.data, grid.split_seed)
         except RequestError as error:
             raise source.error(("datasets", index), str(error)) from None
+    for index, other in enumerate(grid.evaluation.ood):
+        try:
+            data.describe(other, grid.split_seed)
+        except RequestError as error:
+            raise source.error(("evaluation", "ood", index), str(error)) from None
     for index, entry in enumerate(grid.decoders):
         shared = set(grid.seeds) & set(entry.search.seeds if entry.search else ())
         if shared:
