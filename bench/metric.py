@@ -14,6 +14,7 @@ Home = Literal[
     "iwae",
     "information",
     "activity",
+    "out_of_distribution",
     "calibration",
     "sample_quality",
     "samplers",
@@ -89,13 +90,13 @@ DISTANCE = Threshold(0.02, "of the baseline")
 class Metric:
     """What a number means.
 
-    name: in it, K is a number of draws, `<extractor>` the name of a feature network and `<t>` a
-        temperature. A metric of information is also found with `_top` behind its name: of a
-        hierarchy's top group alone.
+    name: in it, K is a number of draws, `<extractor>` the name of a feature network, `<t>` a
+        temperature and `<dataset>` the name of another data set. A metric of information is also
+        found with `_top` behind its name: of a hierarchy's top group alone.
     better: None where neither direction is.
     home: the module of `bench.evaluation` that computes it.
-    label: its heading, where that is not the name with spaces; K, `<extractor>` and `<t>` as in the
-        name.
+    label: its heading, where that is not the name with spaces; K, `<extractor>`, `<t>` and
+        `<dataset>` as in the name.
     threshold: the smallest difference that the regression gate cares about.
     shown: where it is shown unasked; in the order of the catalogue.
     expendable: whether a narrow terminal may leave it out.
@@ -119,9 +120,10 @@ class Metric:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the names that records hold; groups `K`, `extractor` and `t`."""
+        """Matches the names that records hold; groups `K`, `extractor`, `t`, `dataset`."""
         # `<name>_se` is a standard error: no extractor is called so.
         name = re.escape(self.name).replace("<extractor>", r"(?P<extractor>\S+(?<!_se))")
+        name = name.replace("<dataset>", r"(?P<dataset>\S+(?<!_se))")
         name = name.replace("<t>", r"(?P<t>\d+(?:\.\d+)?(?:e[+-]\d+)?)")
         top = "(?:_top)?" if self.home == "information" else ""
         return re.compile(re.sub(r"_K(?=_|$)", r"_(?P<K>[1-9]\\d*)", name) + top)

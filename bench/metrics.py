@@ -80,10 +80,19 @@ METRICS = (
            shown=("table",), expendable=True,
            meaning="SSIM of the decoder means of the best of K rollouts of each video, by its mean "
                    "over the predicted frames"),
+    Metric("ood_auroc_<dataset>", "higher", SHARE, "out_of_distribution",
+           label="OOD AUROC, <dataset>", threshold=COVERAGE, shown=("table",), expendable=True,
+           meaning="probability that an image of another data set costs more bits per dimension "
+                   "than a test image, ties counting half: 1 tells all apart, below 0.5 the "
+                   "others are the more likely ones"),
     Metric("sigma", None, Units.NONE, "likelihood", label="σ",
            shown=("table", "progress"), expendable=True,
            meaning="root mean variance of p(x|z) in scoring"),
     # What is computed but not shown by default.
+    Metric("neg_log_p_train", "lower", OWN, "likelihood", label="-log p, training images",
+           threshold=NATS,
+           meaning="-log p of as many training images as are scored, under the same frozen σ: what "
+                   "-log p is above it is overfitting"),
     Metric("neg_log_p_predicted", "lower", OWN, "likelihood", label="-log p, frames to predict",
            threshold=NATS,
            meaning="the part of a sequence's -log p of the frames after the given ones, nats"),

@@ -1,5 +1,6 @@
 """A Run: one experiment as a frozen value, and its identity."""
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -228,12 +229,37 @@ class EvaluationSettings(Settings):
         return self.samples * (len(self.distances) + len(self.temperatures) + fitted)
 
 
+class Outsiders(Value):
+    """Another data set, whose test images a run should find less likely than its own.
+
+    `name` is what `bench.data` calls it, and `content` the hash of its images.
+
+    >>> Outsiders(name="fashion_mnist[:5000]", content="0" * 64).metric
+    'ood_auroc_fashion_mnist_5000'
+    """
+
+    name: str
+    content: str
+
+    @property
+    def metric(self) -> str:
+        """The measure of how well a run tells them from its own."""
+        return out_of_distribution(self.name)
+
+
+def out_of_distribution(name: str) -> str:
+    """What the measure of a data set's outsiders is called: of a path, by its last part."""
+    last = name.rstrip("/").rsplit("/", 1)[-1]
+    return f"ood_auroc_{re.sub(r'[^A-Za-z0-9.-]+', '_', last).strip('_')}"
+
+
 class Evaluation(EvaluationSettings):
     """What is measured, on which split, and the protocol that moves the numbers."""
 
     split: Split = "test"
     features: Features | None = None
     fvd: Features | None = None
+    ood: tuple[Outsiders, ...] = ()
     precision: Precision = "float32"
 
 

@@ -48,6 +48,7 @@ class EvaluationContext:
         extractor: the feature network of the run's protocol, or None where it has none.
         videos: that of whole videos, or None.
         generators: those that measures draw from, by the name of their stream.
+        others: the 8-bit test images of other data sets, by the name of their measure.
     """
 
     run: Run
@@ -56,6 +57,7 @@ class EvaluationContext:
     extractor: Extractor | None
     videos: VideoExtractor | None = None
     generators: dict[str, Generator] = field(default_factory=dict)
+    others: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def images(self) -> Tensor:

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Protocol, cast, get_args
 
 import torch
+from torch import Tensor
 
 from bench.data import Dataset
 from bench.evaluation.context import Evaluated, EvaluationContext, Scores
@@ -33,6 +34,7 @@ def evaluate(
     dataset: Dataset,
     extractor: Extractor | None,
     videos: VideoExtractor | None = None,
+    others: Mapping[str, Tensor] | None = None,
 ) -> Evaluated:
     """Measure a trained run on its split; what its decoder or model does not have is absent.
 
@@ -40,9 +42,10 @@ def evaluate(
         dataset: 8-bit images on the device of the model.
         extractor: the feature network of the run's protocol, or None where it has none.
         videos: that of whole videos, where the run has one.
+        others: the 8-bit test images of the run's `evaluation.ood`, by the name of their measure.
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
-    context = EvaluationContext(run, scorer, dataset, extractor, videos)
+    context = EvaluationContext(run, scorer, dataset, extractor, videos, others=others or {})
     measures = {name: of for module in MODULES for name, of in module.measures(context).items()}
     generators = context.generators.values()
     scores = score(

@@ -19,7 +19,7 @@ from bench.evaluation.context import (
     Scores,
     means,
 )
-from bench.evaluation.scorer import Measure, PosteriorSample, score
+from bench.evaluation.scorer import TRAINING, Measure, PosteriorSample, score
 from bench.run import Split
 
 FITTED_SPLIT: Split = "validation"
@@ -107,6 +107,9 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         fitted, how = _refitted(context, scores)
         metrics |= fitted
         protocol |= how
+        if decoder.is_likelihood:
+            metrics |= _of_training_images(context)
+            protocol["train_images"] = min(len(images), len(context.scored("train")))
     return Evaluated(metrics, {"likelihood": protocol}, curves)
 
 
@@ -162,6 +165,15 @@ def _refitted(context: EvaluationContext, scores: Scores) -> tuple[Metrics, Prot
         "fitted_sigma_images": len(images),
     }
     return {**metrics, "sigma_fitted": sigma}, protocol
+
+
+def _of_training_images(context: EvaluationContext) -> Metrics:
+    """-log p of as many training images as are scored, under the same frozen σ."""
+    images = context.scored("train")[: len(context.images)]
+    measures = {"distortion": distortion, "rate": rate}
+    dither = context.dither("train")
+    seen = score(context.scorer, images, context.run.seed, TRAINING, measures, dither=dither)
+    return means({"neg_log_p_train": seen["distortion"] + seen["rate"]})
 
 
 @torch.inference_mode()

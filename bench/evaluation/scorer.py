@@ -23,6 +23,9 @@ CHUNK_VALUES = 1 << 24
 POSTERIOR = "posterior draw"
 """The stream of the one draw of each scored image that its measures share."""
 
+TRAINING = "posterior draw of training images"
+"""The stream of the same of training images, by their place."""
+
 SAMPLES = "samples"
 """The stream of the draws from the prior whose images are compared with real ones."""
 

@@ -93,6 +93,7 @@ def needed(task: Task) -> list[Supply]:
     assert run.content is not None  # prepared before there was a task
     return [
         Supply("data", run.content, run.place, run.split_seed),
+        *(Supply("data", of.content, of.name, run.split_seed) for of in run.evaluation.ood),
         *(Supply("weights", net.sha256, net.source) for net in task.networks.values()),
     ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from bench import data, plugins
 from bench.data import Dataset
@@ -67,16 +68,26 @@ class Worker:
 
     def dataset(self, run: Run) -> Dataset:
         """The run's data on the device, loaded once; RequestError where their content changed."""
-        key = (run.place, run.split_seed)
+        return self._loaded(run.dataset, run.place, run.content, run.split_seed)
+
+    def others(self, run: Run) -> dict[str, Tensor]:
+        """The test images of the other data sets of the run, by the name of their measure."""
+        return {
+            other.metric: self._loaded(other.name, other.name, other.content, run.split_seed).test
+            for other in run.evaluation.ood
+        }
+
+    def _loaded(self, name: str, place: str, content: str | None, split_seed: int) -> Dataset:
+        key = (place, split_seed)
         if key not in self._datasets:
-            loaded = data.load(*key, content=run.content)
+            loaded = data.load(*key, content=content)
             self._datasets[key] = Dataset(
                 loaded.description,
                 *(part.to(self.device) for part in (loaded.train, loaded.validation, loaded.test)),
             )
         dataset = self._datasets[key]
-        if dataset.description.content != run.content:
-            raise RequestError(f"dataset {run.dataset} changed while the grid ran; start it again")
+        if dataset.description.content != content:
+            raise RequestError(f"dataset {name} changed while the grid ran; start it again")
         return dataset
 
     def extractor(self, run: Run) -> Extractor | None:
@@ -182,7 +193,7 @@ class Worker:
         with self.stop.at_once():
             # All raise RequestError, which should come before hours of training.
             dataset, extractor = self.dataset(run), self.extractor(run)
-            videos = self.video_extractor(run)
+            videos, others = self.video_extractor(run), self.others(run)
             samplers.refuse(run, dataset.train)
         start = time.perf_counter()
         if weights is None:
@@ -216,7 +227,7 @@ class Worker:
         meter = Meter.of(on_measuring, run, trained.vae.model, len(split(dataset, run)))
         with self.stop.at_once(), meter.watching(trained.vae.decoder):
             metrics, protocol, curves = evaluate(
-                run, trained, dataset, extractor and meter.counted(extractor), videos
+                run, trained, dataset, extractor and meter.counted(extractor), videos, others
             )
         record["metrics"] |= finite(metrics)
         record["protocol"] |= protocol

@@ -14,7 +14,7 @@ from bench.errors import RequestError
 from bench.grid.knob import Knob, Number, Values, with_values
 from bench.grid.schema import Grid, Search, Tuning
 from bench.metrics import draws, is_distance
-from bench.run import PRIOR, Evaluation, Features, Run, Training
+from bench.run import PRIOR, Evaluation, Features, Outsiders, Run, Training
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -97,6 +97,8 @@ def expand(
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
         for option in _ends(training, grid.search):
             _check_training(option, dataset, place, description)
+        outsiders = _outsiders(grid, dataset, place, description, prepare)
+        content = description.content if description and outsiders is not None else None
         frames = data.frames(place)
         for model in grid.models:
             for spec in _ends(model.spec, model):
@@ -116,12 +118,12 @@ def expand(
                     Run(
                         dataset=dataset,
                         data=None if place == dataset else place,
-                        content=description and description.content,
+                        content=content,
                         split_seed=grid.split_seed,
                         model=model.spec,
                         decoder=decoder.spec,
                         training=training,
-                        evaluation=evaluation,
+                        evaluation=evaluation.model_copy(update={"ood": outsiders or ()}),
                         seed=seed,
                     )
                     for seed in grid.seeds
@@ -158,6 +160,32 @@ def _check_training(
             f"training.warm_up {training.warm_up} is not below the "
             f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
         )
+
+
+def _outsiders(
+    grid: Grid, dataset: str, place: str, own: data.Description | None, prepare: bool
+) -> tuple[Outsiders, ...] | None:
+    """The other data sets of `evaluation.ood`; None where one has to be prepared first."""
+    found = []
+    for name in grid.evaluation.ood:
+        if name == place:
+            continue
+        other = (data.prepare if prepare else data.describe)(name, grid.split_seed)
+        if other is None or own is None:
+            return None
+        shapes = [(of.frames, of.channels, of.resolution) for of in (own, other)]
+        if shapes[0] != shapes[1]:
+            raise RequestError(
+                f"evaluation.ood {name}: {_shape(other)}, while {dataset} has {_shape(own)}; "
+                "choose data of the same shape, or resize them, as in NAME@32"
+            )
+        found.append(Outsiders(name=name, content=other.content))
+    return tuple(found)
+
+
+def _shape(of: data.Description) -> str:
+    side = f"{of.channels}x{of.resolution}x{of.resolution}"
+    return f"videos of {of.frames} frames {side}" if of.frames > 1 else f"images of {side}"
 
 
 def _unfit(model: ModelSpec, frames: int | None) -> str:
@@ -226,6 +254,7 @@ def trial_run(row: Row, values: Sequence[Number], seed: int) -> Run:
             "features": template.evaluation.features if distance else None,
             "distances": ("means",) if distance else (),
             "fvd": None,
+            "ood": (),
             "temperatures": (),
             "sampler": (PRIOR,),
             "rollouts": 0,

@@ -104,6 +104,11 @@ def parse(source: Source, folder: Path) -> Grid:
                     place(key, index),
                     f"seeds {sorted(both)} both tune and test; give `tune` seeds of its own",
                 )
+    for index, other in enumerate(grid.evaluation.ood):
+        try:
+            data.describe(other, grid.split_seed)
+        except RequestError as error:
+            raise source.error(("evaluation", "ood", index), str(error)) from None
     for index, entry in enumerate(grid.decoders):
         if grid.training.dequantise and entry.spec.is_discrete:
             raise source.error(

@@ -22,6 +22,7 @@ from bench.run import (
     Settings,
     TrainingSettings,
     Value,
+    out_of_distribution,
 )
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -86,11 +87,13 @@ class TrainingOptions(TrainingSettings):
 class EvaluationOptions(EvaluationSettings):
     """The key `evaluation`; `features` names a feature network by a word or a path.
 
-    `fvd` is the path of an I3D network, which the distance between videos needs.
+    `fvd` is the path of an I3D network, which the distance between videos needs. `ood` are other
+    data sets.
     """
 
     features: str = "auto"
     fvd: str | None = None
+    ood: tuple[str, ...] = ()
     precision: AskedPrecision = "float32"
 
     @field_validator("distances")
@@ -99,6 +102,14 @@ class EvaluationOptions(EvaluationSettings):
         if not kinds or len(set(kinds)) < len(kinds):
             raise ValueError("expected at least one kind of images, each once")
         return kinds
+
+    @field_validator("ood")
+    @classmethod
+    def _told_apart(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        measures = [out_of_distribution(name) for name in names]
+        if twins := [name for name in measures if measures.count(name) > 1]:
+            raise ValueError(f"two data sets would both be called {twins[0]}; keep one")
+        return names
 
 
 class DatasetEntry(Value):

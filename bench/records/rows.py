@@ -173,7 +173,7 @@ def _best(
     directions = {name: better(name) for name in metrics_of(table)}
     completed = members[members["status"] == COMPLETED]
     # These are in the names of their metrics and move no other.
-    named = ("iwae", "temperatures", "sampler")
+    named = ("iwae", "temperatures", "sampler", "ood")
     apart = IMPLIED | {f"run.evaluation.{name}" for name in named}
     protocol = [c for c in lines if c.startswith("run.evaluation.") and c not in apart]
     # What is scored: a density of dequantised data is another one.

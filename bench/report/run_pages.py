@@ -231,6 +231,7 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
         changed["split_seed"] = run["split_seed"]
     asked = grid.model_dump(mode="json") if grid else {"training": {}, "evaluation": {}}
     off = {"training": TrainingSettings.off(), "evaluation": EvaluationSettings.off()}
+    off["evaluation"]["ood"] = ()
     asked |= {part: values | asked[part] for part, values in off.items()}
     if grid is None:
         # It may say `epochs`, which `steps` has to take out.
@@ -263,6 +264,8 @@ def _options(part: Mapping[str, Any]) -> dict[str, Any]:
             options.pop("distances", None)
     if options.get("fvd"):
         options["fvd"] = "FILE"
+    if options.get("ood"):
+        options["ood"] = [other["name"] for other in options["ood"]]
     return options
 
 

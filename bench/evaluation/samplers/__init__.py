@@ -18,7 +18,7 @@ from bench.evaluation.fid import distance_between
 from bench.evaluation.out_of_memory import cat
 from bench.evaluation.pictures import pictures
 from bench.evaluation.samplers import gaussian_mixture, second_stage
-from bench.evaluation.scorer import SAMPLES, Measure, Scorer, eight_bit
+from bench.evaluation.scorer import SAMPLES, TRAINING, Measure, Scorer, eight_bit
 from bench.rng import NormalRows
 from bench.run import PRIOR, Run
 from bench.training.train import build
@@ -28,9 +28,6 @@ MOST_CODES = 20_000
 
 LARGEST = 1024
 """The most dimensions of a code: a covariance has half their square of parameters."""
-
-DRAWN = "posterior draw of training images"
-"""The stream of the draws that are the codes."""
 
 
 class CodeDensity(Protocol):
@@ -105,7 +102,7 @@ def codes(context: EvaluationContext) -> Tensor:
     scorer, run = context.scorer, context.run
     model = scorer.vae.model
     images, dither = context.scored("train")[:MOST_CODES], context.dither("train")
-    noise = NormalRows(len(images), model.noise_size, run.seed, DRAWN, device=images.device)
+    noise = NormalRows(len(images), model.noise_size, run.seed, TRAINING, device=images.device)
     found = []
     for start in range(0, len(images), scorer.chunk):
         part = slice(start, start + scorer.chunk)

@@ -140,7 +140,10 @@ def fit(codes: Tensor, seed: int) -> SecondStage:
         # γ is a single number far from where it ends: at the networks' rate it would lag behind.
         networks = [*stage.encoder.parameters(), *stage.decoder.parameters()]
         optimiser = torch.optim.Adam(
-            [{"params": networks}, {"params": [stage.log_gamma], "lr": GAMMA_RATE}], lr=RATE
+            [
+                {"params": networks, "lr": RATE},
+                {"params": [stage.log_gamma], "lr": GAMMA_RATE},
+            ]
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
         random = generator(seed, NOISE, device=rows.device)

@@ -132,6 +132,9 @@ def test_constant_images_have_the_sigma_of_the_noise(decoder: str, tmp_path: Pat
     rate = metrics["rate"]
     for bound in ("neg_log_p", "neg_log_p_fitted_sigma"):
         assert (metrics[bound] - rate) / DIMENSIONS == pytest.approx(entropy, abs=0.012)
+    # Training images are equal to the others; their noise is not.
+    apart = metrics["neg_log_p_train"] - metrics["neg_log_p"]
+    assert 0 < abs(apart) < 4 * (metrics["neg_log_p_se"] + metrics["neg_log_p_train_se"])
     assert 0 < metrics["neg_log_p"] + metrics["iwae_4"] < rate
     mass = metrics["bits_per_dim"] * math.log(2)
     expected = -math.log(math.erf(math.sqrt(1.5)))
@@ -220,11 +223,11 @@ def test_encoder_and_bound_see_what_the_decoder_scores(monkeypatch: pytest.Monke
     run = of.run.model_copy(update={"evaluation": evaluation})
     evaluate(run, Trained(of.scorer.vae, {}), of.dataset, extractor)
     counts = [len(data) for data in seen]
-    assert counts == [150, 128, 22, 150, 150, 128, 22, 32, 28]
-    # seen[4] are the validation images, to which a σ is fitted.
-    whole = [torch.cat(seen[first:last]) for first, last in ((0, 1), (1, 3), (3, 4), (5, 7))]
+    assert counts == [150, 128, 22, 150, 150, 150, 128, 22, 32, 28]
+    # seen[4] are the validation images, to which a σ is fitted, seen[5] those of training.
+    whole = [torch.cat(seen[first:last]) for first, last in ((0, 1), (1, 3), (3, 4), (6, 8))]
     assert all(data.equal(expected) for data in whole)
-    assert torch.cat(seen[7:]).equal(expected[:60])
+    assert torch.cat(seen[8:]).equal(expected[:60])
 
 
 def test_the_bound_of_one_draw_scores_the_same_data() -> None:

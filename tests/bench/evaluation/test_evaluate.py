@@ -165,6 +165,25 @@ def test_a_sigma_is_fitted_to_images_that_are_neither_trained_on_nor_scored() ->
     assert not {"sigma_fitted", "neg_log_p_fitted_sigma"} & metrics.keys()
 
 
+def test_as_many_training_images_as_are_scored_have_a_likelihood_of_their_own() -> None:
+    """σ is 0.1 as the decoder has it; the first training images scatter twice as much."""
+    spec, sigma = decoder_spec("beta", link="identity", beta=2 * 0.1**2), 0.1
+    wide, narrow = grey(0.2).train, grey(sigma)
+    train = torch.cat([wide, torch.zeros_like(wide)])
+    data = Dataset(narrow.description, train, narrow.validation, narrow.test)
+    metrics, protocol, _ = measured(spec, data, [0.5])
+    for name, spread in (("neg_log_p", sigma), ("neg_log_p_train", 0.2)):
+        density = 0.5 * math.log(2 * math.pi * sigma**2) + 0.5 * (spread / sigma) ** 2
+        assert abs(metrics[name] - SIDE**2 * density) < 4 * metrics[f"{name}_se"], name
+    assert protocol["likelihood"]["train_images"] == 100
+
+    fewer = Dataset(narrow.description, wide[:30], narrow.validation, narrow.test)
+    assert measured(spec, fewer, [0.5]).protocol["likelihood"]["train_images"] == 30
+    trial = evaluate(run_of(spec, split="validation"), flat(spec, outputs=[0.5]), data, None)
+    assert "neg_log_p_train" not in trial.metrics
+    assert "neg_log_p_train" not in measured(decoder_spec("bernoulli"), data, [0.0]).metrics
+
+
 def test_images_that_the_mean_meets_exactly_have_no_refitted_density() -> None:
     """It is infinite."""
     black = dataset(torch.zeros(30, 1, SIDE, SIDE, dtype=torch.uint8))

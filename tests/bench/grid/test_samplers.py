@@ -18,7 +18,7 @@ from bench.execution.schedule import execute
 from bench.grid.expand import Row, expand, trial_run
 from bench.grid.read import read_grid
 from bench.metrics import find, heading
-from bench.records.store import Store
+from bench.records.store import Record, Store
 from bench.run import Evaluation, Features
 from tests.refusal import refused
 
@@ -99,7 +99,7 @@ def test_an_earlier_runs_weights_are_measured_and_nothing_is_trained(
     features = resolve(str(tmp_path / "corners.pt"))
     assert features is not None
     store = Store.open(tmp_path / "small", "small")
-    found = []
+    found: list[Record] = []
     for more in ({}, {"sampler": ["gaussian_mixture"]}):
         evaluation = {"samples": 24, "iwae": 0, "distances": ["means"], **more}
         path = write_grid(decoders=["optimal"], evaluation=evaluation)
