@@ -102,7 +102,7 @@ def test_no_trial_of_a_search_has_them(write_grid: Callable[..., Path], noise: s
     decoders = [{"name": "beta", "beta": {"tune": tune}}]
     (row,) = rows(write_grid(decoders=decoders, evaluation=evaluation(noise)))
     assert row.runs[0].evaluation.ood
-    assert trial_run(row, 0.1, 1000).evaluation.ood == ()
+    assert trial_run(row, (0.1,), 1000).evaluation.ood == ()
 
 
 def test_a_run_finds_noise_unlikely_and_its_command_asks_for_it_again(

@@ -72,7 +72,7 @@ def test_no_trial_of_a_search_has_them(write_grid: Callable[..., Path]) -> None:
     )
     (row,) = rows(path)
     assert row.runs[0].evaluation.sampler == ("prior", "gaussian_mixture")
-    assert trial_run(row, 0.1, 1000).evaluation.sampler == ("prior",)
+    assert trial_run(row, (0.1,), 1000).evaluation.sampler == ("prior",)
 
 
 @pytest.mark.parametrize("name", ["gaussian_mixture", "second_stage"])
