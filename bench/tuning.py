@@ -263,15 +263,13 @@ def final_runs(row: Row, choice: Choice) -> tuple[Run, ...]:
 def summary(row: Row, choice: Choice) -> dict[str, Any]:
     """What `searches/<id>.json` keeps: the search, its trials, its choice and its cost."""
     assert row.search is not None
-    run = row.runs[0]
+    run = row.runs[0].model_dump(mode="json")
     # Trials that tried the same whole numbers share their runs.
     spent = {trial.runs: trial.seconds for trial in choice.trials}
     return {
         "schema": SCHEMA,
         "id": search_id(row),
-        "dataset": run.dataset,
-        "model": run.model.model_dump(mode="json"),
-        "decoder": run.decoder.model_dump(mode="json"),
+        **{part: run[part] for part in ("dataset", "model", "decoder", "balance") if part in run},
         "knobs": [knob.model_dump(mode="json") for knob in row.knobs],
         "search": {**row.search.model_dump(mode="json"), "startup": len(row.start)},
         "trials": [asdict(trial) for trial in choice.trials],

@@ -49,6 +49,7 @@ class EvaluationContext:
         videos: that of whole videos, or None.
         generators: those that measures draw from, by the name of their stream.
         others: the 8-bit test images of other data sets, by the name of their measure.
+        weight: of the rate in training, mean over the last epoch; None where nothing weighs it.
     """
 
     run: Run
@@ -58,6 +59,7 @@ class EvaluationContext:
     videos: VideoExtractor | None = None
     generators: dict[str, Generator] = field(default_factory=dict)
     others: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: float | None = None
 
     @property
     def images(self) -> Tensor:

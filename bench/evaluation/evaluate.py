@@ -45,7 +45,15 @@ def evaluate(
         others: the 8-bit test images of the run's `evaluation.ood`, by the name of their measure.
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
-    context = EvaluationContext(run, scorer, dataset, extractor, videos, others=others or {})
+    context = EvaluationContext(
+        run,
+        scorer,
+        dataset,
+        extractor,
+        videos,
+        others=others or {},
+        weight=trained.history[-1].get("weight") if trained.history else None,
+    )
     measures = {name: of for module in MODULES for name, of in module.measures(context).items()}
     generators = context.generators.values()
     scores = score(

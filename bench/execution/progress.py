@@ -16,7 +16,7 @@ from rich.text import Text
 from bench.execution.listeners import Listener
 from bench.grid.expand import Row
 from bench.metrics import is_shown
-from bench.records.labels import row_label, spec_label
+from bench.records.labels import row_label, trained_label
 from bench.records.store import Record
 from bench.records.validity import COMPLETED, DIVERGED
 from bench.run import Run
@@ -177,4 +177,4 @@ class Progress(Listener):
     @staticmethod
     def _name(run: Run) -> str:
         trial = "trial " if run.evaluation.split == "validation" else ""
-        return f"{trial}{run.dataset} {run.model.name} {spec_label(run.decoder)} seed {run.seed}"
+        return f"{trial}{run.dataset} {run.model.name} {trained_label(run)} seed {run.seed}"

@@ -1,4 +1,4 @@
-"""A grid becomes rows (data set x model x decoder), each with its runs or its search."""
+"""A grid becomes rows (data set x model x decoder x balance), with their runs and searches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bench import data
 from bench.devices import resolve_precision
 from bench.errors import RequestError
 from bench.grid.knob import Knob, Number, Values, with_values
-from bench.grid.schema import Grid, Search, Tuning
+from bench.grid.schema import BalanceEntry, DecoderEntry, Grid, Search, Tuning
 from bench.metrics import draws, is_distance
 from bench.run import PRIOR, Evaluation, Features, Outsiders, Run, Training
 
@@ -46,7 +46,7 @@ class Row:
         return self.search.trials * len(self.search.seeds) if self.search else 0
 
 
-ONLY = ("dataset", "model", "decoder", "seed")
+ONLY = ("dataset", "model", "decoder", "balance", "seed")
 
 
 def expand(
@@ -107,10 +107,11 @@ def expand(
                     fault = fault or misfit(spec, description.resolution)
                 if fault:
                     raise RequestError(f"model {spec.name} on {dataset}: {fault}")
-            for decoder in grid.decoders:
+            for decoder, balance in _pairs(grid):
                 if description and (fault := decoder.spec.misfit(description.channels)):
                     raise RequestError(f"decoder {decoder.spec.name} on {dataset}: {fault}")
-                tunings = [decoder, model, grid.search]
+                specs = {"decoder": decoder.spec, "balance": balance.spec, "model": model.spec}
+                tunings: tuple[Tuning, ...] = (decoder, balance, model, grid.search)
                 search = next((one.search for one in tunings if one.search), None)
                 if search:
                     _check_objective(search, evaluation.features)
@@ -122,6 +123,7 @@ def expand(
                         split_seed=grid.split_seed,
                         model=model.spec,
                         decoder=decoder.spec,
+                        balance=balance.spec,
                         training=training,
                         evaluation=evaluation.model_copy(update={"ood": outsiders or ()}),
                         seed=seed,
@@ -129,13 +131,20 @@ def expand(
                     for seed in grid.seeds
                     if str(seed) in chosen.get("seed", [str(seed)])
                 )
-                names = {"model": model.spec.name, "decoder": decoder.spec.name}
-                if runs and all(names[k] in chosen.get(k, [names[k]]) for k in names):
+                if runs and all(s.name in chosen.get(part, [s.name]) for part, s in specs.items()):
                     knobs = tuple(knob for one in tunings for knob in one.knobs)
                     rows.append(Row(runs, knobs, search))
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _pairs(grid: Grid) -> Iterator[tuple[DecoderEntry, BalanceEntry]]:
+    """The decoders, each under every balance that takes it."""
+    for decoder in grid.decoders:
+        for balance in grid.balances:
+            if balance.takes(decoder):
+                yield decoder, balance
 
 
 def _ends(part: M, tuning: Tuning) -> Iterator[M]:

@@ -7,11 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines.options import DECODERS, MODELS, Spec
+from baselines.options import BALANCES, DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
 from bench.grid.knob import Part
 from bench.grid.schema import (
+    BalanceEntry,
     DatasetEntry,
     DecoderEntry,
     Grid,
@@ -70,7 +71,7 @@ def parse(source: Source, folder: Path) -> Grid:
     value = dict(source.value)
     _load_plugins(source, value.get("plugins"), folder)
     shared = shared_search(source)
-    for key, read in (("models", _model), ("decoders", _decoder)):
+    for key, read in (("models", _model), ("decoders", _decoder), ("balances", _balance)):
         entries = value.get(key)
         if isinstance(entries, list):
             value[key] = tuple(
@@ -94,7 +95,13 @@ def parse(source: Source, folder: Path) -> Grid:
             data.describe(dataset.data, grid.split_seed)
         except RequestError as error:
             raise source.error(("datasets", index), str(error)) from None
-    tunings = {"decoders": grid.decoders, "models": grid.models, "training": (grid.search,)}
+    _check_balances(source, grid)
+    tunings: dict[str, Sequence[Tuning]] = {
+        "decoders": grid.decoders,
+        "balances": grid.balances,
+        "models": grid.models,
+        "training": (grid.search,),
+    }
     check_together(source, tunings)
     for key, entries in tunings.items():
         for index, one in enumerate(entries):
@@ -123,19 +130,43 @@ def parse(source: Source, folder: Path) -> Grid:
                     f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
     names = [dataset.name for dataset in grid.datasets]
-    lists = {key: getattr(grid, key) for key in ("plugins", "models", "decoders", "seeds")}
-    check_unique(source, {"datasets": names, **lists})
+    keys = ("plugins", "models", "decoders", "balances", "seeds")
+    check_unique(source, {"datasets": names, **{key: getattr(grid, key) for key in keys}})
     return grid
 
 
-def check_unique(source: Source, lists: Mapping[str, Sequence[Any]]) -> None:
-    """Raise where one of the grid's lists has a value twice."""
+def _check_balances(source: Source, grid: Grid) -> None:
+    """Raise where a balance cannot train a decoder of its rows, or a decoder has no rows at all."""
+    names = [entry.spec.name for entry in grid.decoders]
+    for index, balance in enumerate(grid.balances):
+        for number, name in enumerate(balance.decoders or ()):
+            if name not in names:
+                path = ("balances", index, "decoders", number)
+                told = f"the grid has no decoder '{name}'; {nearest(name, names)}"
+                raise source.error(path, told)
+        for entry in filter(balance.takes, grid.decoders):
+            if refusal := balance.spec.refusal(entry.spec):
+                raise source.error(
+                    ("balances", index), f"{refusal}; `decoders: […]` names those that it is for"
+                )
+        for other in grid.balances[:index]:
+            alike = (other.spec, other.knobs) == (balance.spec, balance.knobs)
+            if alike and any(other.takes(d) and balance.takes(d) for d in grid.decoders):
+                raise source.error(("balances", index), "is listed twice; keep one")
+    for index, entry in enumerate(grid.decoders):
+        if not any(balance.takes(entry) for balance in grid.balances):
+            told = f"decoder '{entry.spec.name}' is under none of the grid's `balances`"
+            raise source.error(("decoders", index), f"{told}; add `elbo` for it, or leave it out")
+
+
+def check_unique(source: Source, lists: Mapping[str, Sequence[Any]], path: Path_ = ()) -> None:
+    """Raise where one of the lists under a path of the grid has a value twice."""
     for key, values in lists.items():
         seen: set[str] = set()
         for index, value in enumerate(values):
             # Values of one kind are equal where they print the same; not all of them can be hashed.
             if (text := repr(value)) in seen:
-                raise source.error((key, index), "is listed twice; keep one")
+                raise source.error((*path, key, index), "is listed twice; keep one")
             seen.add(text)
 
 
@@ -190,6 +221,26 @@ def _decoder(source: Source, entry: Any, path: Path_, shared: Shared) -> Decoder
 def _model(source: Source, entry: Any, path: Path_, shared: Shared) -> ModelEntry:
     spec, tuning = _entry(source, entry, path, MODELS, "model", shared)
     return ModelEntry(spec=spec, knobs=tuning.knobs, search=tuning.search)
+
+
+def _balance(source: Source, entry: Any, path: Path_, shared: Shared) -> BalanceEntry:
+    decoders = None
+    if isinstance(entry, dict) and "decoders" in entry:
+        decoders = entry["decoders"]
+        entry = {key: value for key, value in entry.items() if key != "decoders"}
+        if not (isinstance(decoders, list) and decoders):
+            raise source.error((*path, "decoders"), "expected a list of names of decoders")
+        for number, name in enumerate(decoders):
+            if not isinstance(name, str):
+                raise source.error((*path, "decoders", number), "expected a decoder's name")
+        check_unique(source, {"decoders": decoders}, path)
+    spec, tuning = _entry(source, entry, path, BALANCES, "balance", shared)
+    return BalanceEntry(
+        spec=spec,
+        knobs=tuning.knobs,
+        search=tuning.search,
+        decoders=None if decoders is None else tuple(decoders),
+    )
 
 
 def _entry(

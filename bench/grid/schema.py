@@ -12,10 +12,11 @@ from pydantic import (
     field_validator,
 )
 
-from baselines.options import DecoderSpec, ModelSpec, Size
+from baselines.options import BALANCES, BalanceSpec, DecoderSpec, ModelSpec, Size
 from bench.grid.knob import Knob, Range, Values, spread
 from bench.metrics import METRICS, is_objective
 from bench.run import (
+    ELBO,
     INT64,
     EvaluationSettings,
     SampleKind,
@@ -138,6 +139,21 @@ class ModelEntry(Tuning):
     spec: SerializeAsAny[ModelSpec]
 
 
+class BalanceEntry(Tuning):
+    """The same of a balance; `decoders` names those that are trained under it, None for all."""
+
+    spec: SerializeAsAny[BalanceSpec]
+    decoders: tuple[str, ...] | None = None
+
+    def takes(self, decoder: DecoderEntry) -> bool:
+        """Whether the grid has rows of this decoder under this balance."""
+        return self.decoders is None or decoder.spec.name in self.decoders
+
+
+UNBALANCED = (BalanceEntry(spec=BALANCES[ELBO](name=ELBO)),)
+"""The balances of a grid that names none."""
+
+
 class Grid(Value):
     """The file's top level."""
 
@@ -147,6 +163,7 @@ class Grid(Value):
     datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
+    balances: Annotated[tuple[BalanceEntry, ...], Field(min_length=1)] = UNBALANCED
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     split_seed: Seed = 0
     training: TrainingOptions = TrainingOptions()
@@ -157,5 +174,5 @@ class Grid(Value):
     @property
     def finals(self) -> int:
         """How many runs its table is of; a search's trials come on top."""
-        lists = (self.datasets, self.models, self.decoders, self.seeds)
-        return math.prod(map(len, lists))
+        pairs = sum(balance.takes(one) for balance in self.balances for one in self.decoders)
+        return pairs * math.prod(map(len, (self.datasets, self.models, self.seeds)))

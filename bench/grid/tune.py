@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from bench.errors import RequestError
 from bench.grid.knob import Knob, Part
-from bench.grid.schema import Search, Tune, Tuning
+from bench.grid.schema import BalanceEntry, DecoderEntry, Search, Tune, Tuning
 from bench.grid.yaml_source import Path_, Source
 
 M = TypeVar("M", bound=BaseModel)
@@ -120,6 +120,13 @@ def _apart(other: str, difference: str) -> str:
     )
 
 
+def _meet(one: Tuning, other: Tuning) -> bool:
+    """Whether two entries of a grid are parts of one row."""
+    if isinstance(one, DecoderEntry) and isinstance(other, BalanceEntry):
+        return other.takes(one)
+    return True
+
+
 def check_together(source: Source, lists: Mapping[str, Sequence[Tuning]]) -> None:
     """Raise where options of different parts of a row ask for different searches.
 
@@ -129,7 +136,7 @@ def check_together(source: Source, lists: Mapping[str, Sequence[Tuning]]) -> Non
     for (_, ours), (other, theirs) in combinations(lists.items(), 2):
         for mine in ours:
             for index, yours in enumerate(theirs):
-                if mine.search is None or yours.search is None:
+                if mine.search is None or yours.search is None or not _meet(mine, yours):
                     continue
                 if difference := _difference(mine.search, yours.search):
                     path = (*place(other, index), yours.knobs[0].option, "tune")

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from baselines.options import DECODERS, MODELS, Spec
+from baselines.options import BALANCES, DECODERS, MODELS, Spec
 from bench.grid.knob import Knob
 from bench.records.frame import Line, lines_of, missing
-from bench.records.labels import TUNED, label, symbols
+from bench.records.labels import TUNED, label, part_label, symbols
 from bench.records.searches import chosen_by, knobs_of
 from bench.records.store import Record
+from bench.run import ELBO
 from bench.text import plain, setting
 
 # What a row's settings are compared within: another data set has another content anyway, and
@@ -38,9 +39,10 @@ Settings = tuple[tuple[str, str], ...]
 class Key(NamedTuple):
     """What tells a row from every other of its table, and what it is matched by in another table.
 
-    `model` and `decoder` are JSON with every default filled in; of a search's row `tuned` names the
-    options that it set, which they leave out. `settings` are those in which rows of the table
-    differ that are alike in all else; a row without such a twin has none.
+    `model`, `decoder` and `balance`, which is empty for the ELBO, are JSON with every default
+    filled in; of a search's row `tuned` names the options that it set, which they leave out.
+    `settings` are those in which rows of the table differ that are alike in all else; a row without
+    such a twin has none.
     """
 
     dataset: str
@@ -48,10 +50,11 @@ class Key(NamedTuple):
     decoder: str
     tuned: tuple[str, ...]
     settings: Settings
+    balance: str = ""
 
 
 class Recorded(NamedTuple):
-    """A model or a decoder as a record holds it: all its options, and those not at defaults."""
+    """A part of a run as a record holds it: all its options, and those not at their defaults."""
 
     name: str
     options: Mapping[str, Any]
@@ -69,7 +72,7 @@ class Recorded(NamedTuple):
 
 
 def recorded(registry: Mapping[str, type[Spec]], prefix: str, line: Line) -> Recorded:
-    """The model or decoder in the columns `prefix.…` of a record's line.
+    """The model, decoder or balance in the columns `prefix.…` of a record's line.
 
     One that is not here (of another version, or a user's own) holds what the record says of it.
     """
@@ -107,9 +110,10 @@ _FORMERLY = Knob(part="decoder", option="beta", low=1e-3, high=10)
 def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFrame:
     """The identity of each row, under the same index.
 
-    Columns: `dataset`; `model` and `decoder`, labels; `entry`, the decoder's label without the
-    values that a search chose; `family`, the decoder's name; `tuned`, the options that a search
-    set, as text; `settings`, those in which the rows differ, as text; `key`, see `Key`.
+    Columns: `dataset`; `model` and `decoder`, labels, the second with that of a balance other than
+    the ELBO; `entry`, the same without the values that a search chose; `family`, the decoder's
+    name; `tuned`, the options that a search set, as text; `balance`, its name, where a row has
+    another than the ELBO; `settings`, those in which the rows differ, as text; `key`, see `Key`.
 
     Arguments:
         lines: the first record of each row, with its `search`, which is empty where it has none.
@@ -129,6 +133,12 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
         ]
         for part, registry in (("model", MODELS), ("decoder", DECODERS))
     )
+    balances = [
+        None
+        if missing(line.get("run.balance.name"))
+        else recorded(BALANCES, "run.balance", line).without("balance", tuned)
+        for line, tuned in zip(records, knobs, strict=True)
+    ]
     table = pd.DataFrame(index=lines.index)
     table["dataset"] = lines["run.dataset"]
     table["model"] = [
@@ -136,13 +146,13 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
         for model, tuned in zip(models, knobs, strict=True)
     ]
     full, short = [], []
-    for line, search, decoder, tuned, differing in zip(
-        records, found, decoders, knobs, settings, strict=True
+    for line, search, decoder, balance, tuned, differing in zip(
+        records, found, decoders, balances, knobs, settings, strict=True
     ):
         extra = f" [{_text(differing)}]" if differing else ""
         notes = [TUNED, *_chosen(tuned, line, search)] if tuned else []
-        full.append(label(decoder.name, decoder.changed, notes) + extra)
-        short.append(label(decoder.name, decoder.changed, notes[:1]) + extra)
+        full.append(_label(decoder, balance, notes) + extra)
+        short.append(_label(decoder, balance, notes[:1]) + extra)
     # Two searches may choose the same value: their ids tell them apart.
     suffixes = [
         f" [{row}]" if twin else ""
@@ -156,6 +166,8 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
     ]
     table["family"] = [decoder.name for decoder in decoders]
     table["tuned"] = [", ".join(knob.name for knob in tuned) for tuned in knobs]
+    if any(balances):
+        table["balance"] = [balance.name if balance else ELBO for balance in balances]
     table["settings"] = [_text(differing) for differing in settings]
     keys = [
         Key(
@@ -164,13 +176,22 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
             decoder.canonical,
             tuple(knob.name for knob in tuned),
             differing + _search_settings(line["search"], search),
+            balance.canonical if balance else "",
         )
-        for line, search, model, decoder, tuned, differing in zip(
-            records, found, models, decoders, knobs, settings, strict=True
+        for line, search, model, decoder, balance, tuned, differing in zip(
+            records, found, models, decoders, balances, knobs, settings, strict=True
         )
     ]
     table["key"] = _unique(keys, lines.index)
     return table
+
+
+def _label(decoder: Recorded, balance: Recorded | None, notes: Sequence[str]) -> str:
+    """A decoder and its balance; notes on the choice of any option stand with the last."""
+    if balance is None:
+        return label(decoder.name, decoder.changed, notes)
+    weighed = label(balance.name, balance.changed, notes)
+    return part_label(label(decoder.name, decoder.changed), weighed)
 
 
 def _of_the_model(tuned: Sequence[Knob]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from baselines.options import Spec
 from bench.grid.expand import Row
-from bench.grid.knob import Knob
-from bench.run import Run
+from bench.grid.knob import Knob, Part
+from bench.run import ELBO, Run
 from bench.text import plain
 
 JOINT = " · "
@@ -36,6 +36,17 @@ def spec_label(spec: Spec) -> str:
     return label(spec.name, spec.changed)
 
 
+def part_label(decoder: str, balance: str | None) -> str:
+    """A decoder's label, and that of the balance that trains it where it is not the ELBO."""
+    return f"{decoder} + {balance}" if balance else decoder
+
+
+def trained_label(run: Run) -> str:
+    """`decoder`, or `decoder + balance` where a balance other than the ELBO trains it."""
+    balance = None if run.balance.name == ELBO else spec_label(run.balance)
+    return part_label(spec_label(run.decoder), balance)
+
+
 def run_label(run: Run, knobs: Sequence[Knob] = ()) -> str:
     """`data set · model · decoder` of a run, and what a search set of its training."""
     own = [knob for knob in knobs if knob.part == "training"]
@@ -44,20 +55,21 @@ def run_label(run: Run, knobs: Sequence[Knob] = ()) -> str:
         for name, knob in zip(symbols(own), own, strict=True)
     ]
     extra = f" [{', '.join(values)}]" if values else ""
-    return JOINT.join([run.dataset, spec_label(run.model), spec_label(run.decoder)]) + extra
+    return JOINT.join([run.dataset, spec_label(run.model), trained_label(run)]) + extra
 
 
 def row_label(row: Row) -> str:
     """The same of a row; an option that a search chooses has no value yet."""
     run = row.runs[0]
-    model = [knob for knob in row.knobs if knob.part == "model"]
-    others = [knob for knob in row.knobs if knob.part != "model"]
-    return JOINT.join(
-        [run.dataset, _tuned_label(run.model, model), _tuned_label(run.decoder, others)]
-    )
+    told = dict(zip(row.knobs, symbols(row.knobs), strict=True))
+    alone = run.balance.name == ELBO
 
+    def part(spec: Spec, *parts: Part) -> str:
+        own = {knob.option for knob in told if knob.part == parts[0]}
+        options = {key: value for key, value in spec.changed.items() if key not in own}
+        notes = [f"{name} {TUNED}" for knob, name in told.items() if knob.part in parts]
+        return label(spec.name, options, notes)
 
-def _tuned_label(spec: Spec, knobs: Sequence[Knob]) -> str:
-    own = {knob.option for knob in knobs if knob.part != "training"}
-    options = {key: value for key, value in spec.changed.items() if key not in own}
-    return label(spec.name, options, [f"{name} {TUNED}" for name in symbols(knobs)])
+    decoder = part(run.decoder, "decoder", "training") if alone else part(run.decoder, "decoder")
+    balance = None if alone else part(run.balance, "balance", "training")
+    return JOINT.join([run.dataset, part(run.model, "model"), part_label(decoder, balance)])

@@ -203,6 +203,7 @@ class _Summary(TypedDict):
     dataset: str
     model: _Named
     decoder: _Named
+    balance: NotRequired[_Named]
     runs: list[Id]
     cost: _SearchCost
 

@@ -55,7 +55,10 @@ def _run(table: Table) -> Iterator[str]:
         for noun, column in (("data set", "dataset"), ("model", "model"))
         for names in [list(rows[column].unique())]
     ]
-    decoders = _count(int(rows["entry"].nunique()), "decoder")
+    entries = int(rows["entry"].nunique())
+    decoders = _count(entries, "decoder")
+    if "balance" in rows:
+        decoders = f"{_count(entries, 'row')} of decoder and balance"
     seeds = _count(int(table.records["run.seed"].nunique()), "seed")
     yield f"{decoders} on {words(parts)}, with {seeds}."
     lost = [f"{rows[s].sum()} {s}" for s in ("diverged", "failed") if rows[s].sum()]

@@ -161,7 +161,9 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
         beta = None
         if name == "beta":
             beta = TUNED if "beta" in key.tuned else line["run.decoder.beta"]
-        numbers = lookup(grid, line["run.dataset"], line["run.model.name"], name, beta)
+        numbers = None
+        if not key.balance:  # the paper has none
+            numbers = lookup(grid, line["run.dataset"], line["run.model.name"], name, beta)
         row: dict[str, Any] = dict.fromkeys(("neg_log_p", "fid"), math.nan) | {"table": None}
         if numbers:
             own = {numbers.nats: numbers.neg_log_p, "table": numbers.table}

@@ -59,7 +59,9 @@ class Subset:
 
 def subsets(table: Table, searches: Sequence[Record], rows: int | None = None) -> Iterator[Subset]:
     """The subsets of a table's first `rows` rows (all by default), in its order."""
-    looks = styles(zip(table.frame["decoder"], table.frame["family"], strict=True))
+    balances = [key.balance for key in table.frame["key"]]
+    families = map("{} {}".format, table.frame["family"], balances)
+    looks = styles(zip(table.frame["decoder"], families, strict=True))
     groups = table.frame.iloc[:rows].groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in groups:
         runs = group[["decoder", "settings", "discrete", "ids"]].explode("ids")
