@@ -114,7 +114,10 @@ class Resized(nn.Module):
 
 
 def features(setting: Setting) -> Iterator[Finding]:
-    """Row `features`: every installed network; Inception has random weights where it is not."""
+    """Row `features`: every installed network that another library has too, in its own way.
+
+    Inception has random weights where it is not installed.
+    """
     for name in setting.size.networks:
         found = _network(name, setting.folder)
         if found is not None:
@@ -122,6 +125,12 @@ def features(setting: Setting) -> Iterator[Finding]:
 
 
 def _network(name: str, folder: Path) -> tuple[Features, str, Callable[[Path], nn.Module]] | None:
+    peers: dict[str, Callable[[Path], nn.Module]] = {
+        "inception": inception_network,
+        "efficientnet_lite0": lambda weights: Resized(efficientnet_network(weights)),
+    }
+    if name not in peers:
+        return None
     try:
         spec = resolve(name)
         said = "its weights"
@@ -131,9 +140,7 @@ def _network(name: str, folder: Path) -> tuple[Features, str, Callable[[Path], n
         weights = random_inception(folder / "inception.pth")
         spec, said = network_named(name).of(weights), "random weights"
     assert spec is not None
-    if name == "inception":
-        return spec, said, inception_network
-    return spec, said, lambda weights: Resized(efficientnet_network(weights))
+    return spec, said, peers[name]
 
 
 def random_inception(path: Path) -> Path:

