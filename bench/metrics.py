@@ -138,6 +138,10 @@ METRICS = (
            threshold=NATS,
            meaning="negative ELBO of a Gaussian with the one σ that fits the validation images: "
                    "what the mean network is worth once calibrated"),
+    Metric("neg_log_p_cross_fitted_sigma", "lower", Units.DENSITY, "likelihood",
+           label="-log p, cross-fitted σ", threshold=NATS, objective=True,
+           meaning="of validation images: the same with a σ fitted to the other half of them, so "
+                   "that a search compares mean networks whatever σ each was trained with"),
     Metric("z_variance", None, Units.NONE, "calibration",
            meaning="variance of (x-μ)/σ over all values, with μ and σ of p(x|z) as the decoder has "
                    "it, not of its 8-bit law; 1 where σ fits the errors"),
