@@ -45,6 +45,7 @@ class Units(StrEnum):
     FRECHET = "Fréchet distance"
     VIDEO = "Fréchet distance of videos"
     KERNEL = "kernel distance"
+    SLICED = "sliced Wasserstein distance"
     SHARE = "share between 0 and 1"
     DECIBEL = "dB"
     NATS = "nats"

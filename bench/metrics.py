@@ -183,6 +183,9 @@ METRICS = (
                    "real videos' leading principal components; it is not FVD"),
     Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
            meaning="kernel distance of decoder means to real images, unbiased, same network"),
+    Metric("mind", "lower", Units.SLICED, "sample_quality", label="MIND", threshold=DISTANCE,
+           meaning="3 F times the mean squared Wasserstein distance of decoder means to real "
+                   "images along random directions of the F features, same network"),
     Metric("cmmd", "lower", KERNEL, "sample_quality", label="CMMD", threshold=DISTANCE,
            meaning="1000 times the squared kernel distance of decoder means to real images on "
                    "CLIP ViT-L/14-336's embeddings, Gaussian kernel with σ = 10"),
@@ -217,6 +220,11 @@ METRICS = (
            meaning="fid_floor on another extractor's features"),
     Metric("kid_floor", None, KERNEL, "sample_quality", label="KID, training images",
            meaning="kid of the same training images; about 0"),
+    Metric("mind_floor", None, Units.SLICED, "sample_quality", label="MIND, training images",
+           meaning="mind of the same training images"),
+    Metric("md_<extractor>_floor", None, Units.SLICED, "sample_quality",
+           label="MD <extractor>, training images",
+           meaning="mind_floor on another extractor's features"),
     Metric("cmmd_floor", None, KERNEL, "sample_quality", label="CMMD, training images",
            meaning="cmmd of the same training images"),
     Metric("kd_<extractor>_floor", None, KERNEL, "sample_quality",
@@ -239,6 +247,9 @@ METRICS = (
     Metric("kd_<extractor>", "lower", KERNEL, "sample_quality", label="KD <extractor>",
            threshold=DISTANCE,
            meaning="kid on another extractor's features"),
+    Metric("md_<extractor>", "lower", Units.SLICED, "sample_quality", label="MD <extractor>",
+           threshold=DISTANCE,
+           meaning="mind on another extractor's features"),
     Metric("precision_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="precision on another extractor's features"),
     Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
@@ -361,6 +372,12 @@ def is_distance(name: str) -> bool:
     """Whether a metric is a Fréchet distance, of whichever images and extractor."""
     metric = find(name)
     return metric is not None and metric.units is Units.FRECHET
+
+
+def is_sliced(name: str) -> bool:
+    """Whether a metric is the sliced distance of a model's images."""
+    metric = find(name)
+    return metric is not None and metric.units is Units.SLICED and metric.better is not None
 
 
 def is_objective(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Distances between generated and real images: FID, KID, precision, recall, density, coverage."""
+"""Distances between generated and real images, and how the two sets lie among each other."""
 
 import math
 from functools import partial
@@ -19,6 +19,7 @@ from bench.evaluation.features.cache import FeatureSet, feature_set
 from bench.evaluation.fid import distance_between
 from bench.evaluation.floor import floor
 from bench.evaluation.kid import kernel_distance
+from bench.evaluation.mind import DIRECTIONS, mind
 from bench.evaluation.pictures import pictures
 from bench.evaluation.precision_recall import (
     DENSITY_NEIGHBOURS,
@@ -47,8 +48,8 @@ def measures(context: EvaluationContext) -> dict[str, Measure]:
 def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     """The distances between the run's images and the real ones of its split.
 
-    Decoder means are compared by the Fréchet and the kernel distance and by precision, recall,
-    density and coverage; draws from p(x|z), reconstructions and decoder means at other
+    Decoder means are compared by the Fréchet, the kernel and the sliced distance and by precision,
+    recall, density and coverage; draws from p(x|z), reconstructions and decoder means at other
     temperatures by the Fréchet distance alone. Draws from p(x|z) are left out where the decoder is
     no likelihood. The floor of a distance is that of training images, on the test split alone.
 
@@ -91,6 +92,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         metrics |= _kernel_and_manifold(chosen, made.features, real.features)
         metrics |= _others(chosen, made, real)
         protocol |= {
+            "directions": DIRECTIONS,
             "kernel": "(x.y / dimension + 1)^3, unbiased, all pairs",
             "kernel_standard_error": "jackknife over both sets",
             "neighbours": neighbours(made.features, real.features),
@@ -136,22 +138,30 @@ def _network(chosen: Features) -> str:
     return chosen.name if chosen.metric == "fid" else chosen.metric.removeprefix("fd_")
 
 
-def _kernel(chosen: Features) -> str:
-    """The name of the kernel distance."""
-    return "kid" if chosen.metric == "fid" else f"kd{chosen.metric.removeprefix('fd')}"
+def _suffix(chosen: Features) -> str:
+    """What stands behind the name of a measure of its features; nothing for published FIDs'."""
+    return "" if chosen.metric == "fid" else chosen.metric.removeprefix("fd")
+
+
+def _named(chosen: Features, published: str, other: str) -> str:
+    """A distance's name: `published` on the network of published FIDs, else `other` and its own."""
+    return published if chosen.metric == "fid" else f"{other}{_suffix(chosen)}"
 
 
 def _others(chosen: Features, one: FeatureSet, other: FeatureSet) -> Metrics:
     """The distances beside the Fréchet distance that have no standard error."""
+    found = {_named(chosen, "mind", "md"): mind(one.features, other.features)}
     # CMMD is of the published network alone.
-    return {"cmmd": cmmd(one.features, other.features)} if chosen.metric == "fd_clip" else {}
+    if chosen.metric == "fd_clip":
+        found["cmmd"] = cmmd(one.features, other.features)
+    return found
 
 
 def _floors(chosen: Features, training: FeatureSet, real: FeatureSet) -> Metrics:
     """The distances of training images from the real ones of the split."""
     distances = {
         chosen.metric: distance_between(training.moments, real.moments),
-        _kernel(chosen): kernel_distance(training.features, real.features)[0],
+        _named(chosen, "kid", "kd"): kernel_distance(training.features, real.features)[0],
         **_others(chosen, training, real),
     }
     return {floor_of(name): value for name, value in distances.items()}
@@ -162,8 +172,7 @@ def _kernel_and_manifold(chosen: Features, generated: Tensor, real: Tensor) -> M
 
     Each has its standard error.
     """
-    kernel = _kernel(chosen)
-    suffix = "" if chosen.metric == "fid" else chosen.metric.removeprefix("fd")
+    kernel, suffix = _named(chosen, "kid", "kd"), _suffix(chosen)
     distance, error = kernel_distance(generated, real)
     found = manifold(generated, real)
     return {

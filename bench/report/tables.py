@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.errors import RequestError, nearest
-from bench.metrics import Units, draws, find, is_distance, is_loose, is_shown
+from bench.metrics import Units, draws, find, heading, is_distance, is_loose, is_shown, is_sliced
 from bench.records.frame import Line, lines_of, missing
 from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
@@ -224,7 +224,7 @@ def _row_notes(row: Line, line: Line, metrics: Sequence[str]) -> Iterable[Note]:
             text = (
                 f"{samples:.0f} samples ≤ {features:.0f} features: the covariance is singular; "
                 "compare within this table only"
-            )
+            ) + "".join(f"; {heading(one)} needs none" for one in filter(is_sliced, metrics))
             yield Note(name, NoteKind.SINGULAR_COVARIANCE, text)
     learned, fitted = row.get("sigma"), row.get("sigma_fitted")
     if (

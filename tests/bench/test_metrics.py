@@ -105,7 +105,7 @@ def test_a_distance_at_a_temperature_is_found_and_optimised_by_nobody(temperatur
         assert not metrics.is_objective(tempered)
 
 
-@pytest.mark.parametrize("name", ["fid", "kid", "cmmd", "fd_x", "kd_x"])
+@pytest.mark.parametrize("name", ["fid", "kid", "cmmd", "mind", "fd_x", "kd_x", "md_x"])
 def test_the_floor_of_a_distance_is_no_result(name: str) -> None:
     found = find(metrics.floor_of(name))
     assert found is not None

@@ -6,7 +6,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["cmmd", "features.networks.squeezenet", "precision_recall"])
+@pytest.mark.parametrize(
+    "name", ["cmmd", "features.networks.squeezenet", "mind", "precision_recall"]
+)
 def test_examples(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"bench.evaluation.{name}"))
     assert found.attempted

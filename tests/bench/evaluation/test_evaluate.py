@@ -290,6 +290,8 @@ def test_distances_tell_means_from_draws() -> None:
     assert means == pytest.approx(metrics["fd_colour_reconstruction"], rel=1e-6)
     assert drawn < 0.001 < 0.05 < means
     assert metrics["kd_colour"] > 10 * metrics["kd_colour_se"] > 0
+    # One colour against a spread of σ: along every direction W₂ is at least the spread's part.
+    assert metrics["md_colour"] > 0.9 * 3 * means > 100 * metrics["md_colour_floor"]
     assert (metrics["precision_colour"], metrics["recall_colour"]) == (0, 0)
     assert (metrics["density_colour"], metrics["coverage_colour"]) == (0, 0)
     again = evaluate(run, trained, grey(0.1), colour()).metrics

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from baselines.build import build_decoder, build_model
 from baselines.vae import Vae
 from bench.evaluation.calibration import pit_counts
+from bench.evaluation.cmmd import cmmd
 from bench.evaluation.features.base import Extractor, build
 from bench.evaluation.features.cache import feature_set
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.kid import kernel_distance
 from bench.evaluation.likelihood import distortion, squared_error
+from bench.evaluation.mind import mind
 from bench.evaluation.out_of_memory import Chunks
 from bench.evaluation.precision_recall import manifold
 from bench.evaluation.scorer import Scorer, score
@@ -250,11 +252,25 @@ def test_a_users_network_that_gets_no_memory_is_not_at_fault(
 
 def test_distances_do_not_follow_the_memory(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = torch.randn(300, 8), 0.9 * torch.randn(200, 8)
-    whole = (*kernel_distance(one, other), *manifold(one, other))
+    whole = (*kernel_distance(one, other), *manifold(one, other), cmmd(one, other))
     monkeypatch.setattr(Tensor, "__matmul__", limited(Tensor.__matmul__, most))
     monkeypatch.setattr(Tensor, "topk", limited(Tensor.topk, most))
-    parts = (*kernel_distance(one, other), *manifold(one, other))
+    parts = (*kernel_distance(one, other), *manifold(one, other), cmmd(one, other))
     assert parts == pytest.approx(whole, rel=1e-9)
+
+
+def test_directions_do_not_follow_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = torch.randn(300, 8), 0.9 * torch.randn(200, 8)
+    whole = mind(one, other, directions=100)
+    sort = Tensor.sort
+
+    def cramped(values: Tensor, dim: int) -> Any:
+        if values.shape[1] > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return sort(values, dim)
+
+    monkeypatch.setattr(Tensor, "sort", cramped)
+    assert mind(one, other, directions=100) == pytest.approx(whole, rel=1e-9)
 
 
 SCRIPT = """

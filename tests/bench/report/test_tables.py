@@ -295,6 +295,13 @@ def test_fewer_samples_than_features_are_warned_of(
     assert not singular or notes[0].text.startswith(f"{samples} samples ≤ 1280 features")
 
 
+def test_beside_a_singular_covariance_the_distance_without_one_is_named(results: Results) -> None:
+    sliced = {"md_efficientnet_lite0": 3.0, "md_efficientnet_lite0_floor": 1.0}
+    results.add(metrics={"neg_log_p": 1.0, "fd_efficientnet_lite0": 12.0} | sliced)
+    (note,) = results.table().frame["notes"][0]
+    assert note.text.endswith("within this table only; MD efficientnet lite0 needs none")
+
+
 def test_a_decoder_without_a_likelihood_has_a_blank_and_a_reason(results: Results) -> None:
     results.add("mse", metrics={"mse": 0.01})
     results.add("shared")
