@@ -13,6 +13,7 @@ Home = Literal[
     "likelihood",
     "iwae",
     "information",
+    "linear_theory",
     "activity",
     "out_of_distribution",
     "calibration",
