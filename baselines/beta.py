@@ -51,6 +51,9 @@ MEANINGS: dict[Likelihood, str] = {
 HALF_LEVEL = 0.5 / 255
 """Half the distance between two 8-bit values on [0, 1]."""
 
+DENSE = 2048
+"""Dimensions up to which several eigenvalues are found from the whole covariance."""
+
 WEIGHTED = ("kl", "reconstruction")
 
 
@@ -207,9 +210,9 @@ def as_dict(found: Translation) -> dict[str, Any]:
 def collapse_beta(images: "npt.ArrayLike") -> float:
     """Find the β from which on a linear VAE's posterior equals its prior: 2λ₁ of these images.
 
-    λ₁ is the largest eigenvalue of the images' covariance on [0, 1], in float64 by Lanczos
-    iteration from a fixed start. A latent dimension of a linear VAE carries information only where
-    an eigenvalue exceeds σ² = β/2. Sources: arXiv 2510.01621; Lucas et al. 2019.
+    λ₁ is the largest eigenvalue of the images' covariance on [0, 1]. A latent dimension of a linear
+    VAE carries information only where an eigenvalue exceeds σ² = β/2. Sources: arXiv 2510.01621;
+    Lucas et al. 2019.
 
     Arguments:
         images: (N, C, H, W), uint8 or floats in [0, 1].
@@ -223,7 +226,28 @@ def collapse_beta(images: "npt.ArrayLike") -> float:
     >>> round(collapse_beta(halves), 6)
     2.0
     """
+    return 2 * float(eigenvalues(images, 1)[0])
+
+
+def eigenvalues(images: "npt.ArrayLike", count: int) -> "npt.NDArray[np.float64]":
+    """The `count` largest eigenvalues of the images' covariance on [0, 1], falling, (count,).
+
+    In float64: of all dimensions where several are asked of at most `DENSE`, else by Lanczos
+    iteration from a fixed start. There are no more than dimensions. Rounding gives none below 0.
+
+    Arguments:
+        images: (N, C, H, W), uint8 or floats in [0, 1].
+
+    Raises:
+        ValueError: fewer than two images that differ, values outside [0, 1].
+
+    >>> import numpy as np
+    >>> corners = np.array([[0, 0], [0, 0.5], [1, 0], [1, 0.5]])  # variances of ¼ and 1/16
+    >>> eigenvalues(corners, 2)
+    array([0.25  , 0.0625])
+    """
     import numpy as np
+    from scipy.linalg import eigvalsh
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     table = np.asarray(images)
@@ -233,20 +257,55 @@ def collapse_beta(images: "npt.ArrayLike") -> float:
     scale = 255 if table.dtype == np.uint8 else 1
     if not (table.min() >= 0 and table.max() <= scale):
         raise ValueError("images outside [0, 1]: scale them, or give uint8")
-    (count, dimensions), mean = table.shape, table.mean(axis=0, dtype=np.float64)
+    (size, dimensions), mean = table.shape, table.mean(axis=0, dtype=np.float64)
     blocks = np.array_split(table, 1 + table.size // 2**22)  # so few values are float64 at a time
+    count = min(count, dimensions)
+
+    if count == dimensions or (count > 1 and dimensions <= DENSE):
+        covariance = np.zeros((dimensions, dimensions))
+        for block in blocks:
+            centred = block - mean
+            covariance += centred.T @ centred
+        places = (dimensions - count, dimensions - 1)
+        found = eigvalsh(covariance / (size * scale**2), subset_by_index=places)
+        return np.asarray(found[::-1]).clip(min=0)
 
     def covariance_times(vector: "npt.NDArray[np.float64]") -> "npt.NDArray[np.float64]":
         product = np.zeros(dimensions)
         for block in blocks:
             centred = block - mean
             product += centred.T @ (centred @ vector)
-        return product / (count * scale**2)
+        return product / (size * scale**2)
 
     operator = LinearOperator((dimensions, dimensions), matvec=covariance_times, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(dimensions)
-    (largest,) = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)
-    return 2 * float(largest)
+    found = eigsh(operator, k=count, which="LA", v0=start, return_eigenvectors=False)
+    return np.sort(found)[::-1].clip(min=0)
+
+
+def linear_rate(spectrum: "npt.ArrayLike", variance: float) -> float:
+    """The rate of the best linear VAE of variance σ², nats: ½ Σ ln(λ/σ²) over the λ above σ².
+
+    A linear VAE whose bound is tight is probabilistic PCA (Tipping & Bishop 1999). At its optimum a
+    latent of eigenvalue λ has KL(q(z|x) || p(z)) = ½ ln(λ/σ²) on average, and none where λ < σ²
+    (Lucas et al. 2019, arXiv 1911.02469; arXiv 2510.01621).
+
+    Arguments:
+        spectrum: eigenvalues of the data's covariance, (k,), the largest of which a model with k
+            latents can use.
+
+    Raises:
+        ValueError: σ² is not positive.
+
+    >>> round(linear_rate([4.0, 1.0, 0.5], variance=1.0), 4)  # ln 2: the others are at most σ²
+    0.6931
+    """
+    import numpy as np
+
+    if not variance > 0:
+        raise ValueError(f"variance {variance}: give a positive number")
+    above = np.asarray(spectrum, dtype=np.float64) / variance
+    return 0.5 * float(np.log(above[above > 1]).sum())
 
 
 def _calibration(found: Translation, sigma: float, least: float, most: float) -> Iterator[str]:

@@ -14,6 +14,7 @@ Home = Literal[
     "balance",
     "iwae",
     "information",
+    "linear_theory",
     "activity",
     "out_of_distribution",
     "calibration",

@@ -158,6 +158,14 @@ METRICS = (
     Metric("marginal_kl_lower", None, Units.NATS, "information", label="marginal KL, lower bound",
            meaning="KL(m(z) || p(z)), nats: the rate less mutual_information_upper, so a lower "
                    "bound, which says nothing where it is negative"),
+    Metric("linear_rate", None, Units.NATS, "linear_theory",
+           label="rate, best linear VAE",
+           meaning="rate of probabilistic PCA with as many latents at the same σ², nats: "
+                   "½ Σ ln(λ/σ²) over the eigenvalues λ of the training images' covariance that "
+                   "exceed σ²"),
+    Metric("collapse_beta", None, Units.NONE, "linear_theory", label="2λ₁",
+           meaning="the β at which a linear VAE of the data collapses: twice the largest "
+                   "eigenvalue of the training images' covariance"),
     Metric("active_units", None, Units.NONE, "activity",
            meaning="latents whose posterior mean, in units of the prior, has a variance above 0.01 "
                    "over images; of a hierarchy in all groups, each at one draw of those above"),

@@ -13,12 +13,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import hadamard
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, Normal, kl_divergence
 from torch.nn import functional
 
 from baselines import beta
-from baselines.beta import LOSSES, REDUCTIONS, as_dict, collapse_beta, lines, rows, translate
+from baselines.beta import (
+    LOSSES,
+    REDUCTIONS,
+    as_dict,
+    collapse_beta,
+    eigenvalues,
+    linear_rate,
+    lines,
+    rows,
+    translate,
+)
+from baselines.decoders.gaussian import BetaGaussian
+from baselines.models.linear_vae import LinearVae
+from baselines.vae import Vae
 from bench.data import load
 
 # -- losses that people use --------------------------------------------------------------------
@@ -326,3 +340,72 @@ def test_collapse_on_mnist() -> None:
 def test_images_without_a_covariance_are_refused(images: "np.ndarray[Any, Any]", told: str) -> None:
     with pytest.raises(ValueError, match=told):
         collapse_beta(images)
+
+
+# -- the best linear VAE ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "count"), [((40, 3, 4, 5), 7), ((9, 1, 6, 7), 42), ((5, 2), 9)])
+def test_eigenvalues_are_those_of_the_covariance(shape: tuple[int, ...], count: int) -> None:
+    images = np.random.default_rng(1).random(shape)
+    expected = np.linalg.eigvalsh(np.cov(images.reshape(len(images), -1).T, bias=True))[::-1]
+    assert eigenvalues(images, count) == pytest.approx(expected[:count], abs=1e-12)
+    assert eigenvalues(images, 1) == pytest.approx(expected[:1], rel=1e-10)
+
+
+def test_lanczos_and_the_whole_covariance_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8)
+    whole = eigenvalues(images, 6)
+    monkeypatch.setattr(beta, "DENSE", 10)
+    assert eigenvalues(images, 6) == pytest.approx(whole, rel=1e-9)
+    assert collapse_beta(images) == pytest.approx(2 * whole[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.02, 0.2, 0.7, 5.0])
+def test_the_optimum_of_a_linear_vae_has_the_rate_of_the_line(beta: float) -> None:
+    """Probabilistic PCA's closed form is where the gradient vanishes, and has that rate."""
+    rng = np.random.default_rng(0)
+    scales = np.array([0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.02, 0.02, 0.02])
+    draws = rng.normal(size=(400, 9)) * scales @ np.linalg.qr(rng.normal(size=(9, 9)))[0]
+    images = torch.from_numpy(0.5 + 0.1 * draws).float().view(-1, 1, 3, 3)
+    variance, latent = beta / 200, 4  # the images are scaled by 0.1
+    values, vectors = np.linalg.eigh(np.cov(images.flatten(1).T.double(), bias=True))
+    top, directions = values[::-1][:latent], vectors[:, ::-1][:, :latent]
+    used = np.maximum(top, variance)
+    mean = images.flatten(1).mean(0)
+    weight = directions * np.sqrt(used - variance)  # W of Tipping & Bishop, Eq. 7
+    inverse = torch.from_numpy(weight.T / used[:, None]).float()
+    optimum = {
+        "output.weight": torch.from_numpy(weight),
+        "output.bias": mean,
+        "head.weight": inverse,
+        "head.bias": -inverse @ mean,
+        "log_variance": torch.from_numpy(np.log(variance / used)),
+    }
+    # These eight have the mean and the covariance of N(0, I), which is all that the loss sees.
+    noises = torch.from_numpy(np.concatenate([hadamard(latent), -hadamard(latent)])).float()
+
+    def steepest_and_rate(weights: dict[str, Tensor]) -> tuple[float, float]:
+        model = LinearVae(channels=1, resolution=3, latent=latent)
+        model.load_state_dict(weights)
+        vae = Vae(model, BetaGaussian(beta=2 * variance, link="identity"))
+        found = [vae(images, noise.expand(400, -1), {}, torch.float32)[0] for noise in noises]
+        torch.stack([terms.loss for terms in found]).mean().backward()
+        gradients = [part.grad for part in model.parameters() if part.grad is not None]
+        steepest = max(gradient.abs().max().item() for gradient in gradients)
+        return steepest, torch.stack([terms.rate for terms in found]).mean().item()
+
+    steepest, rate = steepest_and_rate(optimum)
+    beside = {**optimum, "output.bias": 1.01 * mean}
+    assert steepest < 0.01 * steepest_and_rate(beside)[0]
+    expected = linear_rate(eigenvalues(images.numpy(), latent), variance)
+    assert rate == pytest.approx(expected, abs=1e-4)
+
+
+def test_above_collapse_there_is_no_rate() -> None:
+    images = np.random.default_rng(1).random((30, 1, 3, 3))
+    spectrum, collapse = eigenvalues(images, 9), collapse_beta(images)
+    assert linear_rate(spectrum, 1.0001 * collapse / 2) == 0
+    assert linear_rate(spectrum, 0.9999 * collapse / 2) > 0
+    with pytest.raises(ValueError, match="positive"):
+        linear_rate(spectrum, 0.0)

@@ -18,6 +18,7 @@ def test_everything_that_was_measured_is_drawn_once(lab: Laboratory, tmp_path: P
         "samples-2-along-beta",
         "learning-curves",
         "information-against-beta",
+        "rate-against-beta",
         "rate-and-distortion",
         "calibration-1-reliability",
         "calibration-2-pit",
