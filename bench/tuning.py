@@ -8,7 +8,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,9 @@ def search_id(row: Row) -> str:
         content["option"] = first.option
         settings |= {"low": first.low, "high": first.high}
     else:
-        content["knobs"] = [knob.model_dump(mode="json") for knob in row.knobs]
+        # For whom else the values are chosen decides nothing of the search.
+        alone = [knob.model_dump(mode="json", exclude={"each"}) for knob in row.knobs]
+        content["knobs"] = alone
     return digest({**content, "search": settings})[:16]
 
 
@@ -253,11 +255,21 @@ def summary_path(row: Row, store: Store) -> Path:
     return store.folder / "searches" / f"{search_id(row)}.json"
 
 
+def lend(row: Row, choice: Choice) -> Row:
+    """The row with what its lender's search chose in its runs; none where nothing worked."""
+    assert row.lender is not None
+    if choice.values is None:
+        return replace(row, runs=())
+    chosen = dict(zip(row.lender.knobs, choice.values, strict=True))
+    values = [chosen[knob] for knob in row.lent]
+    return replace(row, runs=tuple(with_values(run, row.lent, values) for run in row.runs))
+
+
 def final_runs(row: Row, choice: Choice) -> tuple[Run, ...]:
     """The row's runs with the chosen values; none where the search found nothing that works."""
     if choice.values is None:
         return ()
-    return tuple(with_values(run, row.knobs, choice.values) for run in row.runs)
+    return tuple(with_values(run, row.knobs, choice.values) for run in row.finals)
 
 
 def summary(row: Row, choice: Choice) -> dict[str, Any]:

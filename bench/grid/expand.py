@@ -1,7 +1,7 @@
 """A grid becomes rows (data set x model x decoder x balance), with their runs and searches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -24,11 +24,26 @@ class Row:
     """A row of the table: runs that differ in nothing but the seed.
 
     Where a `search` sets `knobs`, `runs` hold the low ends of their ranges instead.
+
+    lender: the row whose search sets options of this one as well, see `lent`.
+    lends_only: its search is wanted for other rows, its runs are not.
     """
 
     runs: tuple[Run, ...]
     knobs: tuple[Knob, ...] = ()
     search: Search | None = None
+    lender: "Row | None" = None
+    lends_only: bool = False
+
+    @property
+    def lent(self) -> tuple[Knob, ...]:
+        """The options that another row's search sets."""
+        return tuple(k for k in self.lender.knobs if k.each == "model") if self.lender else ()
+
+    @property
+    def finals(self) -> tuple[Run, ...]:
+        """The runs that are wanted for the table."""
+        return () if self.lends_only else self.runs
 
     @property
     def lowest(self) -> Values:
@@ -107,6 +122,7 @@ def expand(
                     fault = fault or misfit(spec, description.resolution)
                 if fault:
                     raise RequestError(f"model {spec.name} on {dataset}: {fault}")
+            lender, lends = None, False
             for decoder, balance in _pairs(grid):
                 if description and (fault := decoder.spec.misfit(description.channels)):
                     raise RequestError(f"decoder {decoder.spec.name} on {dataset}: {fault}")
@@ -131,12 +147,27 @@ def expand(
                     for seed in grid.seeds
                     if str(seed) in chosen.get("seed", [str(seed)])
                 )
-                if runs and all(s.name in chosen.get(part, [s.name]) for part, s in specs.items()):
-                    knobs = tuple(knob for one in tunings for knob in one.knobs)
-                    rows.append(Row(runs, knobs, search))
+                row = Row(runs, tuple(knob for one in tunings for knob in one.knobs), search)
+                wanted = all(s.name in chosen.get(part, [s.name]) for part, s in specs.items())
+                if lender is not None:
+                    row = _borrowing(row, lender)
+                elif any(knob.each == "model" for knob in row.knobs):
+                    lender = row
+                if not (runs and wanted):
+                    continue
+                if row.lender is not None and not lends:
+                    rows.append(replace(row.lender, lends_only=True))
+                lends = True
+                rows.append(row)
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _borrowing(row: Row, lender: Row) -> Row:
+    """The row with the options that all of its model's rows share set by the lender's search."""
+    knobs = tuple(knob for knob in row.knobs if knob.each == "row")
+    return Row(row.runs, knobs, row.search if knobs else None, lender)
 
 
 def _pairs(grid: Grid) -> Iterator[tuple[DecoderEntry, BalanceEntry]]:

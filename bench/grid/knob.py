@@ -15,6 +15,9 @@ Part = Literal["decoder", "balance", "model", "training"]
 """The part of a run that has the option."""
 
 Scale = Literal["log", "linear"]
+Each = Literal["row", "model"]
+"""What has a value of its own: each row of the table, or each model on each data set."""
+
 Number = int | float
 
 
@@ -56,10 +59,11 @@ class Knob(Settings):
     high: FiniteFloat
     scale: Scale = "log"
     whole: StrictBool = False
+    each: Each = "row"
 
     @classmethod
     def off(cls) -> dict[str, Any]:
-        return {}
+        return {"each": "row"}
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

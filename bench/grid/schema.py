@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from baselines.options import BALANCES, BalanceSpec, DecoderSpec, ModelSpec, Size
-from bench.grid.knob import Knob, Range, Values, spread
+from bench.grid.knob import Each, Knob, Range, Values, spread
 from bench.metrics import METRICS, is_objective
 from bench.run import (
     ELBO,
@@ -73,7 +73,13 @@ class Search(Settings):
 
 
 class Tune(Range, Search):
-    """What `{tune: …}` says of one option: its range, and what the key `search` leaves open."""
+    """What `{tune: …}` says of one option: its range, and what the key `search` leaves open.
+
+    With `each: model` the rows of one data set and model share its value, which the first of them
+    chooses.
+    """
+
+    each: Each = "row"
 
 
 AskedPrecision = Literal["auto", "float32", "bfloat16"]

@@ -54,6 +54,9 @@ def tuned(
             raise source.error(within, "low must be below high")
         if tune.scale == "log" and tune.low <= 0:
             raise source.error((*within, "scale"), "`log` needs a range above 0")
+        if tune.each == "model" and part not in ("model", "training"):
+            told = f"an option of a {part} is tuned for each row; leave `each` out"
+            raise source.error((*within, "each"), told)
         found[option] = tune
     at = {**fields, **{option: tune.low for option, tune in found.items()}}
     knobs, searches = [], {}
@@ -75,7 +78,14 @@ def _knob(
     tune: Tune,
 ) -> Knob:  # fmt: skip
     """The knob of an option that takes both ends of its range and what is between them."""
-    knob = Knob(part=part, option=option, low=tune.low, high=tune.high, scale=tune.measure)
+    knob = Knob(
+        part=part,
+        option=option,
+        low=tune.low,
+        high=tune.high,
+        scale=tune.measure,
+        each=tune.each,
+    )
     between = knob.rounded(tune.low + 0.37 * (tune.high - tune.low))
 
     def check(*values: float) -> None:

@@ -15,7 +15,7 @@ from baselines.options import BALANCES, DECODERS, MODELS, Spec
 from bench.grid.knob import Knob
 from bench.records.frame import Line, lines_of, missing
 from bench.records.labels import TUNED, label, part_label, symbols
-from bench.records.searches import chosen_by, knobs_of
+from bench.records.searches import chosen_by, knobs_of, lent_by
 from bench.records.store import Record
 from bench.run import ELBO
 from bench.text import plain, setting
@@ -121,10 +121,8 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
     """
     records = lines_of(lines)
     found = [searches.get(line["search"]) for line in records]
-    knobs = [
-        (knobs_of(search) if search else (_FORMERLY,)) if line["search"] else ()
-        for line, search in zip(records, found, strict=True)
-    ]
+    values = [_values(line, searches) for line in records]
+    knobs = [tuple(chosen) for chosen in values]
     settings = _differing_settings(lines, knobs)
     models, decoders = (
         [
@@ -146,11 +144,11 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
         for model, tuned in zip(models, knobs, strict=True)
     ]
     full, short = [], []
-    for line, search, decoder, balance, tuned, differing in zip(
-        records, found, decoders, balances, knobs, settings, strict=True
+    for chosen, decoder, balance, differing in zip(
+        values, decoders, balances, settings, strict=True
     ):
         extra = f" [{_text(differing)}]" if differing else ""
-        notes = [TUNED, *_chosen(tuned, line, search)] if tuned else []
+        notes = [TUNED, *_chosen(chosen)] if chosen else []
         full.append(_label(decoder, balance, notes) + extra)
         short.append(_label(decoder, balance, notes[:1]) + extra)
     # Two searches may choose the same value: their ids tell them apart.
@@ -199,13 +197,29 @@ def _of_the_model(tuned: Sequence[Knob]) -> list[str]:
     return [f"{name} {TUNED}" for name in symbols([k for k in tuned if k.part == "model"])]
 
 
-def _chosen(tuned: Sequence[Knob], line: Line, search: Record | None) -> Iterator[str]:
-    """The values that a search set in a row, as `β=0.01`."""
-    values = dict(chosen_by(search)) if search else {k: line.get(k.column) for k in tuned}
-    if all(missing(value) for value in values.values()):
+def _values(line: Line, searches: Mapping[str, Record]) -> dict[Knob, Any]:
+    """The options that searches set in a row, its own and that of another row, with their values.
+
+    A value is missing where its search found none.
+    """
+    values: dict[Knob, Any] = {}
+    if line["search"]:
+        search = searches.get(line["search"])
+        own = knobs_of(search) if search else (_FORMERLY,)
+        chosen = dict(chosen_by(search)) if search else {_FORMERLY: line.get(_FORMERLY.column)}
+        values = {knob: chosen.get(knob) for knob in own}
+    lender = searches.get(line.get("protocol.selection.shared", ""))
+    if lender:
+        values |= dict(lent_by(lender))
+    return values
+
+
+def _chosen(values: Mapping[Knob, Any]) -> Iterator[str]:
+    """The values that searches set in a row, as `β=0.01`."""
+    if any(missing(value) for value in values.values()):
         yield "no value worked"
         return
-    for name, value in zip(symbols(tuned), values.values(), strict=True):
+    for name, value in zip(symbols(list(values)), values.values(), strict=True):
         yield f"{name}={plain(value)}"
 
 

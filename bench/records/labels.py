@@ -61,7 +61,8 @@ def run_label(run: Run, knobs: Sequence[Knob] = ()) -> str:
 def row_label(row: Row) -> str:
     """The same of a row; an option that a search chooses has no value yet."""
     run = row.runs[0]
-    told = dict(zip(row.knobs, symbols(row.knobs), strict=True))
+    knobs = (*row.knobs, *row.lent)
+    told = dict(zip(knobs, symbols(knobs), strict=True))
     alone = run.balance.name == ELBO
 
     def part(spec: Spec, *parts: Part) -> str:

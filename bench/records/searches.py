@@ -52,3 +52,8 @@ def chosen_by(search: Mapping[str, Any]) -> Iterator[tuple[Knob, float]]:
     """Each option that a search set, with the value that it chose; nothing where none worked."""
     if search["chosen"] is not None:
         yield from zip(knobs_of(search), search["chosen"], strict=True)
+
+
+def lent_by(search: Mapping[str, Any]) -> Iterator[tuple[Knob, float]]:
+    """Those of `chosen_by` that hold for every row of the search's model."""
+    yield from (pair for pair in chosen_by(search) if pair[0].each == "model")
