@@ -32,9 +32,9 @@ Compared = Literal[
     "gaussian_mixture",
     "second_stage",
 ]
-Place = Literal["table", "overview", "findings", "progress"]
-"""Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
-line about a finished run."""
+Place = Literal["table", "balanced", "overview", "findings", "progress"]
+"""Where a metric is shown unasked: the table, a table where a balance weighed the rate, data sets
+side by side, the report's sentences, the line about a finished run."""
 
 
 class Units(StrEnum):

@@ -135,7 +135,7 @@ METRICS = (
            meaning="how much the last doubling of the draws raised iwae_K: about the bias that is "
                    "left where the effective sample size is near K, a part of it where it is low"),
     Metric("neg_log_p_fitted_sigma", "lower", Units.DENSITY, "likelihood", label="-log p, fitted σ",
-           threshold=NATS,
+           threshold=NATS, shown=("balanced",),
            meaning="negative ELBO of a Gaussian with the one σ that fits the validation images: "
                    "what the mean network is worth once calibrated"),
     Metric("neg_log_p_cross_fitted_sigma", "lower", Units.DENSITY, "likelihood",
@@ -281,10 +281,12 @@ METRICS = (
     Metric("sigma_at_floor", None, SHARE, "likelihood", label="σ at its floor",
            meaning="share of values whose σ its clip holds (σ up to twice exp(min_log_sigma)): "
                    "there the clip decides the density"),
-    Metric("beta_effective", None, Units.NONE, "balance", label="2σ²",
+    Metric("beta_effective", None, Units.NONE, "balance", label="effective β", shown=("balanced",),
+           expendable=True,
            meaning="2σ², the β of a β-VAE with the same σ; times balance_weight where a balance "
                    "weighs the rate, and absent where no one weight does"),
-    Metric("balance_weight", None, Units.NONE, "balance",
+    Metric("balance_weight", None, Units.NONE, "balance", label="weight of the rate",
+           shown=("balanced",), expendable=True,
            meaning="weight of the rate in what training descended, mean over the last epoch and, "
                    "where parts of the latent have one each, over them; scores have a weight of 1"),
 )

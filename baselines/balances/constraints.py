@@ -33,7 +33,7 @@ class Geco(Balance):
     sets_scale = True
 
     goal: Positive
-    speed: Positive = 0.01
+    speed: Positive = 0.005
     decay: Decay = 0.9
     min_weight: Positive = 1e-6
     max_weight: Positive = 1e6

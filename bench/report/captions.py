@@ -143,8 +143,9 @@ def _likelihood(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
         )
     # -log p and the distances have sentences of their own.
     metrics = [find(name) for name in metrics_of(rows) if not is_shown(name, "overview")]
+    weighed = "balance_weight" in rows
     for metric in dict.fromkeys(metrics):
-        if metric is not None and "table" in metric.shown:
+        if metric and ("table" in metric.shown or (weighed and metric.home == "balance")):
             yield f"{metric.heading}: {metric.meaning}."
     if "neg_log_p_fitted_sigma" in rows:
         yield (

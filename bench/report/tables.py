@@ -109,7 +109,12 @@ class Table:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are shown by default and that at least one row has."""
-        return tuple(filter(is_shown, self.available))
+        weighed = "balance_weight" in self.available
+        return tuple(
+            name
+            for name in self.available
+            if is_shown(name) or (weighed and is_shown(name, "balanced"))
+        )
 
 
 def build(

@@ -121,7 +121,7 @@ def test_geco_reaches_its_goal_at_the_weight_of_pca() -> None:
     weight, scale = 0.18, 3.0
     variances = VARIANCES * scale**2
     goal = math.sqrt((2 * weight + variances[2].item()) / 4)
-    found = trained(Geco(goal=goal), 1200, scale)
+    found = trained(Geco(goal=goal, speed=0.01), 1200, scale)
     assert found["mse"] == pytest.approx(goal**2, rel=0.02)
     assert found["weight"] == pytest.approx(weight, rel=0.05)
     rate = 0.5 * (variances[:2] / weight).log().sum().item()
