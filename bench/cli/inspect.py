@@ -77,6 +77,8 @@ def _list_datasets() -> list[dict[str, Any]]:
     entries.append({"dataset": "clips:PATH", "images": clips, "where": "your own"})
     entries.append({"dataset": "NAME[:N]", "images": "cut down to N of them", "where": "-"})
     entries.append({"dataset": "NAME@R", "images": "resized to R = 28, 32 or 64", "where": "-"})
+    binary = "grey ones made black and white, once or (to train on) at each epoch"
+    entries.append({"dataset": "NAME@static, NAME@resampled", "images": binary, "where": "-"})
     return entries
 
 

@@ -85,6 +85,11 @@ def expand(
                 f"training.warm_up {training.warm_up} is not below the "
                 f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
             )
+        if grid.training.dequantise and data.binarised(place):
+            raise RequestError(
+                f"dataset {dataset} is black and white, which `training.dequantise` makes "
+                "continuous; leave one of the two out"
+            )
         frames = data.frames(place)
         for model in grid.models:
             fault = _unfit(model, frames)
@@ -102,6 +107,7 @@ def expand(
                         dataset=dataset,
                         data=None if place == dataset else place,
                         content=description and description.content,
+                        binarised=data.binarised(place),
                         split_seed=grid.split_seed,
                         model=model,
                         decoder=entry.spec,
