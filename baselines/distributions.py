@@ -256,6 +256,48 @@ def _bits(level: Tensor) -> Tensor:
     return level.unsqueeze(-1) >> torch.arange(BITS, device=level.device) & 1
 
 
+class Binary(EightBit):
+    """Black or white, levels 0 and 255, from the logit of white: parameters (..., 1).
+
+    >>> fair = Binary(torch.zeros(1, 1, 2, 1))
+    >>> fair.log_prob(torch.tensor([[[0.0, 1.0]]])), fair.log_prob(torch.tensor([[[0.0, 0.5]]]))
+    (tensor(-1.3863), tensor(-inf))
+    """
+
+    @staticmethod
+    def level_log_prob(parameters: Tensor, level: Tensor) -> Tensor:
+        sign = (level > 0) * 2 - 1
+        between = (level > 0) & (level < LEVELS - 1)
+        return F.logsigmoid(sign * parameters.squeeze(-1)).masked_fill(between, -math.inf)
+
+    @staticmethod
+    def cumulative(parameters: Tensor) -> Tensor:
+        return torch.sigmoid(-parameters).expand(*parameters.shape[:-1], LEVELS - 1)
+
+    @classmethod
+    def probabilities(cls, parameters: Tensor) -> Tensor:
+        return cls.differences(cls.cumulative(parameters))
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.parameters.squeeze(-1))
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean * torch.sigmoid(-self.parameters.squeeze(-1))
+
+    # Without a pass over the levels, of which 254 say nothing.
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        mean = self.mean.expand(self._extended_shape(torch.Size(sample_shape)))
+        return (torch.rand_like(mean) < mean).to(mean.dtype)
+
+    def crps(self, images: Tensor) -> Tensor:
+        white = torch.sigmoid(self.parameters.squeeze(-1).double())
+        return images * white.neg().add(1).square() + (1 - images) * white.square()
+
+
 class LogisticMixture(EightBit):
     """A mixture of logistics, each integrated over the bin of a level, the end bins open.
 

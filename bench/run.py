@@ -268,12 +268,14 @@ class Run(Value):
 
     `id` is the hash of everything that decides its numbers. The name of the data set is left out of
     it, as it only says where the data were found; the hash of their content is in. `data` says
-    where they are, if that is not the name; no record keeps it.
+    where they are, if that is not the name; no record keeps it. `binarised` says how grey images
+    were made black and white.
     """
 
     dataset: str
     data: str | None = None
     content: str | None
+    binarised: Literal["static", "resampled"] | None = None
     model: SerializeAsAny[ModelSpec]
     decoder: SerializeAsAny[DecoderSpec]
     balance: SerializeAsAny[BalanceSpec] = Field(default_factory=lambda: BALANCES[ELBO](name=ELBO))
@@ -302,8 +304,9 @@ class Run(Value):
     @model_serializer(mode="wrap")
     def _with_plugins(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = dump(self)
-        if self.data is None:
-            fields.pop("data", None)
+        for name in ("data", "binarised"):
+            if getattr(self, name) is None:
+                fields.pop(name, None)
         if self.balance.name == ELBO:
             fields.pop("balance", None)
         return {**fields, **({"plugins": self.plugins} if self.plugins else {})}

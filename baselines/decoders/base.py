@@ -44,6 +44,9 @@ class Decoder(Configured, nn.Module):
 
     link: Link = "sigmoid"
 
+    def expect_binary(self) -> None:
+        """Be told, before anything else, that all images are black and white, 0 or 1."""
+
     def initialise(self, images: Tensor) -> None:
         """Set what begins at the training data, before the first step.
 

@@ -11,7 +11,15 @@ from baselines.configured import COLOUR, COLOURS
 from baselines.decoders.base import Decoder, soft_clip
 from baselines.decoders.gaussian import SharedGaussian
 from baselines.discretised import CoupledLogisticMixture, DiscretisedGaussian
-from baselines.distributions import BITS, LEVELS, Bitwise, Categorical, EightBit, LogisticMixture
+from baselines.distributions import (
+    BITS,
+    LEVELS,
+    Binary,
+    Bitwise,
+    Categorical,
+    EightBit,
+    LogisticMixture,
+)
 from baselines.options import ColourSwitch, Link, Size, decoder
 from baselines.state import State
 
@@ -21,11 +29,14 @@ class BernoulliDecoder(Decoder):
     """Intensity as the probability of a white pixel: cross-entropy, no comparable likelihood.
 
     Data in [0, 1] are not binary, so p(x|z) does not sum to 1 over the values that data can take,
-    and its logarithm compares with no likelihood (paper, Table 2 leaves it blank).
+    and its logarithm compares with no likelihood (paper, Table 2 leaves it blank). Where a data set
+    is binarised it is one, of the black and white image.
 
     >>> BernoulliDecoder()(torch.zeros(1, 1, 1, 1), {}).log_prob(torch.ones(1, 1, 1, 1))  # ln ½
     tensor([-0.6931])
     """
+
+    _binary = False
 
     is_likelihood = False
     learns_scale = False
@@ -33,8 +44,13 @@ class BernoulliDecoder(Decoder):
     link: Literal["sigmoid"] = "sigmoid"
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
+        if self._binary:
+            return Binary(output.float().unsqueeze(-1))
         pixel = Bernoulli(logits=output.float(), validate_args=False)
         return Independent(pixel, 3, validate_args=False)
+
+    def expect_binary(self) -> None:
+        self._binary = self.is_likelihood = self.is_discrete = True
 
 
 class EightBitDecoder(Decoder):

@@ -80,6 +80,8 @@ def _list_datasets() -> list[dict[str, Any]]:
     entries.append({"dataset": "hf:NAME[#COLUMN]", "images": hub, "where": "your own"})
     entries.append({"dataset": "NAME[:N]", "images": "cut down to N of them", "where": "-"})
     entries.append({"dataset": "NAME@R", "images": f"resized to R = {CHOICES}", "where": "-"})
+    binary = "grey ones made black and white, once or (to train on) at each epoch"
+    entries.append({"dataset": "NAME@static, NAME@resampled", "images": binary, "where": "-"})
     return entries
 
 

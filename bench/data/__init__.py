@@ -1,5 +1,6 @@
 """Data sets by name: uint8 tensors with fixed splits and a content hash."""
 
+from bench.data.binary import binarised
 from bench.data.dataset import (
     Dataset,
     Description,
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "Description",
     "available",
+    "binarised",
     "describe",
     "fetch",
     "fetchable",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.data import folders, hub, user_files
+from bench.data.binary import Binarised, binarise, sizes_of, split_binarised
 from bench.data.catalog import PUBLISHED
 from bench.data.fingerprint import Fingerprint, Parts, Sizes, fingerprint_of
 from bench.data.images import APPEND, CHOICES, RESOLUTIONS
@@ -98,10 +99,11 @@ def resolve(name: str) -> Source:
     """The source of a data set; raises `RequestError` for an unknown name.
 
     `mnist@28` and `mnist` are one data set, and its name is `mnist`. `mnist[:5000]` is `mnist` cut
-    down, see `_cut`.
+    down, see `_cut`, and `mnist@static` is black and white, see `binarise`.
     """
     whole, kept = _split_cut(name)
-    source = _whole(whole)
+    grey, how = split_binarised(whole)
+    source = _whole(grey) if how is None else _binarised(_whole(grey), how)
     if kept is None:
         return source
     return Source(
@@ -112,6 +114,22 @@ def resolve(name: str) -> Source:
         inspect=functools.partial(_cut_sizes, source, kept)
         if source.pinned or source.inspect
         else None,
+        frames=source.frames,
+    )
+
+
+def _binarised(source: Source, how: Binarised) -> Source:
+    name = f"{source.name}@{how}"
+
+    def sizes() -> Sizes:
+        return sizes_of(name, _known_sizes(source))
+
+    return Source(
+        name,
+        f"{source.key}-{how}",
+        source.files,
+        lambda: binarise(name, how, _published(source)[1]),
+        inspect=sizes if source.pinned or source.inspect else None,
         frames=source.frames,
     )
 
@@ -132,10 +150,7 @@ def _cut(source: Source, kept: int) -> Parts:
     They are the first of a permutation that the content decides, so each cut holds the smaller
     ones, whatever the split seed.
     """
-    parts = source.read()
-    facts = fingerprint_of(parts)
-    if source.pinned not in (facts, None):
-        raise RequestError(f"{source.name}: the raw files are not the published ones; fetch again")
+    facts, parts = _published(source)
     sizes = _shares(source.name, facts.sizes, kept)
 
     def first(count: int, among: int) -> npt.NDArray[np.intp]:
@@ -147,13 +162,24 @@ def _cut(source: Source, kept: int) -> Parts:
     return Parts(parts.train[train], parts.test[first(sizes.test, facts.test)], sizes.validation)
 
 
+def _published(source: Source) -> tuple[Fingerprint, Parts]:
+    """The parts as they are read, which have the known content where one is known."""
+    parts = source.read()
+    facts = fingerprint_of(parts)
+    if source.pinned not in (facts, None):
+        raise RequestError(f"{source.name}: the raw files are not the published ones; fetch again")
+    return facts, parts
+
+
 def _cut_sizes(source: Source, kept: int) -> Sizes:
+    return _shares(source.name, _known_sizes(source), kept)
+
+
+def _known_sizes(source: Source) -> Sizes:
     if source.pinned is not None:
-        sizes = source.pinned.sizes
-    else:
-        assert source.inspect is not None
-        sizes = source.inspect()
-    return _shares(source.name, sizes, kept)
+        return source.pinned.sizes
+    assert source.inspect is not None
+    return source.inspect()
 
 
 def _shares(name: str, sizes: Sizes, kept: int) -> Sizes:
@@ -205,7 +231,8 @@ def _whole(name: str) -> Source:
     if stem not in PUBLISHED:
         known = [*names(), *(f"{kind}:PATH" for kind in KINDS), "hf:NAME"]
         raise RequestError(
-            f"unknown dataset '{name}'; {nearest(stem, known)}; {APPEND} to have images resized"
+            f"unknown dataset '{name}'; {nearest(stem, known)}; {APPEND} to have images resized, "
+            "then @static or @resampled to have grey ones binarised"
         )
     published = PUBLISHED[stem]
     if resolution in (None, published.native):

@@ -114,6 +114,11 @@ def expand(
             _check_training(option, dataset, place, description)
         outsiders = _outsiders(grid, dataset, place, description, prepare)
         content = description.content if description and outsiders is not None else None
+        if grid.training.dequantise and data.binarised(place):
+            raise RequestError(
+                f"dataset {dataset} is black and white, which `training.dequantise` makes "
+                "continuous; leave one of the two out"
+            )
         frames = data.frames(place)
         for model in grid.models:
             for spec in _ends(model.spec, model):
@@ -136,6 +141,7 @@ def expand(
                         dataset=dataset,
                         data=None if place == dataset else place,
                         content=content,
+                        binarised=data.binarised(place),
                         split_seed=grid.split_seed,
                         model=model.spec,
                         decoder=decoder.spec,

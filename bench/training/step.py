@@ -16,13 +16,16 @@ INSIDE = 2**-13
 by less than 2**-14 levels on the way to x and back."""
 
 
-def scaled(images: Tensor, dither: Tensor | None = None) -> Tensor:
+def scaled(images: Tensor, dither: Tensor | None = None, *, binarise: bool = False) -> Tensor:
     """8-bit images as data: float32 in [0, 1], channels last; of videos each frame.
 
     With `dither` they are dequantised: x + (u - ½)/255, half a level beyond [0, 1] at most. A value
     stays in the bin of its level k, [(k-½)/255, (k+½)/255] as in `log_mass`, so `to_level` finds
     the 8-bit image again. By Jensen's inequality the mean over u of -ln p, plus D ln 255 for the
     width of D bins, is at least -ln P of that image (Theis et al. 2016, section 3.1).
+
+    With `binarise` the dither decides instead whether a value k/255 is 1, with that probability, or
+    0.
 
     Arguments:
         images: (B, C, H, W) or (B, T, C, H, W), uint8.
@@ -34,7 +37,10 @@ def scaled(images: Tensor, dither: Tensor | None = None) -> Tensor:
     """
     frames = images.flatten(0, -4)
     levels = frames.to(torch.float32, memory_format=torch.channels_last)
-    if dither is not None:
+    if dither is not None and binarise:
+        white = dither.reshape(frames.shape) * 255 < levels
+        levels = white.to(levels) * 255
+    elif dither is not None:
         levels.add_(dither.reshape(frames.shape).clamp(INSIDE, 1 - INSIDE).sub_(0.5))
     data: Tensor = levels.div_(255).unflatten(0, images.shape[:-3])
     return data
@@ -52,8 +58,8 @@ class Step:
         start: (B,) int64, the first frame of each video's window; None for images.
         flipped: (B,) bool, which of them are mirrored left to right; None where none ever is.
         noise: (B, noise_size), standard normal.
-        dither: (B, C, H, W), uniform on [0, 1), what dequantises the batch; None where nothing
-            does. All five are filled before a call.
+        dither: (B, C, H, W), uniform on [0, 1), what dequantises or binarises the batch; None where
+            nothing does. All five are filled before a call.
         terms: (len(columns),), the terms of the last call; NaN where the optimiser skipped it.
         columns: their names: those of `Terms`, and `weight` under a balance that has one.
     """
@@ -65,6 +71,8 @@ class Step:
         optimiser: Optimiser,
         images: Tensor,
         training: Training,
+        *,
+        binarise: bool = False,
     ) -> None:
         device, batch = images.device, training.batch
         self.chosen = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -77,7 +85,8 @@ class Step:
             self._places = torch.arange(vae.model.frames, device=device)
         self.noise = torch.zeros(batch, vae.model.noise_size, device=device)
         self.dither: Tensor | None = None
-        if training.dequantise:
+        self._binarise = binarise
+        if training.dequantise or binarise:
             self.dither = torch.zeros(batch, *vae.model.data_shape, device=device)
             if self.start is None:
                 self.dither = self.dither.to(memory_format=torch.channels_last)
@@ -95,7 +104,7 @@ class Step:
             self.dither.uniform_(generator=dithers)
 
     def __call__(self) -> None:
-        batch = scaled(self._batch(), self.dither)
+        batch = scaled(self._batch(), self.dither, binarise=self._binarise)
         try:
             terms, state = step_terms(
                 self._vae, self._parameters, self._state, batch, self.noise, self._precision

@@ -27,6 +27,8 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
     """The untrained VAE of a run on the CPU, initialised from the run's own streams."""
     with seeded(run.seed, "initialisation of the decoder", device="cpu"):
         decoder = build_decoder(run.decoder)
+    if run.binarised:
+        decoder.expect_binary()
     with seeded(run.seed, "initialisation of the model", device="cpu"):
         model = build_model(
             run.model,
@@ -73,7 +75,8 @@ def train(
     optimiser = Optimiser(vae, run.training, total)
     checkpoint = Checkpoint(folder / CHECKPOINT, run.id)
     begun = checkpoint.restore(trained, optimiser)
-    step = Step(vae, trained.state, optimiser, images, run.training)
+    binarise = run.binarised == "resampled"
+    step = Step(vae, trained.state, optimiser, images, run.training, binarise=binarise)
     advance = maybe_graphed(step, device)
     for epoch in range(len(trained.history), run.training.epochs_over(count)):
         first = epoch * per_epoch

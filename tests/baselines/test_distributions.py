@@ -16,7 +16,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Laplace, N
 from baselines.build import build_decoder
 from baselines.crps import crps
 from baselines.discretised import DiscretisedGaussian
-from baselines.distributions import Bitwise, Categorical, EightBit, LogisticMixture
+from baselines.distributions import Binary, Bitwise, Categorical, EightBit, LogisticMixture
 from baselines.probabilities import cumulative, log_mass, pit
 from tests.specs import decoder_spec
 
@@ -186,6 +186,27 @@ def test_a_mixture_of_one_is_the_discretised_logistic(location: float, log_scale
     expected = np.where(edges[1:] > location, upper, lower)
     found = np.exp(mass(LogisticMixture(raw)))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-300)
+
+
+def test_black_or_white_is_torchs_bernoulli() -> None:
+    torch.manual_seed(0)
+    logit = torch.randn(4, 1, 6, 6)
+    ours, theirs = Binary(logit.unsqueeze(-1)), Independent(Bernoulli(logits=logit), 3)
+    images = ours.sample()
+    assert set(images.unique().tolist()) == {0, 1}
+    torch.testing.assert_close(ours.log_prob(images), theirs.log_prob(images))
+    torch.testing.assert_close(ours.mean, theirs.mean)
+    torch.testing.assert_close(ours.variance, theirs.variance)
+    assert ours.sample((3,)).shape == (3, *images.shape)
+    frequency = ours.sample((4000,)).mean(0)
+    assert (frequency - theirs.mean).abs().max() < 5 * 0.5 / math.sqrt(4000)
+    # The passes over all levels that other families make.
+    for measure in (EightBit.crps, crps):
+        found = measure(ours, images).double()
+        expected = (images - theirs.mean).square().double()  # Brier's score
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    place = pit(ours, images, torch.rand_like(images)).flatten().numpy()
+    assert scipy.stats.kstest(place, "uniform").pvalue > 1e-3
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_parts() -> None:
