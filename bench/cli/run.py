@@ -286,7 +286,7 @@ def _distances_text(rows: Sequence[Row]) -> str:
     images = max(one.compared for one in measured)
     return (
         f"distances: {network} takes features of up to {images:,} images a run, and once of the "
-        "real images of each split"
+        "real images of each split and of as many training images"
     )
 
 

@@ -25,7 +25,8 @@ class Meter:
 
     Arguments:
         tell: is given how far it is, in words, every few seconds.
-        real: the real images whose features may be needed; those of an earlier run are cached.
+        real: the real images whose features may be needed, of training too where a floor is
+            measured; those of an earlier run are cached.
         made: the images made by the model whose features are needed.
         frames: whether the images are frames of videos. A frame that is decoded alone is fed back
             and decoded again with its video; only then it is counted.
@@ -42,12 +43,14 @@ class Meter:
     def of(cls, tell: Callable[[str], None], run: Run, model: Model, items: int) -> "Meter":
         """That of a run that is scored on so many images, or clips."""
         asked = run.evaluation
+        training = 1 if asked.split == "test" else 0
         if not isinstance(model, SequenceModel):
-            return cls(tell, items, asked.compared)
+            return cls(tell, items + training * asked.samples, asked.compared)
         places = [places_of(model, kind) for kind in (*asked.distances, "means")]
         made = sum(map(len, places[:-1])) + len(asked.temperatures) * model.predicted
-        real = sum(map(len, set(places)))
-        return cls(tell, items * real, min(items, asked.samples) * made, frames=True)
+        real = items * sum(map(len, set(places)))
+        clips = min(items, asked.samples)
+        return cls(tell, real + training * clips * model.predicted, clips * made, frames=True)
 
     @contextlib.contextmanager
     def watching(self, decoder: nn.Module) -> Iterator[None]:

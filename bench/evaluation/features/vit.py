@@ -88,7 +88,11 @@ def _scaled(values: Tensor, block: Mapping[str, Tensor], part: str) -> Tensor:
 
 
 def depth_of(state: Mapping[str, Any], names: Names) -> int:
-    """How many blocks a published file has."""
+    """How many blocks a published file has.
+
+    >>> depth_of({"blocks.0.norm1": 0, "blocks.1.norm1": 0, "norm": 0}, Names("blocks.", {}))
+    2
+    """
     first = len(names.blocks)
     numbers = {key[first:].partition(".")[0] for key in state if key.startswith(names.blocks)}
     return len(numbers)
@@ -144,6 +148,10 @@ def at_grid(places: Tensor, side: int, offset: float) -> Tensor:
 
     Bicubic, by the factor (side + offset) / √N, as DINOv2 does: with 0.1 its grid is shifted by a
     trifle against one that is resized to a size.
+
+    >>> import torch
+    >>> at_grid(torch.ones(37 * 37, 8), 16, 0.1).shape
+    torch.Size([256, 8])
     """
     from torch.nn.functional import interpolate
 

@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["cmmd", "features.networks.squeezenet", "mind", "precision_recall"]
+    "name", ["cmmd", "features.networks.squeezenet", "features.vit", "mind", "precision_recall"]
 )
 def test_examples(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"bench.evaluation.{name}"))

@@ -62,8 +62,9 @@ def test_frames_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     vae = walk(spec)
     run = run_of(spec, samples=4, temperatures=(0.5,))
     meter = Meter.of(told.append, run, vae.model, 6)
-    # Of four clips means, draws, reconstructions and means at another temperature.
-    assert meter.most == 6 * FUTURE + 4 * 4 * FUTURE
+    # Of four clips means, draws, reconstructions and means at another temperature, and of four of
+    # training the true frames.
+    assert meter.most == 6 * FUTURE + 4 * FUTURE + 4 * 4 * FUTURE
     scorer = Scorer(vae, vae.initial_state(), torch.float32)
     with meter.watching(vae.decoder):
         measured(Rollouts(scorer, clips(6), 0), 2, mass=False)
@@ -81,4 +82,8 @@ def test_frames_of_a_longer_horizon_are_real_ones_of_other_places() -> None:
     spec = gaussian(0.1)
     run = run_of(spec, samples=4, distances=("means", "reconstructions"))
     meter = Meter.of(lambda how_far: None, run, walk(spec, horizon=7).model, 6)
+    assert meter.most == 6 * (7 + FUTURE) + 4 * 7 + 4 * (7 + FUTURE)
+    evaluation = run.evaluation.model_copy(update={"split": "validation"})
+    trial = run.model_copy(update={"evaluation": evaluation})
+    meter = Meter.of(lambda how_far: None, trial, walk(spec, horizon=7).model, 6)
     assert meter.most == 6 * (7 + FUTURE) + 4 * (7 + FUTURE)

@@ -89,6 +89,8 @@ class DinoV2(Network):
         with loading(weights, "DINOv2's weights"):
             if "patch_embed.proj.weight" not in state:
                 raise ValueError("it has no patch_embed.proj.weight")
+            if "register_tokens" in state:
+                raise ValueError("it has registers, which other features come from")
             width, _, patch, _ = state["patch_embed.proj.weight"].shape
             take = partial(taken, state, device=device)
             kernel = take("patch_embed.proj.weight", (width, 3, patch, patch))

@@ -166,6 +166,7 @@ def without(weights: dict[str, Any], name: str) -> dict[str, Any]:
         (without(state(), "blocks.0.ls2.gamma"), r"it has no blocks\.0\.ls2\.gamma"),
         (state() | {"norm.weight": torch.ones(3)}, r"norm\.weight has the shape \(3,\)"),
         (state() | {"pos_embed": torch.zeros(1, 30, WIDTH)}, "30 places"),
+        (state() | {"register_tokens": torch.zeros(1, 4, WIDTH)}, "it has registers"),
         (state(width=96), "its width is 96, no multiple of 64"),
     ],
 )
