@@ -9,7 +9,7 @@ import pandas as pd
 from bench.data import note
 from bench.grid.knob import Knob
 from bench.metrics import Metric, better, extractor, find, floor_of, heading, is_distance, is_shown
-from bench.records.frame import column_of
+from bench.records.frame import Line, column_of, lines_of
 from bench.records.labels import symbols
 from bench.records.rows import metrics_of
 from bench.records.searches import chosen_by, knobs_of
@@ -17,10 +17,13 @@ from bench.records.store import Record
 from bench.report.items import FRAMES, GIVEN, PREDICTED, PROTOCOL, item
 from bench.run import TrainingSettings
 from bench.significance import ERRORS_NEEDED
-from bench.text import counted, plain, words
+from bench.text import counted, duration, plain, words
 
 EDGE = 1 / 20
 """The part of a search's range, in its scale, that counts as its end."""
+
+NAMED = 4
+"""Rows of one budget that are named; more are counted."""
 
 LENGTHS = ("full", "short", "none")
 """Of a caption: every sentence; what the numbers are; nothing, for an author who writes his own."""
@@ -61,6 +64,7 @@ def _sentences(
     yield from _prediction(tests)
     yield from _distance(tests, rows)
     yield from _selection(searches)
+    yield from _budget(searches, rows)
     yield (
         "Means over the n seeds that completed, ± half the width of the 95 % interval of the mean "
         "(Student's t over seeds); ±? where a single seed gives no interval, nothing where all "
@@ -233,11 +237,41 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
             f"{how['trials']} trials {_between(knobs)}(the first "
             f"{how['startup']} {_spread(knobs)}, then {how['sampler']}{rounds}"
             f"{pruner}), trial seed"
-            f"{'s' if len(how['seeds']) > 1 else ''} {seeds}."
+            f"{'s' if len(how['seeds']) > 1 else ''} {seeds}.{_lent(search)}"
         )
         if sentence not in seen:
             seen.add(sentence)
             yield sentence
+
+
+def _lent(search: Record) -> str:
+    """Whose search it was, where other rows take a value from it."""
+    knobs = [knob for knob in knobs_of(search) if knob.each == "model"]
+    if not knobs:
+        return ""
+    names, first = words(symbols(knobs)), search["decoder"]["name"]
+    return f" {names}: chosen on {first}, the first row of the model, for all of its rows."
+
+
+def _budget(searches: Sequence[Record], rows: pd.DataFrame) -> Iterator[str]:
+    """What tuning each row took, where anything was tuned."""
+    if not searches:
+        return
+    trials = {run: len(search["trials"]) for search in searches for run in search["runs"]}
+    spent: dict[tuple[int, int], list[Line]] = {}
+    for row in lines_of(rows):
+        tried = max((trials.get(run, 0) for run in row["ids"]), default=0)
+        spent.setdefault((tried if row["tuning_runs"] else 0, row["tuning_runs"]), []).append(row)
+    parts = []
+    for (tried, runs), group in sorted(spent.items()):
+        names = [row["decoder"] for row in group]
+        who = words(names) if len(names) <= NAMED else counted(len(names), "row")
+        what = [counted(tried, "trial")] if tried else []
+        seconds = [row["tuning_seconds"] for row in group]
+        times = dict.fromkeys(map(duration, (min(seconds), max(seconds))))
+        what += [counted(runs, "run"), " to ".join(times) + (" each" if len(group) > 1 else "")]
+        parts.append(f"{words(what) if runs else 'nothing'} for {who}")
+    yield f"Spent on tuning: {'; '.join(parts)}."
 
 
 def _ranges(knobs: Sequence[Knob]) -> str:

@@ -78,7 +78,8 @@ def default_columns(table: Table) -> tuple[str, ...]:
     varying = [column for column in ("dataset", "model") if frame[column].nunique() > 1]
     paper = [f"published_{name}" for name in published_metrics(frame)]
     paper = [column for column in paper if frame[column].notna().any()]
-    chosen = table.columns or (*table.metrics, *paper, "runs", "seconds")
+    search = ("tuning_runs", "tuning_seconds") if frame["tuning_runs"].any() else ()
+    chosen = table.columns or (*table.metrics, *paper, "runs", "seconds", *search)
     return (*varying, "decoder", "n", *chosen)
 
 
@@ -131,7 +132,7 @@ def header(column: str, table: Table) -> str:
         tables = table.frame["published_table"].dropna().unique()
         what = heading(column.removeprefix("published_"))
         return f"{what}, paper" + (f" (Table {tables[0]})" if len(tables) == 1 else "")
-    if column in ("seconds", "tuning_seconds"):
+    if column in ("seconds", "tuning_seconds", "tuning_runs"):
         return column.replace("seconds", "time").replace("_", " ")
     return heading(column) + ARROWS[better(column)]
 
@@ -194,6 +195,8 @@ def cell_text(row: Line, column: str) -> str:
     if column == "n":
         lost = [f"{row[status]} {status}" for status in ("diverged", "failed") if row[status]]
         return f"{value} ({', '.join(lost)})" if lost else str(value)
+    if column in ("tuning_runs", "tuning_seconds") and not row["tuning_runs"]:
+        return ""
     if column in ("seconds", "tuning_seconds"):
         return duration(value)
     if missing(value):

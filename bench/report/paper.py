@@ -85,7 +85,7 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
 
     Arguments:
         line: a record's columns.
-        free: the knobs that are not compared, as `lookup` or a search chose their values.
+        free: the decoder options that are not compared, as `lookup` or a search chose their values.
     """
     pairs: dict[str, tuple[Any, Any]] = {}
     model = recorded(MODELS, "run.model", line)
@@ -96,11 +96,7 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
         for entry in grid.models if grid else ():
             if entry.spec.name == model.name:
                 theirs = entry.spec.model_dump(mode="json")
-        pairs = {
-            key: (value, theirs.get(key))
-            for key, value in model.options.items()
-            if f"model.{key}" not in free
-        }
+        pairs = {key: (value, theirs.get(key)) for key, value in model.options.items()}
     decoder = recorded(DECODERS, "run.decoder", line)
     default = _defaults(DECODERS, decoder.name)
     for key, value in decoder.changed.items():
@@ -111,8 +107,7 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
         said = {k.removeprefix(part): v for k, v in line.items() if k.startswith(part)}
         trained = off | {key: value for key, value in said.items() if not missing(value)}
         for key, value in (off | grid.training.model_dump()).items():
-            if f"training.{key}" not in free:
-                pairs[key] = trained.get(key, value), value
+            pairs[key] = trained.get(key, value), value
     # How a run was computed is no part of what the paper says.
     pairs.pop("precision", None)
     return [f"{k} {setting(a)} against {setting(b)}" for k, (a, b) in pairs.items() if a != b]

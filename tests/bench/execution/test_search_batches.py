@@ -119,11 +119,16 @@ def test_a_search_is_found_again_from_its_records_alone(expand: Expand, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("several", [False, True])
 def test_a_killed_search_on_workers_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, several: bool
 ) -> None:
     tune = {"low": 0.001, "high": 10, "trials": 6, "startup": 2, "together": 2, "sampler": "tpe"}
-    grid = write_grid(decoders=[{"name": "beta", "beta": {"tune": tune}}])
+    lr = {"tune": {**tune, "low": 0.0001, "high": 0.1}} if several else 0.001
+    grid = write_grid(
+        decoders=[{"name": "beta", "beta": {"tune": tune}}],
+        training={"epochs": 2, "batch": 70, "lr": lr},
+    )
     assert start(grid, tmp_path / "whole", jobs=2).wait(120) == 0
     process = start(grid, tmp_path / "killed", jobs=2)
     deadline = time.monotonic() + 60

@@ -205,6 +205,10 @@ def test_a_table_says_that_a_row_has_a_value_that_another_row_chose(
     assert list(table.frame["settings"]) == ["", "", ""]
     assert list(table.frame["tuning_runs"]) == [0, 4, 4]
     assert int(table.frame["runs"].sum()) == 14
+    caption = " ".join(table.caption)
+    assert "lr: chosen on optimal, the first row of the model, for all of its rows." in caption
+    assert "Spent on tuning: nothing for gaussian (tuned, lr=" in caption
+    assert "4 trials, 4 runs and 4 s each for beta (tuned, " in caption
 
 
 def test_the_search_is_the_same_for_whomever_it_chooses(expand: Expand) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import tuning
 from bench.grid.expand import expand, trial_run
 from bench.grid.knob import with_values
 from bench.grid.read import read_grid
@@ -110,6 +111,30 @@ def test_a_tuned_run_is_repeated_without_its_search(
     command = run_pages.command(final.model_dump(mode="json"), str(path), read_grid(str(path)))
     assert [again.id for again in repeated(command)] == [final.id]
     assert trial_run(row, [0.05], 1000).id != final.id
+
+
+def test_a_run_of_several_tuned_parts_is_repeated_without_its_search(
+    write_grid: Callable[..., Path], expand: Callable[..., list[Any]]
+) -> None:
+    tune = {"low": 0.01, "high": 1.0}
+    keys = {
+        "decoders": [{"name": "beta", "beta": {"tune": tune}}, "optimal"],
+        "models": [{"name": "conv_vae", "width": 2, "latent": {"tune": {"low": 2, "high": 6}}}],
+        "training": {"epochs": 1, "batch": 70, "lr": {"tune": {**tune, "each": "model"}}},
+        "search": {"trials": 3},
+    }
+    path = write_grid(**keys)
+    first, second = expand(**keys)
+    # The low ends too, which stand for values that nobody has chosen yet.
+    for values in ([0.05, 3, 0.02], [0.01, 2, 0.01]):
+        final = with_values(first.runs[0], first.knobs, values)
+        grid = read_grid(str(path))
+        command = run_pages.command(final.model_dump(mode="json"), str(path), grid)
+        assert [again.id for again in repeated(command)] == [final.id]
+    other = tuning.lend(second, tuning.Choice((0.05, 3, 0.02), ())).runs[0]
+    command = run_pages.command(other.model_dump(mode="json"), str(path), read_grid(str(path)))
+    assert "optimal" in command
+    assert "training.lr=0.02" in command
 
 
 def test_a_run_page_tells_what_was_measured_and_how(results: Results) -> None:

@@ -15,6 +15,7 @@ from bench.files import write_checked
 from bench.records.frame import frame
 from bench.records.rows import rows
 from bench.records.store import Store
+from bench.report.layout import layout
 from bench.report.tables import build
 
 if TYPE_CHECKING:
@@ -477,3 +478,31 @@ def test_columns_can_be_chosen_and_a_slip_is_met_with_a_suggestion(results: Resu
     assert build(records, [], "grid", columns=["rate", "runs"]).columns == ("rate", "runs")
     with pytest.raises(RequestError, match=r"--columns rat: did you mean 'rate'\?"):
         build(records, [], "grid", columns=["rat"])
+
+
+def test_a_table_and_its_caption_have_what_tuning_each_row_took(results: Results) -> None:
+    results.add("gaussian")
+    tuned = {"rule": "tuned", "search": "0" * 16}
+    run = results.add({"name": "beta", "beta": 0.02}, selection=tuned)
+    trial = {"value": 0.02, "runs": ["a"], "scores": [1.0], "score": 1.0, "seconds": 20.0,
+             "status": "completed"}  # fmt: skip
+    results.add_search([run], 0.02, trials=[trial] * 6)
+    table = results.table()
+    shown = layout(table)
+    places = [shown.columns.index(name) for name in ("tuning_runs", "tuning_seconds")]
+    assert [str(shown.headers[place]) for place in places] == ["tuning runs", "tuning time"]
+    assert [[str(line[place]) for place in places] for line in shown.lines] == [
+        ["", ""],
+        ["6", "2 min 00 s"],
+    ]
+    assert (
+        "Spent on tuning: nothing for gaussian; 6 trials, 6 runs and 2 min 00 s for beta (tuned, "
+        "β=0.02)."
+    ) in table.caption
+
+
+def test_a_table_of_untuned_rows_says_nothing_of_tuning(results: Results) -> None:
+    results.add("gaussian")
+    table = results.table()
+    assert "tuning_runs" not in layout(table).columns
+    assert not any("tuning" in sentence for sentence in table.caption)

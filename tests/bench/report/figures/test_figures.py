@@ -15,6 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from PIL import Image
 
+from bench.files import write_checked
+from bench.grid.knob import Knob
 from bench.report.figures import (
     calibration,
     information,
@@ -256,6 +258,35 @@ def test_a_search_shows_every_trial_its_cost_and_the_choice(lab: Laboratory) -> 
     bars = cast(list[LineCollection], cost.collections)
     heights = [bar.get_segments()[0][1][1] for bar in bars]
     assert heights == [7.0, 8.0, 9.0, 10.0]
+
+
+def test_a_search_for_several_options_shows_each_trial_over_each_of_them(lab: Laboratory) -> None:
+    final = lab.add({"name": "beta", "beta": 0.02}, selection={"rule": "tuned", "search": "0" * 16})
+    lab.add("shared", metrics={"beta_effective": 0.03})
+    values = [[0.01, 0.001], [1.0, 0.01], [0.02, 0.002]]
+    trials = [
+        {"values": tried, "runs": ["a"], "scores": [score], "score": score, "seconds": 7.0,
+         "status": "completed"}
+        for tried, score in zip(values, (5.0, 4.0, 3.0), strict=True)
+    ]  # fmt: skip
+    old = lab.results.add_search([final], 0.02)
+    lr = Knob(part="training", option="lr", low=0, high=0.1, scale="linear").model_dump()
+    beta = Knob(part="decoder", option="beta", low=0.001, high=10).model_dump()
+    how = {k: v for k, v in old["search"].items() if k not in ("low", "high")} | {"startup": 2}
+    new = {k: v for k, v in old.items() if k != "option"}
+    new |= {"knobs": [beta, lr], "search": how, "trials": trials, "chosen": values[-1]}
+    write_checked(lab.results.folder / "searches" / f"{old['id']}.json", new)
+    (sketch,) = search.sketches(lab.part())
+    assert sketch.part == "β and lr"
+    assert "β between 0.001 and 10 and lr between 0 and 0.1 together" in sketch.caption
+    assert "β = 0.02 and lr = 0.002 won" in sketch.caption
+    assert "lr = 0.002 is at the lower end of its range (0 to 0.1)" in sketch.caption
+    over_beta, over_lr = sketch.figure.axes[:2]
+    assert [axes.get_xscale() for axes in sketch.figure.axes] == ["log", "linear"] * 2
+    drawn = [{line.get_label(): line for line in a.get_lines()} for a in (over_beta, over_lr)]
+    assert [along_x(lines["evenly spaced trial"]) for lines in drawn] == [[0.01, 1], [0.001, 0.01]]
+    assert [along_x(lines["chosen"]) for lines in drawn] == [[0.02], [0.002]]
+    assert ["shared: learned β = 0.03" in lines for lines in drawn] == [True, False]
 
 
 def test_a_strip_is_the_first_images_of_a_picture_in_their_order(tmp_path: Path) -> None:
