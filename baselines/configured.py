@@ -35,6 +35,8 @@ from baselines.sizes import of_size
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Share = Annotated[FiniteFloat, Field(gt=0, le=1)]
+"""A part of something, not none of it."""
 Decay = Annotated[FiniteFloat, Field(ge=0, lt=1)]
 """What a running average keeps of itself at each step."""
 FiniteVarianceDf = Annotated[FiniteFloat, Field(gt=2)]

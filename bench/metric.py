@@ -11,6 +11,7 @@ from typing import Literal
 Direction = Literal["lower", "higher"]
 Home = Literal[
     "likelihood",
+    "balance",
     "iwae",
     "information",
     "activity",
@@ -19,9 +20,9 @@ Home = Literal[
     "reconstruction",
     "prediction",
 ]
-Place = Literal["table", "overview", "findings", "progress"]
-"""Where a metric is shown unasked: the table, data sets side by side, the report's sentences, the
-line about a finished run."""
+Place = Literal["table", "balanced", "overview", "findings", "progress"]
+"""Where a metric is shown unasked: the table, a table where a balance weighed the rate, data sets
+side by side, the report's sentences, the line about a finished run."""
 
 
 class Units(StrEnum):

@@ -126,9 +126,13 @@ METRICS = (
            meaning="how much the last doubling of the draws raised iwae_K: about the bias that is "
                    "left where the effective sample size is near K, a part of it where it is low"),
     Metric("neg_log_p_fitted_sigma", "lower", Units.DENSITY, "likelihood", label="-log p, fitted σ",
-           threshold=NATS,
+           threshold=NATS, shown=("balanced",),
            meaning="negative ELBO of a Gaussian with the one σ that fits the validation images: "
                    "what the mean network is worth once calibrated"),
+    Metric("neg_log_p_cross_fitted_sigma", "lower", Units.DENSITY, "likelihood",
+           label="-log p, cross-fitted σ", threshold=NATS, objective=True,
+           meaning="of validation images: the same with a σ fitted to the other half of them, so "
+                   "that a search compares mean networks whatever σ each was trained with"),
     Metric("z_variance", None, Units.NONE, "calibration",
            meaning="variance of (x-μ)/σ over all values, with μ and σ of p(x|z) as the decoder has "
                    "it, not of its 8-bit law; 1 where σ fits the errors"),
@@ -209,8 +213,14 @@ METRICS = (
     Metric("sigma_at_floor", None, SHARE, "likelihood", label="σ at its floor",
            meaning="share of values whose σ its clip holds (σ up to twice exp(min_log_sigma)): "
                    "there the clip decides the density"),
-    Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
-           meaning="2σ², the β of a β-VAE with the same σ"),
+    Metric("beta_effective", None, Units.NONE, "balance", label="effective β", shown=("balanced",),
+           expendable=True,
+           meaning="2σ², the β of a β-VAE with the same σ; times balance_weight where a balance "
+                   "weighs the rate, and absent where no one weight does"),
+    Metric("balance_weight", None, Units.NONE, "balance", label="weight of the rate",
+           shown=("balanced",), expendable=True,
+           meaning="weight of the rate in what training descended, mean over the last epoch and, "
+                   "where parts of the latent have one each, over them; scores have a weight of 1"),
 )
 # fmt: on
 """`<name>_se` is a metric's standard error, over images unless the protocol says otherwise."""

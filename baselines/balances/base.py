@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from baselines.options import Configured
 from baselines.state import State
 
-STEP, TOTAL = "balance.step", "balance.total"
+STEP, TOTAL, WEIGHT = "balance.step", "balance.total", "balance.weight"
 
 
 class Batch(NamedTuple):
@@ -54,7 +54,7 @@ class Balance(Configured):
     >>> flat = torch.distributions.Independent(torch.distributions.Normal(images, 1.0), 3)
     >>> batch = Batch(flat, images, torch.tensor(9.0), torch.tensor([2.0]))
     >>> Half()(batch, Half().initial_state(total=100))
-    (tensor(0.5000), {'balance.step': tensor(1)})
+    (tensor(0.5000), {'balance.step': tensor(1), 'balance.weight': tensor(0.5000)})
     """
 
     kind = "balance"
@@ -65,9 +65,11 @@ class Balance(Configured):
     def initial_state(self, total: int) -> State:
         """What the rule remembers of training, before the first of `total` steps.
 
+        `WEIGHT` is the weight of the last step, (), the mean over parts where they have one each.
         The names of a subclass's own entries begin with `balance.`.
         """
-        return {STEP: torch.zeros((), dtype=torch.int64), TOTAL: torch.tensor(total)}
+        step, weight = torch.zeros((), dtype=torch.int64), torch.ones(())
+        return {STEP: step, TOTAL: torch.tensor(total), WEIGHT: weight}
 
     def __call__(self, batch: Batch, state: State) -> tuple[Tensor | None, State]:
         """The weight of the rate in this step, and the entries of `state` that it changes.
@@ -77,7 +79,7 @@ class Balance(Configured):
         """
         with torch.no_grad():
             weight, changed = self.weigh(batch, state, state[STEP])
-            return weight, {**changed, STEP: state[STEP] + 1}
+            return weight, {**changed, STEP: state[STEP] + 1, WEIGHT: weight.mean()}
 
     def weigh(self, batch: Batch, state: State, step: Tensor) -> tuple[Tensor, State]:
         """The weight of the rate in this step, and the entries of `state` that it changes.

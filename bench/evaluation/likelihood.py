@@ -76,7 +76,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
     metrics = means(averaged)
     metrics["sigma"] = math.sqrt(variance)
-    metrics["beta_effective"] = 2 * variance
     metrics["unit_sigma_constant"] = unit_sigma_constant(scorer.vae.model.target(images))
     protocol: Protocol = {
         "split": run.evaluation.split,
@@ -107,6 +106,9 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         fitted, how = _refitted(context, scores)
         metrics |= fitted
         protocol |= how
+    elif (halves := cross_fitted(scores["squared_error"], dimensions)) is not None:
+        metrics |= means({"neg_log_p_cross_fitted_sigma": halves + scores["rate"]})
+        protocol["cross_fitted_sigma"] = "of each half of the images, even and odd, for the other"
     return Evaluated(metrics, {"likelihood": protocol}, curves)
 
 
@@ -233,6 +235,29 @@ def fitted_sigma(squared_error: Tensor, dimensions: int) -> float:
         squared_error: ||x - μ||² of each image of `dimensions` values, (N,).
     """
     return math.sqrt(squared_error.mean().item() / dimensions)
+
+
+def cross_fitted(squared_error: Tensor, dimensions: int) -> Tensor | None:
+    """-ln N(x; μ, σ² I) in nats, (N,), where no image's own σ saw it.
+
+    Images at even places have the σ that fits those at odd ones, and the other way round. None
+    where a half is empty or without any error.
+
+    Arguments:
+        squared_error: ||x - μ||² of each image of `dimensions` values, (N,).
+
+    >>> cross_fitted(torch.tensor([1.0, 4.0]), dimensions=1)  # ½ ln 2πσ² + e²/2σ² with the other's
+    tensor([1.7371, 2.9189])
+    """
+    if len(squared_error) < 2:
+        return None
+    found = torch.empty_like(squared_error)
+    for half in (0, 1):
+        sigma = fitted_sigma(squared_error[1 - half :: 2], dimensions)
+        if sigma == 0:
+            return None
+        found[half::2] = gaussian_distortion(squared_error[half::2], dimensions, sigma)
+    return found
 
 
 def unit_sigma_constant(images: Tensor) -> float:

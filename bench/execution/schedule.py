@@ -98,10 +98,7 @@ def execute(
 
 def count_runs(rows: Iterable[Row]) -> int:
     """The final runs of the rows and the trials of their searches."""
-    return sum(
-        len(row.runs) + (row.search.trials * len(row.search.seeds) if row.search else 0)
-        for row in rows
-    )
+    return sum(len(row.runs) + row.trial_runs for row in rows)
 
 
 @dataclass
@@ -229,7 +226,7 @@ class Schedule:
         return self._final(row, choice)
 
     def _final(self, row: Row, choice: tuning.Choice) -> PendingRuns:
-        self.outcome.failed_searches += choice.value is None
+        self.outcome.failed_searches += choice.values is None
         selection = {"rule": "tuned", "search": tuning.search_id(row)}
         return PendingRuns(row, list(tuning.final_runs(row, choice)), selection)
 

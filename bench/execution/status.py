@@ -62,8 +62,7 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     for row in rows:
         search = row.search
         if row.runs[0].content is None:  # without the data no run has an id
-            trials = search.trials * len(search.seeds) if search else 0
-            lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
+            lines += [Line(row, None, "trial", "not chosen yet", None)] * row.trial_runs
             lines += [Line(row, run, "final", "to do", None) for run in row.runs]
         elif search is not None:
             lines += _search_lines(row, search, known)
@@ -83,12 +82,12 @@ def _search_lines(row: Row, search: Search, known: "Known") -> Iterator[Line]:
     if choice is None:
         asked = tuning.startup_runs(row)
         asked += known.trials_of(tuning.search_id(row), {run.id for run in asked})
-        unknown = max(0, search.trials * len(search.seeds) - len(asked))
+        unknown = max(0, row.trial_runs - len(asked))
     else:
         asked = [known.trials[identity] for trial in choice.trials for identity in trial.runs]
         unknown = 0
     yield from (_line(row, run, "trial", known) for run in asked)
-    cost = known.costs.of(trial_run(row, search.low, search.seeds[0]))
+    cost = known.costs.of(trial_run(row, row.lowest, search.seeds[0]))
     yield from [Line(row, None, "trial", "not chosen yet", cost)] * unknown
     if choice is None:
         cost = known.costs.of(row.runs[0])

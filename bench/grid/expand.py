@@ -1,32 +1,52 @@
-"""A grid becomes rows (data set x model x decoder), each with its runs or its search."""
+"""A grid becomes rows (data set x model x decoder x balance), with their runs and searches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from baselines.levels import misfit
 from baselines.options import MODELS, ModelSpec
 from bench import data
 from bench.devices import resolve_precision
 from bench.errors import RequestError
-from bench.grid.schema import Grid, Search
+from bench.grid.knob import Knob, Number, Values, with_values
+from bench.grid.schema import BalanceEntry, DecoderEntry, Grid, Search, Tuning
 from bench.metrics import draws, is_distance
 from bench.run import Evaluation, Features, Run, Training
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of the table: runs that differ in nothing but the seed.
 
-    Where a search chooses an `option` of the decoder, `runs` hold a placeholder for its value.
+    Where a `search` sets `knobs`, `runs` hold the low ends of their ranges instead.
     """
 
     runs: tuple[Run, ...]
-    option: str | None = None
+    knobs: tuple[Knob, ...] = ()
     search: Search | None = None
 
+    @property
+    def lowest(self) -> Values:
+        """The low end of every knob's range, as its runs have it."""
+        return tuple(knob.lowest for knob in self.knobs)
 
-ONLY = ("dataset", "model", "decoder", "seed")
+    @property
+    def start(self) -> tuple[Values, ...]:
+        """The values that its search tries first; none where it has no search."""
+        return self.search.start(self.knobs) if self.search else ()
+
+    @property
+    def trial_runs(self) -> int:
+        """The most runs that its search takes."""
+        return self.search.trials * len(self.search.seeds) if self.search else 0
+
+
+ONLY = ("dataset", "model", "decoder", "balance", "seed")
 
 
 def expand(
@@ -74,34 +94,24 @@ def expand(
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
-        images = description.train if description else data.training_images(place)
-        if images is not None and images < training.batch:
-            raise RequestError(
-                f"training.batch {training.batch} is larger than the {images} training images of "
-                f"{dataset}; choose a smaller batch"
-            )
-        if description is not None and training.warm_up >= training.steps_over(description.train):
-            raise RequestError(
-                f"training.warm_up {training.warm_up} is not below the "
-                f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
-            )
-        if grid.training.dequantise and data.binarised(place):
-            raise RequestError(
-                f"dataset {dataset} is black and white, which `training.dequantise` makes "
-                "continuous; leave one of the two out"
-            )
+        for option in _ends(training, grid.search):
+            _check_training(option, dataset, place, description)
         frames = data.frames(place)
         for model in grid.models:
-            fault = _unfit(model, frames)
-            if description is not None:
-                fault = fault or misfit(model, description.resolution)
-            if fault:
-                raise RequestError(f"model {model.name} on {dataset}: {fault}")
-            for entry in grid.decoders:
-                if description and (fault := entry.spec.misfit(description.channels)):
-                    raise RequestError(f"decoder {entry.spec.name} on {dataset}: {fault}")
-                if entry.search:
-                    _check_objective(entry.search, evaluation.features)
+            for spec in _ends(model.spec, model):
+                fault = _unfit(spec, frames)
+                if description is not None:
+                    fault = fault or misfit(spec, description.resolution)
+                if fault:
+                    raise RequestError(f"model {spec.name} on {dataset}: {fault}")
+            for decoder, balance in _pairs(grid):
+                if description and (fault := decoder.spec.misfit(description.channels)):
+                    raise RequestError(f"decoder {decoder.spec.name} on {dataset}: {fault}")
+                specs = {"decoder": decoder.spec, "balance": balance.spec, "model": model.spec}
+                tunings: tuple[Tuning, ...] = (decoder, balance, model, grid.search)
+                search = next((one.search for one in tunings if one.search), None)
+                if search:
+                    _check_objective(search, evaluation.features)
                 runs = tuple(
                     Run(
                         dataset=dataset,
@@ -109,8 +119,9 @@ def expand(
                         content=description and description.content,
                         binarised=data.binarised(place),
                         split_seed=grid.split_seed,
-                        model=model,
-                        decoder=entry.spec,
+                        model=model.spec,
+                        decoder=decoder.spec,
+                        balance=balance.spec,
                         training=training,
                         evaluation=evaluation,
                         seed=seed,
@@ -118,12 +129,49 @@ def expand(
                     for seed in grid.seeds
                     if str(seed) in chosen.get("seed", [str(seed)])
                 )
-                names = {"model": model.name, "decoder": entry.spec.name}
-                if runs and all(names[k] in chosen.get(k, [names[k]]) for k in names):
-                    rows.append(Row(runs, entry.option, entry.search))
+                if runs and all(s.name in chosen.get(part, [s.name]) for part, s in specs.items()):
+                    knobs = tuple(knob for one in tunings for knob in one.knobs)
+                    rows.append(Row(runs, knobs, search))
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _pairs(grid: Grid) -> Iterator[tuple[DecoderEntry, BalanceEntry]]:
+    """The decoders, each under every balance that takes it."""
+    for decoder in grid.decoders:
+        for balance in grid.balances:
+            if balance.takes(decoder):
+                yield decoder, balance
+
+
+def _ends(part: M, tuning: Tuning) -> Iterator[M]:
+    """A part of a run with every knob at its low end, and with every one at its high end."""
+    yield part
+    if tuning.knobs:
+        highest = {knob.option: knob.rounded(knob.high) for knob in tuning.knobs}
+        yield part.model_validate({**part.model_dump(), **highest})
+
+
+def _check_training(
+    training: Training, dataset: str, place: str, description: data.Description | None
+) -> None:
+    if training.dequantise and data.binarised(place):
+        raise RequestError(
+            f"dataset {dataset} is black and white, which `training.dequantise` makes continuous; "
+            "leave one of the two out"
+        )
+    images = description.train if description else data.training_images(place)
+    if images is not None and images < training.batch:
+        raise RequestError(
+            f"training.batch {training.batch} is larger than the {images} training images of "
+            f"{dataset}; choose a smaller batch"
+        )
+    if description is not None and training.warm_up >= training.steps_over(description.train):
+        raise RequestError(
+            f"training.warm_up {training.warm_up} is not below the "
+            f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
+        )
 
 
 def _unfit(model: ModelSpec, frames: int | None) -> str:
@@ -174,11 +222,14 @@ def _check_objective(search: Search, extractor: Features | None) -> None:
             )
 
 
-def trial_run(row: Row, value: float, seed: int) -> Run:
-    """The Run of one trial of a row's search: validation split, its objective alone measured."""
+def trial_run(row: Row, values: Sequence[Number], seed: int) -> Run:
+    """The Run of one trial of a row's search: validation split, its objective alone measured.
+
+    Arguments:
+        values: one for each of the row's knobs.
+    """
     assert row.search is not None
-    assert row.option is not None
-    template = with_option(row.runs[0], row.option, value)
+    template = with_values(row.runs[0], row.knobs, values)
     objective = row.search.objective
     distance = is_distance(objective)
     evaluation = template.evaluation.model_copy(
@@ -194,9 +245,3 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
         }
     )
     return template.model_copy(update={"evaluation": evaluation, "seed": seed})
-
-
-def with_option(run: Run, option: str, value: Any) -> Run:
-    """The same run with one decoder option set, checked as a grid's would be."""
-    decoder = type(run.decoder).model_validate({**run.decoder.model_dump(), option: value})
-    return run.model_copy(update={"decoder": decoder})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from baselines.build import build_balance, build_decoder, build_model
-from baselines.vae import Terms, Vae
+from baselines.vae import Vae
 from bench.errors import Stopped
 from bench.rng import generator, seeded
 from bench.run import CHECKPOINT, Run
@@ -92,9 +92,10 @@ def train(
             starts = generator(run.seed, "windows", epoch, device=device)
             places = 1 + images.shape[1] - vae.model.data_shape[0]
             windows = torch.randint(places, (count,), generator=starts, device=device)
-        log = torch.empty(steps, len(Terms._fields), device=device)
+        log = torch.empty(steps, len(step.columns), device=device)
         done = len(begun.terms)
-        log[:done] = begun.terms
+        if done:
+            log[:done] = begun.terms
         for _ in range(done):
             step.draw(*draws)
         for index in range(done, steps):
@@ -113,7 +114,7 @@ def train(
             log[index].copy_(step.terms)
         begun = PartialEpoch()
         terms_read = log.double().cpu()
-        before = {key: trained.history[-1][key] for key in Terms._fields} if epoch else {}
+        before = {key: trained.history[-1][key] for key in step.columns} if epoch else {}
         trained.divergence = find_divergence(terms_read, first, before, run.training, patience)
         if trained.divergence is not None:
             return trained

@@ -12,24 +12,14 @@ from bench.errors import RequestError
 from bench.grid.expand import Row
 from bench.run import Run
 from bench.training.train import train
+from tests.readme import README
 from tests.specs import balance_spec
 
 Expand = Callable[..., list[Row]]
 
-OWN = """
-import torch
-from baselines.balances.base import Balance
-from baselines.options import Positive, balance
-
-
-@balance("constant")
-class Constant(Balance):
-    \"\"\"A weight that never moves.\"\"\"
-    value: Positive = 1.0
-
-    def weigh(self, batch, state, step):
-        return batch.distortion.new_tensor(self.value), {}
-"""
+DOCUMENTED = (README.parent / "docs" / "balances.md").read_text()
+OWN = DOCUMENTED.split("```python\n")[1].split("```")[0]
+"""The documentation's example."""
 
 
 @pytest.fixture

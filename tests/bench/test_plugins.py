@@ -150,11 +150,11 @@ def test_a_model_that_detaches_nothing_is_refused_where_a_decoder_needs_it(
 ) -> None:
     plugin(MODEL, "my_model.py")
     grid = read_grid(str(write_grid(plugins=["my_model.py"], models=["plain"])))
-    assert grid.models[0].options == {"latent": 3, "width": 2}
-    model = build_model(grid.models[0], channels=1, resolution=28, outputs=2)
+    assert grid.models[0].spec.options == {"latent": 3, "width": 2}
+    model = build_model(grid.models[0].spec, channels=1, resolution=28, outputs=2)
     assert model.generate(torch.randn(4, 3), model.initial_state()).shape == (4, 2, 28, 28)
     with pytest.raises(ValueError, match="'plain' does not honour detached outputs"):
-        build_model(grid.models[0], channels=1, resolution=28, outputs=2, detached_outputs=1)
+        build_model(grid.models[0].spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
     plugin(DETACHING, "detaching.py")
     path = write_grid(
         plugins=["my_model.py", "detaching.py"], models=["plain"], decoders=["detaching"]
@@ -189,7 +189,7 @@ def test_an_option_can_be_tuned(plugin: Callable[..., Path], write_grid: Write) 
     decoders = [{"name": "my_laplace", "initial_log_scale": tune}]
     grid = read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=decoders)))
     (row,) = expand(grid, device="cpu", features=None, prepare=True)
-    trial = trial_run(row, 0.5, 1000)
+    trial = trial_run(row, [0.5], 1000)
     assert trial.decoder.options["initial_log_scale"] == 0.5
     assert trial.plugins.keys() == {"decoder"}
 

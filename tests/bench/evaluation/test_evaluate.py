@@ -163,6 +163,8 @@ def test_a_sigma_is_fitted_to_images_that_are_neither_trained_on_nor_scored() ->
     metrics = evaluate(trial, flat(spec, outputs=[0.5]), data, None).metrics
     assert metrics["mse"] == pytest.approx(sigma**2, rel=0.04)
     assert not {"sigma_fitted", "neg_log_p_fitted_sigma"} & metrics.keys()
+    entropy = SIDE**2 * (0.5 * math.log(2 * math.pi * sigma**2) + 0.5)
+    assert metrics["neg_log_p_cross_fitted_sigma"] == pytest.approx(entropy, rel=0.1)
 
 
 def test_images_that_the_mean_meets_exactly_have_no_refitted_density() -> None:

@@ -14,6 +14,7 @@ from baselines.vae import Vae
 from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (
+    cross_fitted,
     distortion,
     eight_bit_distortion,
     fitted_sigma,
@@ -213,6 +214,26 @@ def test_the_fitted_sigma_is_the_best_one() -> None:
     for factor in (0.98, 1.02):
         assert gaussian_distortion(errors, 784, factor * sigma).mean() > best
     assert sigma == pytest.approx(math.sqrt(errors.mean().item() / 784))
+
+
+def test_a_cross_fitted_sigma_is_worse_than_the_best_and_exact_of_equal_halves() -> None:
+    """Of errors that repeat in pairs both halves ask for the same σ, which is the best one."""
+    errors = torch.rand(100, dtype=torch.float64) * 50
+    twins = errors.repeat_interleave(2)
+    for values, equal in ((errors, False), (twins, True)):
+        halves = cross_fitted(values, 784)
+        assert halves is not None
+        best = gaussian_distortion(values, 784, fitted_sigma(values, 784))
+        if equal:
+            torch.testing.assert_close(halves, best)
+        else:
+            assert halves.mean() > best.mean()
+
+
+def test_without_an_error_there_is_no_cross_fitted_sigma() -> None:
+    assert cross_fitted(torch.zeros(10), 784) is None
+    assert cross_fitted(torch.tensor([0.0, 1.0]), 784) is None
+    assert cross_fitted(torch.tensor([1.0]), 784) is None
 
 
 def test_gaussian_distortion_is_the_decoders() -> None:
