@@ -2,6 +2,7 @@
 
 MODULES = (
     "gaussian",
+    "low_rank",
     "discrete",
     "continuous_bernoulli",
     "student_t",

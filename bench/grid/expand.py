@@ -195,6 +195,11 @@ def _ends(part: M, tuning: Tuning) -> Iterator[M]:
 def _check_training(
     training: Training, dataset: str, place: str, description: data.Description | None
 ) -> None:
+    if training.dequantise and data.binarised(place):
+        raise RequestError(
+            f"dataset {dataset} is black and white, which `training.dequantise` makes continuous; "
+            "leave one of the two out"
+        )
     images = description.train if description else data.training_images(place)
     if images is not None and images < training.batch:
         raise RequestError(

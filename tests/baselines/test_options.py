@@ -22,10 +22,10 @@ from baselines.registration import registrations
 from tests.specs import decoder_spec, model_spec
 
 ORDER = [
-    "mse", "gaussian", "beta", "per_pixel", "shared", "optimal", "optimal_per_image", "bernoulli",
-    "categorical", "bitwise_categorical", "logistic_mixture", "discretised_gaussian",
-    "continuous_bernoulli", "student_t", "laplace", "laplace_optimal", "laplace_fixed",
-    "beta_sigma", "beta_nll", "faithful",
+    "mse", "gaussian", "beta", "per_pixel", "shared", "optimal", "optimal_per_image",
+    "low_rank_gaussian", "bernoulli", "categorical", "bitwise_categorical", "logistic_mixture",
+    "discretised_gaussian", "continuous_bernoulli", "student_t", "laplace", "laplace_optimal",
+    "laplace_fixed", "beta_sigma", "beta_nll", "faithful",
 ]  # fmt: skip
 CONSTANTS = {
     "decoder": ["learns_scale", "is_likelihood", "is_discrete", "detached_outputs"],
