@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ import pandas as pd
 
 from bench.errors import RequestError, nearest
 from bench.metrics import Units, draws, find, heading, is_distance, is_loose, is_shown, is_sliced
-from bench.records.frame import Line, lines_of, missing
+from bench.records.frame import Line, column_of, lines_of, missing
 from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
 from bench.records.store import Record
-from bench.records.validity import FAILED
+from bench.records.validity import COMPLETED, FAILED
 from bench.report.captions import caption, edges_of
 from bench.report.items import FRAMES
 from bench.report.paper import STANDS_IN, lookup, unlike
@@ -82,6 +82,7 @@ class Table:
 
     columns: those asked for; none means the default ones.
     partial: the count of runs where some are missing; then the caption's first sentence says it.
+    trials: the completed trials of its searches, records as `records` has them.
     """
 
     grid: str
@@ -90,6 +91,7 @@ class Table:
     records: pd.DataFrame
     columns: tuple[str, ...] = ()
     partial: Partial | None = None
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -146,7 +148,9 @@ def build(
     settled = int((tests["status"] != FAILED).sum())
     partial = None if expected is None or settled >= expected else Partial(settled, expected)
     sentences = caption(tests, searches, lines, partial)
-    table = Table(grid, lines, sentences, tests, tuple(columns), partial)
+    scored = column_of(frame, "run.evaluation.split")
+    tried = frame[(scored == "validation") & (frame["status"] == COMPLETED)]
+    table = Table(grid, lines, sentences, tests, tuple(columns), partial, tried)
     possible = [*table.available, *FIGURES]
     for column in columns:
         if column not in possible:

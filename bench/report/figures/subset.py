@@ -38,6 +38,7 @@ class Subset:
     rows: of the table's frame.
     runs: a line a row and run, rows in order and seeds within: the record's columns, and of
         its row `decoder` (the label), `settings` and `discrete`.
+    trials: the completed trials of the whole table's searches, of whatever data set and model.
     styles: by label, the same for every part of a table.
     """
 
@@ -46,6 +47,7 @@ class Subset:
     runs: pd.DataFrame
     searches: Sequence[Record]
     styles: Mapping[str, Style]
+    trials: pd.DataFrame
 
     @property
     def completed(self) -> pd.DataFrame:
@@ -73,6 +75,7 @@ def subsets(table: Table, searches: Sequence[Record], rows: int | None = None) -
             runs=runs,
             searches=[search for search in searches if _same_place(search, runs)],
             styles=looks,
+            trials=table.trials,
         )
 
 

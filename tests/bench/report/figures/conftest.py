@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class Laboratory:
         table = self.results.table()
         folders = list(map(Store(self.results.folder).folder_of, table.records["id"]))
         records = table.records.assign(folder=folders)
-        return Table(table.grid, table.frame, table.caption, records)
+        return replace(table, records=records)
 
     def part(self) -> Subset:
         return next(subsets(self.table(), self.searches()))
@@ -129,6 +129,7 @@ def add_beta(
     metrics = {
         "neg_log_p": -1000 + 20 * carried,
         "rate": carried,
+        "mse": 0.02 * (1 + beta),
         "distortion": -1000 + 19 * carried,
         "mutual_information": min(full, carried),
         "marginal_kl": max(0.1 * (1 + seed), carried - full),

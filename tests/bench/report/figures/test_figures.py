@@ -22,7 +22,6 @@ from bench.report.figures import (
     information,
     learning,
     quality,
-    rate_distortion,
     samples,
     search,
     style,
@@ -157,23 +156,6 @@ def test_shared_against_optimal_has_a_figure_of_its_own(lab: Laboratory) -> None
     alone = list(learning.sketches(lab.part()))[1]
     assert alone.part == "shared against optimal"
     assert len(alone.figure.axes[0].get_lines()) == 2
-
-
-def test_rate_and_distortion_have_a_panel_for_each_unit(lab: Laboratory) -> None:
-    for place, decoder in enumerate(("shared", "optimal", "categorical")):
-        for seed in range(2):
-            metrics = {"rate": 10.0 + place + seed, "distortion": -5.0 * place + seed}
-            lab.add(decoder, seed=seed, metrics=metrics)
-    (sketch,) = rate_distortion.sketches(lab.part())
-    densities, probabilities = sketch.figure.axes
-    frame = lab.table().frame
-    means = [line for line in densities.get_lines() if line.get_markersize() == 7]
-    assert [along_x(line)[0] for line in means] == list(frame["rate"][:2])
-    assert [along_y(line)[0] for line in means] == list(frame["distortion"][:2])
-    assert "8-bit" in probabilities.get_ylabel()
-    guide = densities.get_lines()[-1]
-    (left, right), (high, low) = along_x(guide), along_y(guide)
-    assert low - high == pytest.approx(left - right)
 
 
 def test_quality_stands_over_bits_with_the_intervals_of_the_table(lab: Laboratory) -> None:
