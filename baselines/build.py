@@ -3,9 +3,10 @@
 import importlib
 from typing import Any
 
+from baselines.balances.base import Balance
 from baselines.decoders.base import Decoder
 from baselines.models.base import Model
-from baselines.options import DecoderSpec, ModelSpec, Spec
+from baselines.options import BalanceSpec, DecoderSpec, ModelSpec, Spec
 
 
 def build_decoder(spec: DecoderSpec) -> Decoder:
@@ -16,6 +17,17 @@ def build_decoder(spec: DecoderSpec) -> Decoder:
     3
     """
     implementation: type[Decoder] = _implementation(spec)
+    return implementation(**spec.options)
+
+
+def build_balance(spec: BalanceSpec) -> Balance:
+    """The balance that `spec` describes.
+
+    >>> from baselines.options import BALANCES
+    >>> build_balance(BALANCES["elbo"]()).ends_at_elbo
+    True
+    """
+    implementation: type[Balance] = _implementation(spec)
     return implementation(**spec.options)
 
 

@@ -4,10 +4,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal, StudentT
+from torch.distributions import Distribution, Laplace, Normal, StudentT
 
 from baselines.distributions import LEVELS, EightBit, to_level
-from baselines.probabilities import base_of, cumulative, normal_cdf, student_cdf
+from baselines.probabilities import base_of, cumulative, laplace_cdf, normal_cdf, student_cdf
 
 STEP = 1 / (LEVELS - 1)
 
@@ -27,7 +27,8 @@ def crps(distribution: Distribution, images: Tensor) -> Tensor:
     The law is `log_mass`'s, on the values k/255, so the integral is Σ (F(k) - 1{x ≤ k/255})² / 255
     over k = 0 … 254. The score is proper: its expectation is lowest for the law that x comes from
     (Gneiting & Raftery 2007). For Gaussian and Student-t the sum over levels far from the location
-    is an integral in closed form (Jordan, Krüger & Lerch 2019), within 1e-6.
+    is an integral in closed form (Jordan, Krüger & Lerch 2019), within 1e-6; for Laplace it is a
+    geometric series.
 
     Arguments:
         distribution: as for `log_mass`, with what that raises.
@@ -45,9 +46,11 @@ def crps(distribution: Distribution, images: Tensor) -> Tensor:
         return distribution.crps(images)
     base, level = base_of(distribution), to_level(images)
     if isinstance(base, Normal):
-        return _location_scale(level.double(), base.loc, base.scale)
+        return _location_scale(_Normal, level, base.loc, base.scale)
+    if isinstance(base, Laplace):
+        return _location_scale(_Laplace, level, base.loc, base.scale)
     if isinstance(base, StudentT) and bool((base.df >= MIN_DF).all()):
-        return _location_scale(level.double(), base.loc, base.scale, base.df.clamp_max(MAX_DF))
+        return _location_scale(_Student, level, base.loc, base.scale, base.df.clamp_max(MAX_DF))
     total: Tensor = torch.zeros_like(level, dtype=torch.float64)
     for k, edge in enumerate((torch.arange(LEVELS - 1, device=level.device) + 0.5) * STEP):
         up_to = cumulative(distribution, edge)
@@ -55,10 +58,9 @@ def crps(distribution: Distribution, images: Tensor) -> Tensor:
     return total
 
 
-def _location_scale(level: Tensor, *parameters: Tensor) -> Tensor:
-    values = (value.double() for value in parameters)
-    level, location, scale, *df = torch.broadcast_tensors(level, *values)
-    family = _Student(scale, *df) if df else _Normal(scale)
+def _location_scale(kind: "type[_Normal]", *values: Tensor) -> Tensor:
+    level, location, *rest = torch.broadcast_tensors(*(value.double() for value in values))
+    family, scale = kind(*rest), rest[0]
     nearest = (location / STEP).round()
     first, last = ((nearest + side).clamp(0, LEVELS - 1) for side in (-NEAR, NEAR))
     # No sum below has a NaN of the parameters, which must not read as a score.
@@ -114,6 +116,24 @@ class _Normal:
         cdf, density = normal_cdf(z), (-z.square() / 2).exp() / math.sqrt(2 * math.pi)
         rest = normal_cdf(math.sqrt(2) * z) / math.sqrt(math.pi)
         return cdf, density, z * cdf.square() + 2 * cdf * density - rest
+
+
+class _Laplace(_Normal):
+    """Laplace laws, whose F² on each side of the location is a sum of exponentials."""
+
+    def cdf(self, z: Tensor) -> Tensor:
+        return laplace_cdf(z)
+
+    def squares(self, z: Tensor) -> Tensor:
+        """Exact between edges on one side of the location.
+
+        A level's F is taken half a step h below its upper edge, so Σ exp(-2h(j - ½)) over j ≥ 1,
+        which is 1/(2 sinh h), sums ¼ exp(2z) below the location; above it F² has three such terms.
+        """
+        h, tail = STEP / self.scale, z.abs().neg().exp()
+        once, twice = tail / (2 * (h / 2).sinh()), tail.square() / (8 * h.sinh())
+        total: Tensor = STEP * torch.where(z < 0, twice, z / h + once - twice)
+        return total
 
 
 class _Student(_Normal):

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal, StudentT
+from torch.distributions import Distribution, Laplace, Normal, StudentT
 
 from baselines.crps import STEP
 from baselines.distributions import LEVELS, EightBit, to_level
-from baselines.probabilities import StudentCdf, base_of, cumulative, normal_cdf
+from baselines.probabilities import StudentCdf, base_of, cumulative, laplace_cdf, normal_cdf
 
 FRAMES = 8
 """Images whose levels are scored at once."""
@@ -96,7 +96,8 @@ def _add(distribution: Distribution, laws: int, total: Tensor) -> None:
     base = base_of(distribution)
     edges = (torch.arange(LEVELS - 1, device=total.device) + 0.5) * STEP
     # One law after the other, so that it moves no bit how many are added together.
-    if isinstance(base, Normal | StudentT) and _is_fast(base):
+    if isinstance(base, Normal | StudentT | Laplace) and _is_fast(base):
+        standard = laplace_cdf if isinstance(base, Laplace) else normal_cdf
         names = base.arg_constraints
         values = [
             getattr(base, name).reshape(laws, -1)
@@ -111,12 +112,12 @@ def _add(distribution: Distribution, laws: int, total: Tensor) -> None:
                 location, scale, *df = piece
                 # Rounding moves F no more than it moves the location, which is as coarse.
                 z = (edges.unsqueeze(-1) - location).mul_(scale.reciprocal())
-                place += StudentCdf(*df)(z) if df else normal_cdf(z)
+                place += StudentCdf(*df)(z) if df else standard(z)
         return
     for edge, place in zip(edges, total, strict=True):
         for part in cumulative(distribution, edge).reshape(laws, -1):
             place += part
 
 
-def _is_fast(base: Normal | StudentT) -> bool:
-    return isinstance(base, Normal) or bool((base.df >= StudentCdf.FEWEST_DF).all())
+def _is_fast(base: Normal | StudentT | Laplace) -> bool:
+    return not isinstance(base, StudentT) or bool((base.df >= StudentCdf.FEWEST_DF).all())

@@ -1,4 +1,4 @@
-"""Options: how a decoder or a model declares them, checks them and offers them to a grid.
+"""Options: how a decoder, a model or a balance declares them and offers them to a grid.
 
 A class declares an option once, as an annotated attribute, and builds itself in `setup`:
 
@@ -16,180 +16,66 @@ imported: the specs of the bundled classes are read from their source.
 
 from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    Self,
-    TypeVar,
-    dataclass_transform,
-    get_args,
-    get_origin,
-)
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    PydanticSchemaGenerationError,
-    StrictInt,
-    TypeAdapter,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, model_validator
 
-from baselines import decoders, models
+from baselines import balances, decoders, models
+from baselines.configured import (
+    MOST,
+    Configured,
+    Count,
+    Decay,
+    FiniteVarianceDf,
+    Fraction,
+    Given,
+    Kind,
+    Link,
+    Over,
+    Positive,
+    Share,
+    Size,
+    arguments_of,
+    disorder,
+    is_given,
+)
 from baselines.declarations import (
-    REQUIRED,
     Declaration,
     DeclarationError,
     from_class,
     from_source,
     taken,
 )
-from baselines.levels import Levels as Levels
+from baselines.levels import Levels
 from baselines.registration import register
 from baselines.sizes import Sizes, fewest, of_size
 
-# -- the vocabulary of options ---------------------------------------------------------------------
-
-Positive = Annotated[FiniteFloat, Field(gt=0)]
-Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
-Decay = Annotated[FiniteFloat, Field(ge=0, lt=1)]
-"""What a running average keeps of itself at each step."""
-FiniteVarianceDf = Annotated[FiniteFloat, Field(gt=2)]
-"""Degrees of freedom of a Student-t that has a variance."""
-MOST = 1_000_000
-"""The largest size or count: beyond what any of them is of use for, and before memory runs out."""
-Size = Annotated[int, Field(strict=True, ge=1, le=MOST)]
-Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
-"""Strict, because `true` and `"20"` are no numbers of anything."""
-Link = Literal["sigmoid", "identity"]
-"""What maps a network's output to the mean image."""
-Kind = Literal["decoder", "model"]
-Over = Literal["batch", "image", "channel", "pixel"]
-"""What shares one σ: everything in a batch, or each image, each channel, each pixel."""
-
-
-class _Given:
-    """Marks an argument that the harness gives and no grid can set."""
-
-
-T = TypeVar("T")
-Given = Annotated[T, _Given]
-
-
-# -- configured classes ----------------------------------------------------------------------------
-
-
-@dataclass_transform(kw_only_default=True, eq_default=False)
-class Configured:
-    """A class whose constructor takes its annotated attributes as keywords and checks them.
-
-    An attribute with an underscore, a `ClassVar`, or one without annotation is no keyword. A
-    subclass adds keywords, or changes a default by assigning it.
-
-    Raises:
-        ValueError: a value that its annotation does not allow, or an annotation that is no type of
-            an option.
-        TypeError: an unknown keyword or a missing one.
-
-    >>> class Blur(Configured):
-    ...     width: Size = 3
-    ...     def setup(self):
-    ...         self.taps = 2 * self.width + 1
-    >>> Blur(width=5).taps
-    11
-    >>> Blur(width=0)
-    Traceback (most recent call last):
-    ValueError: Blur: width: input should be greater than or equal to 1, not 0
-    """
-
-    kind: ClassVar[Kind]
-    """What it may be registered as."""
-
-    def __init__(self, **arguments: Any) -> None:
-        checked = _checked(type(self), arguments)
-        super().__init__()
-        for name, value in checked.items():
-            setattr(self, name, value)
-        self.setup()
-        # A module with an option's name would be hidden by the option's default.
-        if lost := checked.keys() - vars(self).keys():
-            raise TypeError(
-                f"{type(self).__name__}: `setup` makes a module of the "
-                f"option's name '{min(lost)}'; choose another name for it"
-            )
-
-    def setup(self) -> None:
-        """Make parameters, buffers and layers; the constructor's keywords are attributes by now."""
-
-
-_Arguments = dict[str, tuple[TypeAdapter[Any], Any]]
-_known: WeakKeyDictionary[type, _Arguments] = WeakKeyDictionary()
-
-
-def _arguments(kind: type) -> _Arguments:
-    """What checks each argument of a class, and its default."""
-    if kind in _known:
-        return _known[kind]
-    config = ConfigDict(allow_inf_nan=False)
-    found: _Arguments = {}
-    for name, (annotation, default) in from_class(kind, Configured, ()).arguments.items():
-        try:
-            found[name] = TypeAdapter[Any](annotation, config=config), default
-        except PydanticSchemaGenerationError:
-            raise DeclarationError(
-                f"{kind.__name__}: {name}: {annotation} is no type of an option; annotate an "
-                "attribute that is none in `setup`, or not at all"
-            ) from None
-    _known[kind] = found
-    return found
-
-
-def _checked(kind: type[Configured], given: dict[str, Any]) -> dict[str, Any]:
-    """The values of all arguments in their order, given or default."""
-    possible = _arguments(kind)
-    try:
-        given = of_size(getattr(kind, "sizes", {}), given)
-    except ValidationError as error:
-        raise _refused(kind, "size", given["size"], error) from None
-    if unknown := given.keys() - possible.keys():
-        raise TypeError(
-            f"{kind.__name__} has no option '{min(unknown)}'; possible: {', '.join(possible)}"
-        )
-    checked = {}
-    for name, (adapter, default) in possible.items():
-        value = given.get(name, default)
-        if value is REQUIRED:
-            raise TypeError(f"{kind.__name__}: '{name}' is missing")
-        try:
-            checked[name] = adapter.validate_python(value)
-        except ValidationError as error:
-            raise _refused(kind, name, value, error) from None
-    if fault := _disorder(checked):
-        raise ValueError(f"{kind.__name__}: {fault}")
-    return checked
-
-
-def _refused(kind: type, name: str, value: Any, error: ValidationError) -> ValueError:
-    problems = dict.fromkeys(problem["msg"] for problem in error.errors())
-    message = " or ".join(text[0].lower() + text[1:] for text in problems)
-    return ValueError(f"{kind.__name__}: {name}: {message}, not {value!r}")
-
-
-def _disorder(options: Mapping[str, Any]) -> str:
-    """What is wrong where an option `min_…` is not below its `max_…`; empty for nothing."""
-    for name, low in options.items():
-        high = options.get(name.replace("min_", "max_", 1)) if name.startswith("min_") else None
-        if low is not None and high is not None and low >= high:
-            return f"{name} {low:g} must be below {name.replace('min_', 'max_', 1)} {high:g}"
-    return ""
-
+__all__ = [
+    "BALANCES",
+    "DECODERS",
+    "MODELS",
+    "MOST",
+    "BalanceSpec",
+    "Configured",
+    "Count",
+    "Decay",
+    "DecoderSpec",
+    "FiniteVarianceDf",
+    "Fraction",
+    "Given",
+    "Levels",
+    "Link",
+    "ModelSpec",
+    "Over",
+    "Positive",
+    "Share",
+    "Size",
+    "Spec",
+    "balance",
+    "decoder",
+    "make_spec",
+    "model",
+]
 
 # -- specs -----------------------------------------------------------------------------------------
 
@@ -217,7 +103,7 @@ class Spec(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if fault := _disorder(self.__dict__):
+        if fault := disorder(self.__dict__):
             raise ValueError(fault)
         return self
 
@@ -247,6 +133,7 @@ class DecoderSpec(Spec):
     (True, 1)
     """
 
+    learns_scale: ClassVar[bool]
     is_likelihood: ClassVar[bool]
     is_discrete: ClassVar[bool]
     detached_outputs: ClassVar[int]
@@ -280,9 +167,39 @@ class ModelSpec(Spec):
         return _by_name, ("model", self.model_dump())
 
 
+class BalanceSpec(Spec):
+    """A rule that balances distortion and rate; the class attributes are those of its `Balance`.
+
+    >>> BALANCES["elbo"]().options
+    {}
+    """
+
+    sets_scale: ClassVar[bool]
+    ends_at_elbo: ClassVar[bool]
+    has_beta: ClassVar[bool]
+
+    def refusal(self, decoder: DecoderSpec) -> str:
+        """Why it cannot train this decoder, in one sentence; empty where it can.
+
+        >>> BALANCES["elbo"]().refusal(DECODERS["optimal"]())
+        ''
+        """
+        if not (self.sets_scale and decoder.learns_scale):
+            return ""
+        return (
+            f"balance '{self.name}' is redundant with decoder '{decoder.name}', which learns its "
+            "σ: both set one degree of freedom, what an error costs in nats; choose a decoder of "
+            "fixed σ, such as gaussian, or another balance"
+        )
+
+    def __reduce__(self) -> Any:
+        return _by_name, ("balance", self.model_dump())
+
+
 def _by_name(kind: Kind, fields: dict[str, Any]) -> Spec:
-    registry: Mapping[str, type[Spec]] = DECODERS if kind == "decoder" else MODELS
-    return registry[fields["name"]](**fields)
+    registries: dict[Kind, Mapping[str, type[Spec]]]
+    registries = {"decoder": DECODERS, "model": MODELS, "balance": BALANCES}
+    return registries[kind][fields["name"]](**fields)
 
 
 S = TypeVar("S", bound=Spec)
@@ -307,7 +224,7 @@ def make_spec(base: type[S], name: str, declared: Declaration) -> type[S]:
     module, _, owner = declared.implementation.partition(":")
     fields: dict[str, Any] = {"name": (Literal[name], name)}
     for option, (annotation, default) in declared.arguments.items():
-        if get_origin(annotation) is Annotated and _Given in get_args(annotation):
+        if is_given(annotation):
             continue
         if hasattr(base, option) or option == "name":
             raise DeclarationError(taken(option, owner))
@@ -335,6 +252,7 @@ def _bundled(base: type[S], kind: str, package: ModuleType) -> dict[str, Any]:
 
 DECODERS: dict[str, type[DecoderSpec]] = _bundled(DecoderSpec, "decoder", decoders)
 MODELS: dict[str, type[ModelSpec]] = _bundled(ModelSpec, "model", models)
+BALANCES: dict[str, type[BalanceSpec]] = _bundled(BalanceSpec, "balance", balances)
 """Every spec by name: the bundled ones in the order of the tables, then those of plugins."""
 
 
@@ -371,6 +289,19 @@ def model(name: str) -> Callable[[C], C]:
     return _registering("model", name, ModelSpec, MODELS)
 
 
+def balance(name: str) -> Callable[[C], C]:
+    """Register a `baselines.balances.base.Balance` under a name for `balances` in a grid.
+
+    Raises:
+        DeclarationError: as `decoder` does.
+
+    >>> balance("mine")(dict)
+    Traceback (most recent call last):
+    baselines.declarations.DeclarationError: dict is not a subclass of Balance
+    """
+    return _registering("balance", name, BalanceSpec, BALANCES)
+
+
 def _registering(
     kind: Kind, name: str, base: type[Spec], registry: Mapping[str, type[Spec]]
 ) -> Callable[[C], C]:
@@ -378,7 +309,7 @@ def _registering(
 
     def apply(implementation: C) -> C:
         module = getattr(implementation, "__module__", "")
-        if not module.startswith((f"{decoders.__name__}.", f"{models.__name__}.")):
+        if not module.startswith(tuple(f"{p.__name__}." for p in (balances, decoders, models))):
             register(
                 kind, name, implementation, _spec_of(base, name, implementation, kind), bundled
             )
@@ -396,5 +327,5 @@ def _spec_of(base: type[S], name: str, implementation: Any, kind: Kind) -> type[
             f"{who} has a constructor: declare its options as annotated attributes, as in "
             "`scale: float = 1.0`, and build the rest in `setup(self)`"
         )
-    _arguments(implementation)
+    arguments_of(implementation)
     return make_spec(base, name, from_class(implementation, Configured, _constants(base)))

@@ -9,7 +9,7 @@ from numpy.polynomial.chebyshev import chebpts1
 from numpy.polynomial.polynomial import polyvander2d
 from scipy.special import ndtri, stdtr
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, StudentT
+from torch.distributions import Distribution, Independent, Laplace, Normal, StudentT
 
 from baselines.distributions import LEVELS, EightBit, to_level
 
@@ -26,8 +26,8 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
         images: (..., C, H, W) in [0, 1] on the 8-bit grid.
 
     Returns:
-        Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian and Student-t; for
-        another base a mass too small for a difference of two cdfs is density times width.
+        Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian, Student-t and Laplace;
+        for another base a mass too small for a difference of two cdfs is density times width.
 
     Raises:
         TypeError: for a distribution of neither kind.
@@ -40,9 +40,9 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
     if isinstance(distribution, EightBit):
         return distribution.log_mass(images)
     base, level = base_of(distribution), to_level(images)
-    if isinstance(base, Normal | StudentT):
+    if isinstance(base, Normal | StudentT | Laplace):
         lower, upper = (_standardised(base, _edge(level + step)) for step in (0, 1))
-        # Both families are symmetric: the lower tail is where a cdf keeps its digits.
+        # The families are symmetric: the lower tail is where a cdf keeps its digits.
         mirror = lower + upper > 0
         lower, upper = torch.where(mirror, -upper, lower), torch.where(mirror, -lower, upper)
         below, up_to = _log_cdf(base, lower), _log_cdf(base, upper)
@@ -124,7 +124,7 @@ def _edge(level: Tensor) -> Tensor:
     return edge.masked_fill(level == 0, -math.inf).masked_fill(level == LEVELS, math.inf)
 
 
-def _standardised(base: Normal | StudentT, value: Tensor) -> Tensor:
+def _standardised(base: Normal | StudentT | Laplace, value: Tensor) -> Tensor:
     standardised: Tensor = (value - base.loc) / base.scale
     return standardised
 
@@ -134,6 +134,8 @@ def _cdf(base: Distribution, value: Tensor) -> Tensor:
         return normal_cdf(_standardised(base, value))
     if isinstance(base, StudentT):
         return student_cdf(base.df, _standardised(base, value))
+    if isinstance(base, Laplace):
+        return laplace_cdf(_standardised(base, value))
     # A base may live on [0, 1] alone, and is not asked at the open ends.
     inner = base.cdf(value.masked_fill(value.isinf(), 0.5)).clamp(0, 1)
     return torch.where(value.isinf(), (value > 0).double(), inner)
@@ -147,6 +149,16 @@ def normal_cdf(value: Tensor) -> Tensor:
     """
     # torch.special.ndtr is ½ + ½ erf, and 0 below -8.
     return torch.erfc(value * -math.sqrt(0.5)) * 0.5
+
+
+def laplace_cdf(value: Tensor) -> Tensor:
+    """F of standard Laplace values, with its digits in the lower tail.
+
+    >>> laplace_cdf(torch.tensor([-100.0, 0.0], dtype=torch.float64))
+    tensor([1.8600e-44, 5.0000e-01], dtype=torch.float64)
+    """
+    tail = value.abs().neg().exp() * 0.5
+    return torch.where(value < 0, tail, 1 - tail)
 
 
 def student_cdf(df: Tensor, value: Tensor) -> Tensor:
@@ -213,10 +225,13 @@ def _wallace() -> np.ndarray:
     return rows
 
 
-def _log_cdf(base: Normal | StudentT, value: Tensor) -> Tensor:
+def _log_cdf(base: Normal | StudentT | Laplace, value: Tensor) -> Tensor:
     if isinstance(base, Normal):
         result: Tensor = torch.special.log_ndtr(value)
         return result
+    if isinstance(base, Laplace):
+        upper = torch.log1p(-value.abs().neg().exp() * 0.5)
+        return torch.where(value < 0, value - math.log(2), upper)
     return student_cdf(base.df, value).log()
 
 

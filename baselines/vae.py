@@ -1,4 +1,4 @@
-"""A model and a decoder together, and the one objective that trains every pair of them."""
+"""A model, a decoder and a balance together, and the objective that trains all of them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from baselines.balances.base import Balance, Batch
+from baselines.balances.elbo import Elbo
 from baselines.decoders.base import Decoder, descended
 from baselines.models.base import Model
 from baselines.state import State
@@ -29,7 +31,7 @@ class Terms(NamedTuple):
 
 
 class Vae(nn.Module):
-    """A model and the decoder on top of it.
+    """A model, the decoder on top of it, and the rule that weighs the rate in training.
 
     >>> from baselines.decoders.gaussian import SharedGaussian
     >>> from baselines.models.conv_vae import ConvVae
@@ -40,23 +42,25 @@ class Vae(nn.Module):
     True
     """
 
-    def __init__(self, model: Model, decoder: Decoder) -> None:
+    def __init__(self, model: Model, decoder: Decoder, balance: Balance | None = None) -> None:
         super().__init__()
         self.model = model
         self.decoder = decoder
+        self.balance = Elbo() if balance is None else balance
 
-    def initial_state(self) -> State:
-        """All state before the first batch, on the CPU."""
+    def initial_state(self, total: int = 0) -> State:
+        """All state before the first batch, on the CPU; training takes `total` steps."""
         decoder = self.decoder.initial_state(self.model.image_shape)
-        return {**self.model.initial_state(), **decoder}
+        return {**self.model.initial_state(), **decoder, **self.balance.initial_state(total)}
 
     def forward(
         self, images: Tensor, noise: Tensor, state: State, precision: torch.dtype
     ) -> tuple[Terms, State]:
         """The negative ELBO of a training batch, summed over dimensions, averaged over images.
 
-        The loss has this value for every decoder; its gradient is that of the decoder's
-        surrogate where it has one.
+        The loss has this value for every decoder and balance. Its gradient is that of
+        distortion + weight · rate, with the balance's weight, and of the decoder's surrogate in
+        place of that sum where it has one: the rate that the surrogate sees is weighted.
 
         Arguments:
             images: (B, C, H, W) in [0, 1], float32; sequences (B, T, C, H, W).
@@ -77,14 +81,20 @@ class Vae(nn.Module):
             )
         rate = draw.rate.sum(-1).mean()
         decoder_state = self.decoder.update(distribution, target, state)
+        batch = Batch(distribution, target, distortion.detach(), draw.rate.detach().mean(0))
+        weight, balance_state = self.balance(batch, state)
+        weighted = draw.rate if weight is None else draw.rate * weight
         # A frame of a sequence has a rate of its own.
-        rates = draw.rate if self.model.is_sequence else draw.rate.sum(-1)
+        rates = weighted if self.model.is_sequence else weighted.sum(-1)
         surrogate = self.decoder.surrogate(distribution, target, rates)
-        loss = descended(distortion + rate, None if surrogate is None else per_item(surrogate))
+        sought = None if surrogate is None else per_item(surrogate)
+        if sought is None and weight is not None:
+            sought = distortion + weighted.sum(-1).mean()
+        loss = descended(distortion + rate, sought)
         with torch.no_grad():
             sigma = self.decoder.sigma(distribution)
         terms = Terms(loss, distortion.detach(), rate.detach(), sigma)
-        return terms, {**state, **encoder_state, **draw.state, **decoder_state}
+        return terms, {**state, **encoder_state, **draw.state, **decoder_state, **balance_state}
 
 
 def per_item(values: Tensor) -> Tensor:

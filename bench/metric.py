@@ -11,6 +11,7 @@ from typing import Literal
 Direction = Literal["lower", "higher"]
 Home = Literal[
     "likelihood",
+    "balance",
     "iwae",
     "information",
     "activity",

@@ -209,8 +209,12 @@ METRICS = (
     Metric("sigma_at_floor", None, SHARE, "likelihood", label="σ at its floor",
            meaning="share of values whose σ its clip holds (σ up to twice exp(min_log_sigma)): "
                    "there the clip decides the density"),
-    Metric("beta_effective", None, Units.NONE, "likelihood", label="2σ²",
-           meaning="2σ², the β of a β-VAE with the same σ"),
+    Metric("beta_effective", None, Units.NONE, "balance", label="2σ²",
+           meaning="2σ², the β of a β-VAE with the same σ; times balance_weight where a balance "
+                   "weighs the rate, and absent where no one weight does"),
+    Metric("balance_weight", None, Units.NONE, "balance",
+           meaning="weight of the rate in what training descended, mean over the last epoch and, "
+                   "where parts of the latent have one each, over them; scores have a weight of 1"),
 )
 # fmt: on
 """`<name>_se` is a metric's standard error, over images unless the protocol says otherwise."""

@@ -1,8 +1,8 @@
-"""Decoders, models and datasets of the user's own: a Python file, or a module of a package.
+"""Decoders, models, balances and data of the user's own: a Python file, or a package's module.
 
-A plugin registers with `decoder` and `model` of `baselines.options` and with `dataset` of this
-module. What it registers is kept in the plugin's own module, and this process knows it from `load`
-or `discover` until `forget`. No torch in here: a plugin imports what it needs.
+A plugin registers with `decoder`, `model` and `balance` of `baselines.options` and with `dataset`
+of this module. What it registers is kept in the plugin's own module, and this process knows it from
+`load` or `discover` until `forget`. No torch in here: a plugin imports what it needs.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from baselines.declarations import DeclarationError
-from baselines.options import DECODERS, MODELS
+from baselines.options import BALANCES, DECODERS, MODELS
 from baselines.registration import Registration, register, registrations
 from bench.data import sources
 from bench.data.catalog import PUBLISHED
@@ -243,8 +243,8 @@ def _add(plugin: Plugin) -> None:
     ]
     if not found:
         raise RequestError(
-            f"{plugin.path or plugin.module}:1: registers nothing; decorate with `decoder` or "
-            "`model` of baselines.options, or with `dataset` of bench.plugins"
+            f"{plugin.path or plugin.module}:1: registers nothing; decorate with `decoder`, "
+            "`model` or `balance` of baselines.options, or with `dataset` of bench.plugins"
         )
     others = {(entry.kind, entry.name): entry for kept in _loaded.values() for entry in kept}
     for entry in found:
@@ -268,6 +268,7 @@ def _registry(kind: str) -> dict[str, Any]:
     registries: dict[str, Any] = {
         "decoder": DECODERS,
         "model": MODELS,
+        "balance": BALANCES,
         "dataset": sources.REGISTERED,
     }
     result: dict[str, Any] = registries[kind]

@@ -18,8 +18,10 @@ from pydantic import (
 )
 
 from baselines.options import (
+    BALANCES,
     DECODERS,
     MODELS,
+    BalanceSpec,
     Count,
     Decay,
     DecoderSpec,
@@ -43,6 +45,9 @@ HISTORY = "history.jsonl"
 
 CHECKPOINT = "checkpoint.pt"
 """The file in a run's folder that holds its whole training state, until the run is done."""
+
+ELBO = "elbo"
+"""The balance that weighs nothing: a run with it has none in its record and in its id."""
 
 Precision = Literal["float32", "bfloat16"]
 Split = Literal["validation", "test"]
@@ -219,7 +224,7 @@ class Evaluation(EvaluationSettings):
 
 
 class Run(Value):
-    """One experiment: a model with a decoder, trained once on one data set and measured.
+    """One experiment: a model with a decoder, trained once under a balance, and measured.
 
     `id` is the hash of everything that decides its numbers. The name of the data set is left out of
     it, as it only says where the data were found; the hash of their content is in. `data` says
@@ -231,6 +236,7 @@ class Run(Value):
     content: str | None
     model: SerializeAsAny[ModelSpec]
     decoder: SerializeAsAny[DecoderSpec]
+    balance: SerializeAsAny[BalanceSpec] = Field(default_factory=lambda: BALANCES[ELBO](name=ELBO))
     seed: int
     split_seed: int
     training: Training
@@ -258,6 +264,8 @@ class Run(Value):
         fields = dump(self)
         if self.data is None:
             fields.pop("data", None)
+        if self.balance.name == ELBO:
+            fields.pop("balance", None)
         return {**fields, **({"plugins": self.plugins} if self.plugins else {})}
 
     @property
@@ -267,8 +275,8 @@ class Run(Value):
 
     @property
     def plugins(self) -> dict[str, str]:
-        """The sha256 of the source behind the model and the decoder, where that is a user's own."""
-        sources = {"model": self.model.source, "decoder": self.decoder.source}
+        """The sha256 of the source behind each part, where that is a user's own."""
+        sources = {part: getattr(self, part).source for part in ("model", "decoder", "balance")}
         return {part: source for part, source in sources.items() if source is not None}
 
     @property
@@ -283,12 +291,14 @@ class Run(Value):
         """The Run that `model_dump` wrote, or the file `run.json`, which has the id as well.
 
         Raises:
-            RequestError: its model or its decoder is not here, or comes from another source.
+            RequestError: its model, decoder or balance is not here, or comes from another source.
         """
         specs: dict[str, Spec] = {}
-        registries: Mapping[str, Mapping[str, type[Spec]]] = {"model": MODELS, "decoder": DECODERS}
+        registries: Mapping[str, Mapping[str, type[Spec]]]
+        registries = {"model": MODELS, "decoder": DECODERS, "balance": BALANCES}
         for part, registry in registries.items():
-            options, source = fields[part], fields.get("plugins", {}).get(part)
+            options = fields.get(part, {"name": ELBO}) if part == "balance" else fields[part]
+            source = fields.get("plugins", {}).get(part)
             kind = registry.get(options["name"])
             if kind is None or kind.source != source:
                 raise RequestError(f"the {part} '{options['name']}' of this run is not here")

@@ -1,4 +1,4 @@
-"""The search for a decoder option (β) on validation data; its trials are Runs like any other.
+"""The search for options (β, a learning rate) on validation data; its trials are ordinary Runs.
 
 A search keeps no state of its own: it yields runs and is sent their records, so it resumes by
 being driven over the records that exist. The summary of a finished search saves that work.
@@ -8,14 +8,15 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import RequestError
 from bench.files import digest
-from bench.grid.expand import Row, trial_run, with_option
-from bench.grid.schema import Search, rounded
+from bench.grid.expand import Row, trial_run
+from bench.grid.knob import Knob, Values, with_values
+from bench.grid.schema import Search
 from bench.metrics import sign
 from bench.records.store import Record, Store, done
 from bench.records.validity import COMPLETED
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One value tried: its runs, their scores (lower is better), what it cost."""
+    """The values tried, one a knob: their runs, the scores (lower is better), what they cost."""
 
-    value: float
+    values: Values
     runs: tuple[str, ...]
     scores: tuple[float | None, ...]
     score: float | None
@@ -39,9 +40,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """The end of a search: the best value and every trial behind it; None where all failed."""
+    """The end of a search: the best values and every trial behind them; None where all failed."""
 
-    value: float | None
+    values: Values | None
     trials: tuple[Trial, ...]
 
 
@@ -52,11 +53,19 @@ SearchCoroutine = Generator[list[Run], list[Record], Choice]
 def search_id(row: Row) -> str:
     """16 hexadecimal digits of what decides a search: a trial's identity and the settings."""
     assert row.search is not None
-    assert row.option is not None
     settings = row.search.model_dump(mode="json")
-    identity = trial_run(row, row.search.low, row.search.seeds[0]).identity
-    content = {"option": row.option, "search": settings, "run": identity}
-    return digest(content)[:16]
+    identity = trial_run(row, row.lowest, row.search.seeds[0]).identity
+    content: dict[str, Any] = {"run": identity}
+    first = row.knobs[0]
+    if row.knobs == (Knob(part="decoder", option=first.option, low=first.low, high=first.high),):
+        # The only search that older versions knew keeps the id that they gave it.
+        content["option"] = first.option
+        settings |= {"low": first.low, "high": first.high}
+    else:
+        # For whom else the values are chosen decides nothing of the search.
+        alone = [knob.model_dump(mode="json", exclude={"each"}) for knob in row.knobs]
+        content["knobs"] = alone
+    return digest({**content, "search": settings})[:16]
 
 
 def search(row: Row) -> SearchCoroutine:
@@ -69,23 +78,21 @@ def search(row: Row) -> SearchCoroutine:
     """
     import optuna
 
-    settings, option = row.search, row.option
+    settings, knobs = row.search, row.knobs
     assert settings is not None
-    assert option is not None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=_sampler(row), pruner=_pruner(row))
-    values_between = optuna.distributions.FloatDistribution(settings.low, settings.high, log=True)
-    space: dict[str, optuna.distributions.BaseDistribution] = {option: values_between}
-    for value in settings.evenly_spaced:
-        study.enqueue_trial({option: value})
+    space = {knob.name: distribution(knob) for knob in knobs}
+    for start in row.start:
+        study.enqueue_trial({knob.name: v for knob, v in zip(knobs, start, strict=True)})
 
     trials: list[Trial] = []
     while len(trials) < settings.trials:
-        asked = [study.ask(space) for _ in range(_round(settings, len(trials)))]
-        values = [rounded(t.params[option], settings.low, settings.high) for t in asked]
+        asked = [study.ask(space) for _ in range(_round(row, len(trials)))]
+        values = [tuple(knob.rounded(t.params[knob.name]) for knob in knobs) for t in asked]
         groups = yield from _records(row, asked, values)
-        for trial, value, group in zip(asked, values, groups, strict=True):
-            outcome = _trial(value, group, settings.objective)
+        for trial, tried, group in zip(asked, values, groups, strict=True):
+            outcome = _trial(tried, group, settings.objective)
             trials.append(outcome)
             if outcome.score is None:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -93,21 +100,32 @@ def search(row: Row) -> SearchCoroutine:
                 study.tell(trial, outcome.score)
     scored = [trial for trial in trials if trial.score is not None]
     best = min(scored, key=lambda trial: trial.score or 0.0, default=None)
-    return Choice(best.value if best else None, tuple(trials))
+    return Choice(best.values if best else None, tuple(trials))
 
 
-def _round(search: Search, begun: int) -> int:
+def distribution(knob: Knob) -> "optuna.distributions.BaseDistribution":
+    """A knob's range as Optuna knows it."""
+    import optuna
+
+    log = knob.scale == "log"
+    if knob.whole:
+        return optuna.distributions.IntDistribution(round(knob.low), round(knob.high), log=log)
+    return optuna.distributions.FloatDistribution(knob.low, knob.high, log=log)
+
+
+def _round(row: Row, begun: int) -> int:
     """How many trials are asked for before any of them is told, after so many."""
-    startup = len(search.evenly_spaced)
+    assert row.search is not None
+    search, startup = row.search, len(row.start)
     if begun >= startup:
         return min(search.together, search.trials - begun)
-    # The evenly spaced trials know nothing of each other, so all may run side by side. A pruner
+    # The trials of the start know nothing of each other, so all may run side by side. A pruner
     # judges a trial by those that were told.
     return startup if search.pruner == "none" else min(search.together, startup - begun)
 
 
 def _records(
-    row: Row, trials: "Sequence[optuna.Trial]", values: Sequence[float]
+    row: Row, trials: "Sequence[optuna.Trial]", values: Sequence[Values]
 ) -> Generator[list[Run], list[Record], list[list[Record]]]:
     """The records of each trial of a round: of all seeds, or of those until it is pruned."""
     settings = row.search
@@ -137,15 +155,15 @@ def _continues(trial: "optuna.Trial", step: int, record: Record, objective: str)
     return not trial.should_prune()
 
 
-def _trial(value: float, group: Sequence[Record], objective: str) -> Trial:
+def _trial(values: Values, group: Sequence[Record], objective: str) -> Trial:
     scores = tuple(_score(record, objective) for record in group)
     known = [score for score in scores if score is not None]
     statuses = {record["status"] for record in group}
     return Trial(
-        value=value,
+        values=values,
         runs=tuple(record["id"] for record in group),
         scores=scores,
-        # One seed that diverged is a verdict on the value, not a missing number.
+        # One seed that diverged is a verdict on the values, not a missing number.
         score=math.fsum(known) / len(known) if len(known) == len(scores) else None,
         seconds=math.fsum(record["cost"]["seconds"] for record in group),
         status=COMPLETED if statuses == {COMPLETED} else max(statuses - {COMPLETED}),
@@ -164,14 +182,17 @@ def _sampler(row: Row) -> "optuna.samplers.BaseSampler":
     import optuna
 
     assert row.search is not None
-    seed, startup = row.search.sampler_seed, len(row.search.evenly_spaced)
+    seed, startup = row.search.sampler_seed, len(row.start)
     samplers = optuna.samplers
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match row.search.sampler:
             case "tpe":
                 return samplers.TPESampler(
-                    seed=seed, n_startup_trials=startup, constant_liar=row.search.together > 1
+                    seed=seed,
+                    n_startup_trials=startup,
+                    constant_liar=row.search.together > 1,
+                    multivariate=len(row.knobs) > 1,
                 )
             case "random":
                 return samplers.RandomSampler(seed=seed)
@@ -219,8 +240,7 @@ def _pruner(row: Row) -> "optuna.pruners.BasePruner":
 def startup_runs(row: Row) -> list[Run]:
     """The runs of a search's first trials, known without a sampler."""
     assert row.search is not None
-    values, seeds = row.search.evenly_spaced, row.search.seeds
-    return [trial_run(row, value, seed) for value in values for seed in seeds]
+    return [trial_run(row, values, seed) for values in row.start for seed in row.search.seeds]
 
 
 def recall(row: Row, store: Store, settled: Callable[[str], bool] | None = None) -> Choice | None:
@@ -231,46 +251,51 @@ def recall(row: Row, store: Store, settled: Callable[[str], bool] | None = None)
     known = store.search(search_id(row))
     if known is None or known["schema"] != SCHEMA:
         return None
+    lists = ("values", "runs", "scores")
     trials = tuple(
-        Trial(**{**trial, "runs": tuple(trial["runs"]), "scores": tuple(trial["scores"])})
-        for trial in known["trials"]
+        Trial(**{**trial, **{key: tuple(trial[key]) for key in lists}}) for trial in known["trials"]
     )
     settled = settled or (lambda identity: done(store.record_of(identity)))
     whole = all(settled(identity) for trial in trials for identity in trial.runs)
-    return Choice(known["chosen"], trials) if whole else None
+    chosen = known["chosen"]
+    return Choice(None if chosen is None else tuple(chosen), trials) if whole else None
 
 
 def summary_path(row: Row, store: Store) -> Path:
     return store.folder / "searches" / f"{search_id(row)}.json"
 
 
+def lend(row: Row, choice: Choice) -> Row:
+    """The row with what its lender's search chose in its runs; none where nothing worked."""
+    assert row.lender is not None
+    if choice.values is None:
+        return replace(row, runs=())
+    chosen = dict(zip(row.lender.knobs, choice.values, strict=True))
+    values = [chosen[knob] for knob in row.lent]
+    return replace(row, runs=tuple(with_values(run, row.lent, values) for run in row.runs))
+
+
 def final_runs(row: Row, choice: Choice) -> tuple[Run, ...]:
-    """The row's runs with the chosen value; none where the search found nothing that works."""
-    if choice.value is None or row.option is None:
+    """The row's runs with the chosen values; none where the search found nothing that works."""
+    if choice.values is None:
         return ()
-    return tuple(with_option(run, row.option, choice.value) for run in row.runs)
+    return tuple(with_values(run, row.knobs, choice.values) for run in row.finals)
 
 
 def summary(row: Row, choice: Choice) -> dict[str, Any]:
     """What `searches/<id>.json` keeps: the search, its trials, its choice and its cost."""
     assert row.search is not None
-    run = row.runs[0]
+    run = row.runs[0].model_dump(mode="json")
+    # Trials that tried the same whole numbers share their runs.
+    spent = {trial.runs: trial.seconds for trial in choice.trials}
     return {
         "schema": SCHEMA,
         "id": search_id(row),
-        "dataset": run.dataset,
-        "model": run.model.model_dump(mode="json"),
-        "decoder": run.decoder.model_dump(mode="json"),
-        "option": row.option,
-        "search": {
-            **row.search.model_dump(mode="json"),
-            "startup": len(row.search.evenly_spaced),
-        },
+        **{part: run[part] for part in ("dataset", "model", "decoder", "balance") if part in run},
+        "knobs": [knob.model_dump(mode="json") for knob in row.knobs],
+        "search": {**row.search.model_dump(mode="json"), "startup": len(row.start)},
         "trials": [asdict(trial) for trial in choice.trials],
-        "chosen": choice.value,
+        "chosen": choice.values,
         "runs": [final.id for final in final_runs(row, choice)],
-        "cost": {
-            "runs": sum(len(trial.runs) for trial in choice.trials),
-            "seconds": math.fsum(trial.seconds for trial in choice.trials),
-        },
+        "cost": {"runs": sum(map(len, spent)), "seconds": math.fsum(spent.values())},
     }

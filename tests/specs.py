@@ -1,11 +1,11 @@
-"""Decoders and models by name, with options.
+"""Decoders, models and balances by name, with options.
 
 The registry holds classes made at run time, so a type checker cannot know their options.
 """
 
 from typing import Any
 
-from baselines.options import DECODERS, MODELS, DecoderSpec, ModelSpec
+from baselines.options import BALANCES, DECODERS, MODELS, BalanceSpec, DecoderSpec, ModelSpec
 
 
 def decoder_spec(name: str, **options: Any) -> DecoderSpec:
@@ -14,3 +14,7 @@ def decoder_spec(name: str, **options: Any) -> DecoderSpec:
 
 def model_spec(name: str, **options: Any) -> ModelSpec:
     return MODELS[name](**options)
+
+
+def balance_spec(name: str, **options: Any) -> BalanceSpec:
+    return BALANCES[name](**options)

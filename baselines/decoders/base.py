@@ -24,6 +24,9 @@ class Decoder(Configured, nn.Module):
             log-likelihood may be reported.
         is_discrete: True where `log_prob` is the probability of an 8-bit image, which does not
             compare with the densities of other decoders.
+        learns_scale: False where the options alone say what an error costs in nats. Where training
+            finds it (a σ, a b, probabilities of levels), a rule that sets the weight of the error
+            would set the same thing twice.
 
     >>> from baselines.decoders.gaussian import UnitGaussian
     >>> decoder = UnitGaussian(link="identity")
@@ -37,6 +40,7 @@ class Decoder(Configured, nn.Module):
     detached_outputs = 0
     is_likelihood = True
     is_discrete = False
+    learns_scale = True
 
     link: Link = "sigmoid"
 

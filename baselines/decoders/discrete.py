@@ -25,6 +25,7 @@ class BernoulliDecoder(Decoder):
     """
 
     is_likelihood = False
+    learns_scale = False
 
     link: Literal["sigmoid"] = "sigmoid"
 

@@ -41,6 +41,7 @@ class MeanReducedMse(Decoder):
     """
 
     is_likelihood = False
+    learns_scale = False
 
     def initial_state(self, image_shape: tuple[int, int, int]) -> State:
         return new_average("decoder.log_sigma")
@@ -70,6 +71,8 @@ class FixedGaussian(Decoder):
     >>> Narrow()(torch.zeros(1, 1, 1, 1), {}).stddev.item()  # 1/e
     0.3678794503211975
     """
+
+    learns_scale = False
 
     def setup(self) -> None:
         self.log_sigma = nn.Buffer(torch.tensor(self.fixed_log_sigma()), persistent=False)
@@ -222,9 +225,7 @@ class OptimalGaussian(Decoder):
     decay: Decay = 0.9
 
     def initial_state(self, image_shape: tuple[int, int, int]) -> State:
-        channels, height, width = image_shape
-        shape = {"channel": (channels, 1, 1), "pixel": (channels, height, width)}
-        return new_average("decoder.variance", *shape.get(self.over, ()))
+        return new_average("decoder.variance", *shared_shape(image_shape, self.over))
 
     def forward(self, output: Tensor, state: State, target: Tensor | None = None) -> Distribution:
         mean = self.mean(output)
@@ -235,7 +236,7 @@ class OptimalGaussian(Decoder):
             variance = (
                 error.mean(dim=(-3, -2, -1), keepdim=True)
                 if self.over == "image"
-                else self._shared_variance(error)
+                else shared_mean(error, self.over)
             )
             if self.stop_gradient:
                 variance = variance.detach()
@@ -243,17 +244,32 @@ class OptimalGaussian(Decoder):
         return gaussian(mean, 0.5 * variance.clamp_min(floor).log())
 
     def update(self, distribution: Distribution, target: Tensor, state: State) -> State:
-        variance = self._shared_variance((target - distribution.mean).square())
+        variance = shared_mean((target - distribution.mean).square(), self.over)
         return update_average(state, "decoder.variance", variance, self.decay)
 
-    def _shared_variance(self, error: Tensor) -> Tensor:
-        """The mean squared error over all that shares one σ across images, as `state` has it."""
-        error = error.reshape(-1, *error.shape[-3:])
-        if self.over == "pixel":
-            return error.mean(dim=0)
-        if self.over == "channel":
-            return error.mean(dim=(0, -2, -1), keepdim=True).reshape(-1, 1, 1)
-        return error.mean()
+
+def shared_shape(image_shape: tuple[int, int, int], over: Over) -> tuple[int, ...]:
+    """The shape of what images (C, H, W) share: of `shared_mean`.
+
+    >>> shared_shape((3, 8, 8), "channel"), shared_shape((3, 8, 8), "batch")
+    ((3, 1, 1), ())
+    """
+    shape = {"channel": (image_shape[0], 1, 1), "pixel": image_shape}
+    return shape.get(over, ())
+
+
+def shared_mean(error: Tensor, over: Over) -> Tensor:
+    """The mean of errors (..., C, H, W) over all that shares one scale across images.
+
+    >>> shared_mean(torch.ones(5, 3, 8, 8), "channel").shape
+    torch.Size([3, 1, 1])
+    """
+    error = error.reshape(-1, *error.shape[-3:])
+    if over == "pixel":
+        return error.mean(dim=0)
+    if over == "channel":
+        return error.mean(dim=(0, -2, -1), keepdim=True).reshape(-1, 1, 1)
+    return error.mean()
 
 
 @decoder("optimal_per_image")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baselines.options import DECODERS, MODELS
+from baselines.options import BALANCES, DECODERS, MODELS
 from bench import data, plugins
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
 from bench.data.download import console_progress
@@ -22,7 +22,7 @@ from bench.metrics import METRICS
 @app.command("list", epilog="Example: sigma-bench list decoders")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="grids|datasets|models|decoders|metrics|extractors")
+        str, typer.Argument(metavar="grids|datasets|models|decoders|balances|metrics|extractors")
     ],
     plugin: Annotated[
         list[Path], typer.Option("--plugin", help="Also what this Python file registers.")
@@ -35,12 +35,13 @@ def list_(
         "datasets": _list_datasets,
         "models": lambda: _list_specs(MODELS),
         "decoders": lambda: _list_specs(DECODERS),
+        "balances": lambda: _list_specs(BALANCES),
         "metrics": _list_metrics,
         "extractors": _list_extractors,
     }
     if what not in lists:
         raise RequestError(f"list {what}: {nearest(what, list(lists))}")
-    if what in ("datasets", "models", "decoders"):
+    if what in ("datasets", "models", "decoders", "balances"):
         for path in plugin:
             plugins.load(path)
         plugins.discover()

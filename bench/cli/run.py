@@ -260,7 +260,7 @@ def _print_plan(rows: Sequence[Row], store: Store, as_json: bool) -> None:
     for line in lines:
         run = line.run
         named = run is not None and run.content is not None
-        label = run_label(run) if run else row_label(line.row)
+        label = run_label(run, (*line.row.lent, *line.row.knobs)) if run else row_label(line.row)
         rows_shown.append(
             (
                 run.id if run and named else "-",

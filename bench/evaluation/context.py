@@ -45,6 +45,7 @@ class EvaluationContext:
         extractor: the feature network of the run's protocol, or None where it has none.
         videos: that of whole videos, or None.
         generators: those that measures draw from, by the name of their stream.
+        weight: of the rate in training, mean over the last epoch; None where nothing weighs it.
     """
 
     run: Run
@@ -53,6 +54,7 @@ class EvaluationContext:
     extractor: Extractor | None
     videos: VideoExtractor | None = None
     generators: dict[str, Generator] = field(default_factory=dict)
+    weight: float | None = None
 
     @property
     def images(self) -> Tensor:

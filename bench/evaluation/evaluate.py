@@ -42,7 +42,8 @@ def evaluate(
         videos: that of whole videos, where the run has one.
     """
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
-    context = EvaluationContext(run, scorer, dataset, extractor, videos)
+    weight = trained.history[-1].get("weight") if trained.history else None
+    context = EvaluationContext(run, scorer, dataset, extractor, videos, weight=weight)
     measures = {name: of for module in MODULES for name, of in module.measures(context).items()}
     generators = context.generators.values()
     scores = score(

@@ -76,7 +76,6 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         curves["rate_by_part"] = {"parts": list(scorer.vae.model.parts), "rate": by_part}
     metrics = means(averaged)
     metrics["sigma"] = math.sqrt(variance)
-    metrics["beta_effective"] = 2 * variance
     metrics["unit_sigma_constant"] = unit_sigma_constant(scorer.vae.model.target(images))
     protocol: Protocol = {
         "split": run.evaluation.split,

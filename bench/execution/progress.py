@@ -16,11 +16,11 @@ from rich.text import Text
 from bench.execution.listeners import Listener
 from bench.grid.expand import Row
 from bench.metrics import is_shown
-from bench.records.labels import row_label, spec_label
+from bench.records.labels import row_label, trained_label
 from bench.records.store import Record
 from bench.records.validity import COMPLETED, DIVERGED
 from bench.run import Run
-from bench.text import divergence, duration
+from bench.text import divergence, duration, words
 from bench.tuning import Choice
 
 QUIET = 10.0
@@ -123,7 +123,9 @@ class Progress(Listener):
         self.current.pop(identity, None)
 
     def chosen(self, row: Row, choice: Choice) -> None:
-        told = "no value worked" if choice.value is None else f"chose {choice.value:g}"
+        told = "no value worked"
+        if choice.values is not None:
+            told = f"chose {words([f'{value:g}' for value in choice.values])}"
         self.say(f"search {row_label(row)}: {told} after {len(choice.trials)} trials")
 
     def say(self, text: str) -> None:
@@ -175,4 +177,4 @@ class Progress(Listener):
     @staticmethod
     def _name(run: Run) -> str:
         trial = "trial " if run.evaluation.split == "validation" else ""
-        return f"{trial}{run.dataset} {run.model.name} {spec_label(run.decoder)} seed {run.seed}"
+        return f"{trial}{run.dataset} {run.model.name} {trained_label(run)} seed {run.seed}"

@@ -3,10 +3,9 @@
 Any number of processes may work on one store at a time; its leases share the runs among them.
 """
 
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from bench import tuning
 from bench.devices import DeviceClass, cores
 from bench.errors import RequestError
 from bench.execution.cost_model import CostModel
+from bench.execution.deaths import MAX_DEATHS, ending
 from bench.execution.listeners import Listener
 from bench.execution.messages import Engine, Keep, Launch, Message, Resources, Task
 from bench.execution.outcome import DISK_FULL, HELD, INTERRUPTED, Outcome
@@ -26,14 +26,9 @@ from bench.execution.queue import TaskQueue
 from bench.execution.signals import Interruption
 from bench.files import disk_full, write_checked
 from bench.grid.expand import Row
-from bench.plugins import behind
 from bench.records.store import Record, Store, brief, new_record
 from bench.records.validity import FAILED
 from bench.run import Run
-from bench.text import words
-
-MAX_DEATHS = 3
-"""Workers that die over a run, without a finished epoch between, before the run is failed."""
 
 MOST_JOBS = 8
 """The most jobs that are chosen by default: each worker on a CPU takes about 1 GB."""
@@ -98,20 +93,22 @@ def execute(
 
 def count_runs(rows: Iterable[Row]) -> int:
     """The final runs of the rows and the trials of their searches."""
-    return sum(
-        len(row.runs) + (row.search.trials * len(row.search.seeds) if row.search else 0)
-        for row in rows
-    )
+    return sum(len(row.finals) + row.trial_runs for row in rows)
 
 
 @dataclass
 class PendingRuns:
-    """Runs of a row that may go side by side; what follows waits for all their records."""
+    """Runs of a row that may go side by side; what follows waits for all their records.
+
+    A row that waits for the search `lender` has none yet; after it, `shared` names it.
+    """
 
     row: Row
     runs: list[Run]
     selection: dict[str, Any]
     steps: tuning.SearchCoroutine | None = None
+    shared: dict[str, str] = field(default_factory=dict)
+    lender: str = ""
 
 
 @dataclass
@@ -126,6 +123,7 @@ class Schedule:
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
     finals: set[str] = field(default_factory=set)
+    choices: dict[str, tuning.Choice] = field(default_factory=dict)
     unchosen: int = 0
     asked: set[str] = field(default_factory=set)
     queue: TaskQueue = field(default_factory=lambda: TaskQueue(CostModel()))
@@ -184,17 +182,27 @@ class Schedule:
     # -- rows and their searches ---------------------------------------------------------------
 
     def _begin(self, row: Row) -> PendingRuns:
-        if row.search is None:
-            return self._ask(PendingRuns(row, list(row.runs), BY_HAND))
+        if row.lender is None:
+            return self._own(row, {})
+        self.unchosen += len(row.finals)
+        return PendingRuns(row, [], {}, lender=tuning.search_id(row.lender))
+
+    def _own(self, row: Row, shared: dict[str, str]) -> PendingRuns:
+        """The first runs of a row whose options are set, or searched for by itself."""
+        if row.search is None or not row.runs:
+            selection = {"rule": "shared", **shared} if shared else BY_HAND
+            return self._ask(PendingRuns(row, list(row.finals), selection))
+        search = tuning.search_id(row)
         choice = tuning.recall(row, self.store)
         if choice is not None:
             for identity in {identity for trial in choice.trials for identity in trial.runs}:
                 self._found(identity)
-            return self._ask(self._final(row, choice))
-        self.unchosen += len(row.runs)
+            self.choices[search] = choice
+            return self._ask(self._final(row, choice, shared))
+        self.unchosen += len(row.finals)
         steps = tuning.search(row)
-        selection = {"rule": "trial", "search": tuning.search_id(row)}
-        return self._ask(PendingRuns(row, next(steps), selection, steps))
+        selection = {"rule": "trial", "search": search}
+        return self._ask(PendingRuns(row, next(steps), selection, steps, shared))
 
     def _ask(self, pending: PendingRuns) -> PendingRuns:
         """Find the records of pending runs, and queue the runs that have none."""
@@ -208,6 +216,12 @@ class Schedule:
 
     def _advance(self, pending: PendingRuns) -> PendingRuns | None:
         """What follows once all records of `pending` exist; None when its row is finished."""
+        if pending.lender:
+            choice = self.choices.get(pending.lender)
+            if choice is None:
+                return pending
+            self.unchosen -= len(pending.row.finals)
+            pending = self._own(tuning.lend(pending.row, choice), {"shared": pending.lender})
         while all(run.id in self.records for run in pending.runs):
             records = [self.records[run.id] for run in pending.runs]
             row, steps = pending.row, pending.steps
@@ -216,21 +230,22 @@ class Schedule:
             try:
                 asked = steps.send(records)
             except StopIteration as stop:
-                pending = self._ask(self._chosen(row, stop.value))
+                pending = self._ask(self._chosen(row, stop.value, pending.shared))
             else:
-                pending = self._ask(PendingRuns(row, asked, pending.selection, steps))
+                pending = self._ask(replace(pending, runs=asked))
         return pending
 
-    def _chosen(self, row: Row, choice: tuning.Choice) -> PendingRuns:
+    def _chosen(self, row: Row, choice: tuning.Choice, shared: dict[str, str]) -> PendingRuns:
         write_checked(tuning.summary_path(row, self.store), tuning.summary(row, choice))
         for listener in self.listeners:
             listener.chosen(row, choice)
-        self.unchosen -= len(row.runs)
-        return self._final(row, choice)
+        self.choices[tuning.search_id(row)] = choice
+        self.unchosen -= len(row.finals)
+        return self._final(row, choice, shared)
 
-    def _final(self, row: Row, choice: tuning.Choice) -> PendingRuns:
-        self.outcome.failed_searches += choice.value is None
-        selection = {"rule": "tuned", "search": tuning.search_id(row)}
+    def _final(self, row: Row, choice: tuning.Choice, shared: dict[str, str]) -> PendingRuns:
+        self.outcome.failed_searches += choice.values is None
+        selection = {"rule": "tuned", "search": tuning.search_id(row), **shared}
         return PendingRuns(row, list(tuning.final_runs(row, choice)), selection)
 
     # -- tasks and messages --------------------------------------------------------------------
@@ -304,7 +319,7 @@ class Schedule:
             case "left":
                 self._left(task, content)
             case "died":
-                self._died(task, *_ending(content, run))
+                self._died(task, *ending(content, run))
 
     def _left(self, task: Task, reason: str | None) -> None:
         """Queue a run again whose worker lost its place; the run has no part in that."""
@@ -372,17 +387,3 @@ class Schedule:
     def _say(self, text: str) -> None:
         for listener in self.listeners:
             listener.say(text)
-
-
-def _ending(code: int, run: Run) -> tuple[str, int]:
-    """Why a worker ended with this exit code, and how many such ends fail the run."""
-    own = words(behind(run.plugins.values()))
-    if code >= 0:
-        # Nothing of ours leaves a run like this, so that a plugin that did will do it again.
-        blamed = f", as `os._exit` in {own} would" if own else ""
-        return f"its worker left with exit code {code} in the run{blamed}", 1 if own else MAX_DEATHS
-    if code == -signal.SIGKILL:
-        why = ", as the system does when memory runs out; try fewer --jobs"
-    else:
-        why = f"; the code of {own} may be why" if own else ""
-    return f"its worker was ended by signal {-code}{why}", MAX_DEATHS

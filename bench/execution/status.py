@@ -60,15 +60,11 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     known = Known(store)
     lines: list[Line] = []
     for row in rows:
-        search = row.search
         if row.runs[0].content is None:  # without the data no run has an id
-            trials = search.trials * len(search.seeds) if search else 0
-            lines += [Line(row, None, "trial", "not chosen yet", None)] * trials
-            lines += [Line(row, run, "final", "to do", None) for run in row.runs]
-        elif search is not None:
-            lines += _search_lines(row, search, known)
+            lines += [Line(row, None, "trial", "not chosen yet", None)] * row.trial_runs
+            lines += [Line(row, run, "final", "to do", None) for run in row.finals]
         else:
-            lines += [_line(row, run, "final", known) for run in row.runs]
+            lines += [replace(line, row=row) for line in _lines(row, known)]
     running = [line.seconds for line in lines if line.state == "running" and line.seconds]
     if running:  # the only measure of the others while no run is done
         mean = math.fsum(running) / len(running)
@@ -78,21 +74,40 @@ def survey(rows: Iterable[Row], store: Store) -> list[Line]:
     return lines
 
 
+def _lines(row: Row, known: "Known") -> Iterator[Line]:
+    """The lines of a row; until what it borrows is chosen, none of its runs is known."""
+    if row.lender is not None:
+        choice = tuning.recall(row.lender, known.store, known.settled)
+        if choice is None:
+            search, run = row.search, row.runs[0]
+            if search is not None:
+                cost = known.costs.of(trial_run(row, row.lowest, search.seeds[0]))
+                yield from [Line(row, None, "trial", "not chosen yet", cost)] * row.trial_runs
+            cost = known.costs.of(run)
+            yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.finals)
+            return
+        row = tuning.lend(row, choice)
+    if row.search is not None and row.runs:
+        yield from _search_lines(row, row.search, known)
+    else:
+        yield from (_line(row, run, "final", known) for run in row.finals)
+
+
 def _search_lines(row: Row, search: Search, known: "Known") -> Iterator[Line]:
     choice = tuning.recall(row, known.store, known.settled)
     if choice is None:
         asked = tuning.startup_runs(row)
         asked += known.trials_of(tuning.search_id(row), {run.id for run in asked})
-        unknown = max(0, search.trials * len(search.seeds) - len(asked))
+        unknown = max(0, row.trial_runs - len(asked))
     else:
         asked = [known.trials[identity] for trial in choice.trials for identity in trial.runs]
         unknown = 0
     yield from (_line(row, run, "trial", known) for run in asked)
-    cost = known.costs.of(trial_run(row, search.low, search.seeds[0]))
+    cost = known.costs.of(trial_run(row, row.lowest, search.seeds[0]))
     yield from [Line(row, None, "trial", "not chosen yet", cost)] * unknown
     if choice is None:
         cost = known.costs.of(row.runs[0])
-        yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.runs)
+        yield from [Line(row, None, "final", "not chosen yet", cost)] * len(row.finals)
     else:
         for run in tuning.final_runs(row, choice):
             yield _line(row, run, "final", known)

@@ -1,32 +1,67 @@
-"""A grid becomes rows (data set x model x decoder), each with its runs or its search."""
+"""A grid becomes rows (data set x model x decoder x balance), with their runs and searches."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from baselines.levels import misfit
 from baselines.options import MODELS, ModelSpec
 from bench import data
 from bench.devices import resolve_precision
 from bench.errors import RequestError
-from bench.grid.schema import Grid, Search
+from bench.grid.knob import Knob, Number, Values, with_values
+from bench.grid.schema import BalanceEntry, DecoderEntry, Grid, Search, Tuning
 from bench.metrics import draws, is_distance
 from bench.run import Evaluation, Features, Run, Training
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of the table: runs that differ in nothing but the seed.
 
-    Where a search chooses an `option` of the decoder, `runs` hold a placeholder for its value.
+    Where a `search` sets `knobs`, `runs` hold the low ends of their ranges instead.
+
+    lender: the row whose search sets options of this one as well, see `lent`.
+    lends_only: its search is wanted for other rows, its runs are not.
     """
 
     runs: tuple[Run, ...]
-    option: str | None = None
+    knobs: tuple[Knob, ...] = ()
     search: Search | None = None
+    lender: "Row | None" = None
+    lends_only: bool = False
+
+    @property
+    def lent(self) -> tuple[Knob, ...]:
+        """The options that another row's search sets."""
+        return tuple(k for k in self.lender.knobs if k.each == "model") if self.lender else ()
+
+    @property
+    def finals(self) -> tuple[Run, ...]:
+        """The runs that are wanted for the table."""
+        return () if self.lends_only else self.runs
+
+    @property
+    def lowest(self) -> Values:
+        """The low end of every knob's range, as its runs have it."""
+        return tuple(knob.lowest for knob in self.knobs)
+
+    @property
+    def start(self) -> tuple[Values, ...]:
+        """The values that its search tries first; none where it has no search."""
+        return self.search.start(self.knobs) if self.search else ()
+
+    @property
+    def trial_runs(self) -> int:
+        """The most runs that its search takes."""
+        return self.search.trials * len(self.search.seeds) if self.search else 0
 
 
-ONLY = ("dataset", "model", "decoder", "seed")
+ONLY = ("dataset", "model", "decoder", "balance", "seed")
 
 
 def expand(
@@ -74,35 +109,32 @@ def expand(
         if chosen and dataset not in chosen.get("dataset", [dataset]):
             continue
         description = (data.prepare if prepare else data.describe)(place, grid.split_seed)
-        images = description.train if description else data.training_images(place)
-        if images is not None and images < training.batch:
-            raise RequestError(
-                f"training.batch {training.batch} is larger than the {images} training images of "
-                f"{dataset}; choose a smaller batch"
-            )
-        if description is not None and training.warm_up >= training.steps_over(description.train):
-            raise RequestError(
-                f"training.warm_up {training.warm_up} is not below the "
-                f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
-            )
+        for option in _ends(training, grid.search):
+            _check_training(option, dataset, place, description)
         frames = data.frames(place)
         for model in grid.models:
-            fault = _unfit(model, frames)
-            if description is not None:
-                fault = fault or misfit(model, description.resolution)
-            if fault:
-                raise RequestError(f"model {model.name} on {dataset}: {fault}")
-            for entry in grid.decoders:
-                if entry.search:
-                    _check_objective(entry.search, evaluation.features)
+            for spec in _ends(model.spec, model):
+                fault = _unfit(spec, frames)
+                if description is not None:
+                    fault = fault or misfit(spec, description.resolution)
+                if fault:
+                    raise RequestError(f"model {spec.name} on {dataset}: {fault}")
+            lender, lends = None, False
+            for decoder, balance in _pairs(grid):
+                specs = {"decoder": decoder.spec, "balance": balance.spec, "model": model.spec}
+                tunings: tuple[Tuning, ...] = (decoder, balance, model, grid.search)
+                search = next((one.search for one in tunings if one.search), None)
+                if search:
+                    _check_objective(search, evaluation.features)
                 runs = tuple(
                     Run(
                         dataset=dataset,
                         data=None if place == dataset else place,
                         content=description and description.content,
                         split_seed=grid.split_seed,
-                        model=model,
-                        decoder=entry.spec,
+                        model=model.spec,
+                        decoder=decoder.spec,
+                        balance=balance.spec,
                         training=training,
                         evaluation=evaluation,
                         seed=seed,
@@ -110,12 +142,59 @@ def expand(
                     for seed in grid.seeds
                     if str(seed) in chosen.get("seed", [str(seed)])
                 )
-                names = {"model": model.name, "decoder": entry.spec.name}
-                if runs and all(names[k] in chosen.get(k, [names[k]]) for k in names):
-                    rows.append(Row(runs, entry.option, entry.search))
+                row = Row(runs, tuple(knob for one in tunings for knob in one.knobs), search)
+                wanted = all(s.name in chosen.get(part, [s.name]) for part, s in specs.items())
+                if lender is not None:
+                    row = _borrowing(row, lender)
+                elif any(knob.each == "model" for knob in row.knobs):
+                    lender = row
+                if not (runs and wanted):
+                    continue
+                if row.lender is not None and not lends:
+                    rows.append(replace(row.lender, lends_only=True))
+                lends = True
+                rows.append(row)
     if not rows:
         raise RequestError(f"--only {' '.join(only)}: no run of grid '{grid.name}' fits")
     return rows
+
+
+def _borrowing(row: Row, lender: Row) -> Row:
+    """The row with the options that all of its model's rows share set by the lender's search."""
+    knobs = tuple(knob for knob in row.knobs if knob.each == "row")
+    return Row(row.runs, knobs, row.search if knobs else None, lender)
+
+
+def _pairs(grid: Grid) -> Iterator[tuple[DecoderEntry, BalanceEntry]]:
+    """The decoders, each under every balance that takes it."""
+    for decoder in grid.decoders:
+        for balance in grid.balances:
+            if balance.takes(decoder):
+                yield decoder, balance
+
+
+def _ends(part: M, tuning: Tuning) -> Iterator[M]:
+    """A part of a run with every knob at its low end, and with every one at its high end."""
+    yield part
+    if tuning.knobs:
+        highest = {knob.option: knob.rounded(knob.high) for knob in tuning.knobs}
+        yield part.model_validate({**part.model_dump(), **highest})
+
+
+def _check_training(
+    training: Training, dataset: str, place: str, description: data.Description | None
+) -> None:
+    images = description.train if description else data.training_images(place)
+    if images is not None and images < training.batch:
+        raise RequestError(
+            f"training.batch {training.batch} is larger than the {images} training images of "
+            f"{dataset}; choose a smaller batch"
+        )
+    if description is not None and training.warm_up >= training.steps_over(description.train):
+        raise RequestError(
+            f"training.warm_up {training.warm_up} is not below the "
+            f"{training.steps_over(description.train)} steps on {dataset}; choose a smaller one"
+        )
 
 
 def _unfit(model: ModelSpec, frames: int | None) -> str:
@@ -166,11 +245,14 @@ def _check_objective(search: Search, extractor: Features | None) -> None:
             )
 
 
-def trial_run(row: Row, value: float, seed: int) -> Run:
-    """The Run of one trial of a row's search: validation split, its objective alone measured."""
+def trial_run(row: Row, values: Sequence[Number], seed: int) -> Run:
+    """The Run of one trial of a row's search: validation split, its objective alone measured.
+
+    Arguments:
+        values: one for each of the row's knobs.
+    """
     assert row.search is not None
-    assert row.option is not None
-    template = with_option(row.runs[0], row.option, value)
+    template = with_values(row.runs[0], row.knobs, values)
     objective = row.search.objective
     distance = is_distance(objective)
     evaluation = template.evaluation.model_copy(
@@ -186,9 +268,3 @@ def trial_run(row: Row, value: float, seed: int) -> Run:
         }
     )
     return template.model_copy(update={"evaluation": evaluation, "seed": seed})
-
-
-def with_option(run: Run, option: str, value: Any) -> Run:
-    """The same run with one decoder option set, checked as a grid's would be."""
-    decoder = type(run.decoder).model_validate({**run.decoder.model_dump(), option: value})
-    return run.model_copy(update={"decoder": decoder})

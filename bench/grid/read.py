@@ -7,10 +7,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from baselines.options import DECODERS, MODELS, Spec
+from baselines.options import BALANCES, DECODERS, MODELS, Spec
 from bench import data, plugins
 from bench.errors import RequestError, nearest
-from bench.grid.schema import DatasetEntry, DecoderEntry, Grid, Search, rounded
+from bench.grid.knob import Part
+from bench.grid.schema import (
+    BalanceEntry,
+    DatasetEntry,
+    DecoderEntry,
+    Grid,
+    ModelEntry,
+    TrainingOptions,
+    Tuning,
+)
+from bench.grid.tune import Shared, check_together, place, shared_search, tuned
 from bench.grid.yaml_source import Path_, Source
 
 S = TypeVar("S", bound=Spec)
@@ -60,13 +70,18 @@ def parse(source: Source, folder: Path) -> Grid:
     """
     value = dict(source.value)
     _load_plugins(source, value.get("plugins"), folder)
-    for key, registry, kind in (("models", MODELS, "model"), ("decoders", DECODERS, "decoder")):
+    shared = shared_search(source)
+    for key, read in (("models", _model), ("decoders", _decoder), ("balances", _balance)):
         entries = value.get(key)
         if isinstance(entries, list):
             value[key] = tuple(
-                _entry(source, entry, (key, index), registry, kind)
-                for index, entry in enumerate(entries)
+                read(source, entry, (key, index), shared) for index, entry in enumerate(entries)
             )
+    value["search"] = Tuning()
+    if isinstance(training := value.get("training"), dict):
+        value["training"], value["search"] = tuned(
+            source, TrainingOptions, training, ("training",), "training", shared
+        )
     if isinstance(datasets := value.get("datasets"), list):
         value["datasets"] = tuple(
             _dataset(source, entry, ("datasets", index)) for index, entry in enumerate(datasets)
@@ -80,39 +95,73 @@ def parse(source: Source, folder: Path) -> Grid:
             data.describe(dataset.data, grid.split_seed)
         except RequestError as error:
             raise source.error(("datasets", index), str(error)) from None
+    _check_balances(source, grid)
+    tunings: dict[str, Sequence[Tuning]] = {
+        "decoders": grid.decoders,
+        "balances": grid.balances,
+        "models": grid.models,
+        "training": (grid.search,),
+    }
+    check_together(source, tunings)
+    for key, entries in tunings.items():
+        for index, one in enumerate(entries):
+            both = set(grid.seeds) & set(one.search.seeds if one.search else ())
+            if both:
+                raise source.error(
+                    place(key, index),
+                    f"seeds {sorted(both)} both tune and test; give `tune` seeds of its own",
+                )
     for index, entry in enumerate(grid.decoders):
-        shared = set(grid.seeds) & set(entry.search.seeds if entry.search else ())
-        if shared:
-            raise source.error(
-                ("decoders", index),
-                f"seeds {sorted(shared)} both tune and test; give `tune` seeds of its own",
-            )
         if grid.training.dequantise and entry.spec.is_discrete:
             raise source.error(
                 ("decoders", index),
                 f"decoder '{entry.spec.name}' scores 8-bit levels, which `training.dequantise` "
                 "makes continuous; leave one of the two out",
             )
-        for place, model in enumerate(grid.models):
-            if entry.spec.detached_outputs and not model.honours_detached_outputs:
+        for number, model in enumerate(grid.models):
+            if entry.spec.detached_outputs and not model.spec.honours_detached_outputs:
                 raise source.error(
-                    ("models", place),
+                    ("models", number),
                     f"decoder '{entry.spec.name}' needs a model that honours `detached_outputs`",
                 )
     names = [dataset.name for dataset in grid.datasets]
-    lists = {key: getattr(grid, key) for key in ("plugins", "models", "decoders", "seeds")}
-    check_unique(source, {"datasets": names, **lists})
+    keys = ("plugins", "models", "decoders", "balances", "seeds")
+    check_unique(source, {"datasets": names, **{key: getattr(grid, key) for key in keys}})
     return grid
 
 
-def check_unique(source: Source, lists: Mapping[str, Sequence[Any]]) -> None:
-    """Raise where one of the grid's lists has a value twice."""
+def _check_balances(source: Source, grid: Grid) -> None:
+    """Raise where a balance cannot train a decoder of its rows, or a decoder has no rows at all."""
+    names = [entry.spec.name for entry in grid.decoders]
+    for index, balance in enumerate(grid.balances):
+        for number, name in enumerate(balance.decoders or ()):
+            if name not in names:
+                path = ("balances", index, "decoders", number)
+                told = f"the grid has no decoder '{name}'; {nearest(name, names)}"
+                raise source.error(path, told)
+        for entry in filter(balance.takes, grid.decoders):
+            if refusal := balance.spec.refusal(entry.spec):
+                raise source.error(
+                    ("balances", index), f"{refusal}; `decoders: […]` names those that it is for"
+                )
+        for other in grid.balances[:index]:
+            alike = (other.spec, other.knobs) == (balance.spec, balance.knobs)
+            if alike and any(other.takes(d) and balance.takes(d) for d in grid.decoders):
+                raise source.error(("balances", index), "is listed twice; keep one")
+    for index, entry in enumerate(grid.decoders):
+        if not any(balance.takes(entry) for balance in grid.balances):
+            told = f"decoder '{entry.spec.name}' is under none of the grid's `balances`"
+            raise source.error(("decoders", index), f"{told}; add `elbo` for it, or leave it out")
+
+
+def check_unique(source: Source, lists: Mapping[str, Sequence[Any]], path: Path_ = ()) -> None:
+    """Raise where one of the lists under a path of the grid has a value twice."""
     for key, values in lists.items():
         seen: set[str] = set()
         for index, value in enumerate(values):
             # Values of one kind are equal where they print the same; not all of them can be hashed.
             if (text := repr(value)) in seen:
-                raise source.error((key, index), "is listed twice; keep one")
+                raise source.error((*path, key, index), "is listed twice; keep one")
             seen.add(text)
 
 
@@ -159,27 +208,43 @@ def _dataset(source: Source, entry: Any, path: Path_) -> DatasetEntry:
     return DatasetEntry(name=name, data=place)
 
 
+def _decoder(source: Source, entry: Any, path: Path_, shared: Shared) -> DecoderEntry:
+    spec, tuning = _entry(source, entry, path, DECODERS, "decoder", shared)
+    return DecoderEntry(spec=spec, knobs=tuning.knobs, search=tuning.search)
+
+
+def _model(source: Source, entry: Any, path: Path_, shared: Shared) -> ModelEntry:
+    spec, tuning = _entry(source, entry, path, MODELS, "model", shared)
+    return ModelEntry(spec=spec, knobs=tuning.knobs, search=tuning.search)
+
+
+def _balance(source: Source, entry: Any, path: Path_, shared: Shared) -> BalanceEntry:
+    decoders = None
+    if isinstance(entry, dict) and "decoders" in entry:
+        decoders = entry["decoders"]
+        entry = {key: value for key, value in entry.items() if key != "decoders"}
+        if not (isinstance(decoders, list) and decoders):
+            raise source.error((*path, "decoders"), "expected a list of names of decoders")
+        for number, name in enumerate(decoders):
+            if not isinstance(name, str):
+                raise source.error((*path, "decoders", number), "expected a decoder's name")
+        check_unique(source, {"decoders": decoders}, path)
+    spec, tuning = _entry(source, entry, path, BALANCES, "balance", shared)
+    return BalanceEntry(
+        spec=spec,
+        knobs=tuning.knobs,
+        search=tuning.search,
+        decoders=None if decoders is None else tuple(decoders),
+    )
+
+
 def _entry(
-    source: Source, entry: Any, path: Path_, registry: Mapping[str, type[Spec]], kind: str
-) -> Any:
-    spec_type, fields = named(source, entry, path, registry, kind)
-    if kind == "model":
-        return source.check(spec_type, fields, path)
-    tuned = [key for key, option in fields.items() if isinstance(option, dict)]
-    if not tuned:
-        return DecoderEntry(spec=source.check(spec_type, fields, path))
-    if len(tuned) > 1:
-        raise source.error((*path, tuned[1]), "one option can be tuned at a time")
-    option = tuned[0]
-    inside = fields[option]
-    if set(inside) != {"tune"}:
-        raise source.error((*path, option), "expected a value, or {tune: {low: …, high: …}}")
-    search = source.check(Search, inside["tune"], (*path, option, "tune"))
-    if search.low >= search.high:
-        raise source.error((*path, option, "tune"), "low must be below high")
-    # The decoder must take both ends and what is between them, which an integer option does not.
-    between = rounded(search.low + 0.37 * (search.high - search.low), search.low, search.high)
-    for value in (search.high, between):
-        source.check(spec_type, {**fields, option: value}, (*path, option, "tune"))
-    spec = source.check(spec_type, {**fields, option: search.low}, path)
-    return DecoderEntry(spec=spec, option=option, search=search)
+    source: Source,
+    entry: Any,
+    path: Path_,
+    registry: Mapping[str, type[S]],
+    part: Part,
+    shared: Shared,
+) -> tuple[S, Tuning]:
+    kind, fields = named(source, entry, path, registry, part)
+    return tuned(source, kind, fields, path, part, shared)

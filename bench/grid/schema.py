@@ -1,6 +1,7 @@
 """The keys of a grid file, checked by pydantic."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,9 +12,11 @@ from pydantic import (
     field_validator,
 )
 
-from baselines.options import DecoderSpec, ModelSpec, Positive, Size
+from baselines.options import BALANCES, BalanceSpec, DecoderSpec, ModelSpec, Size
+from bench.grid.knob import Each, Knob, Range, Values, spread
 from bench.metrics import METRICS, is_objective
 from bench.run import (
+    ELBO,
     INT64,
     EvaluationSettings,
     SampleKind,
@@ -34,16 +37,13 @@ def _check_objective(name: str) -> str:
 
 
 class Search(Settings):
-    """A search for one decoder option: log-uniform between `low` and `high`, on validation data.
+    """How values of options are searched for, on validation data.
 
-    The first `startup` trials (by default half of them, and at least four) are evenly spaced in the
-    logarithm; Optuna's `sampler` places the rest, `together` at a time. A trial is one Run for each
-    of `seeds`, which no row of the grid uses; with several, `pruner` may stop a trial after any of
-    them.
+    The first `startup` trials are spread over the range of every option (see `start`); Optuna's
+    `sampler` places the rest, `together` at a time. A trial is one Run for each of `seeds`, which
+    no row of the grid uses; with several, `pruner` may stop a trial after any of them.
     """
 
-    low: Positive
-    high: Positive
     trials: Size
     objective: Annotated[str, AfterValidator(_check_objective)] = "neg_log_p"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1000,)
@@ -59,22 +59,26 @@ class Search(Settings):
     def off(cls) -> dict[str, Any]:
         return {"together": 1}
 
-    @property
-    def evenly_spaced(self) -> tuple[float, ...]:
-        """The first values to try, in the middles of equal parts of [ln low, ln high]."""
-        half = max(4, math.ceil(self.trials / 2))
-        count = min(self.trials, self.startup or half)
-        span = math.log(self.high / self.low)
-        values = (self.low * math.exp(span * (index + 0.5) / count) for index in range(count))
-        return tuple(rounded(value, self.low, self.high) for value in values)
+    def start(self, knobs: Sequence[Knob]) -> tuple[Values, ...]:
+        """The values to try first, `spread` over the knobs' ranges.
+
+        By default half of the trials, of several knobs the largest power of two within that half,
+        and at least four.
+        """
+        count = max(4, math.ceil(self.trials / 2))
+        if len(knobs) > 1:
+            count = 1 << (count.bit_length() - 1)
+        return spread(knobs, min(self.trials, self.startup or count))
 
 
-def rounded(value: float, low: float, high: float) -> float:
-    """A tried value to four significant digits, inside its range.
+class Tune(Range, Search):
+    """What `{tune: …}` says of one option: its range, and what the key `search` leaves open.
 
-    Values that differ in the last bits of a float count as one experiment.
+    With `each: model` the rows of one data set and model share its value, which the first of them
+    chooses.
     """
-    return min(max(float(f"{value:.4g}"), low), high)
+
+    each: Each = "row"
 
 
 AskedPrecision = Literal["auto", "float32", "bfloat16"]
@@ -111,12 +115,38 @@ class DatasetEntry(Value):
     data: str
 
 
-class DecoderEntry(Value):
-    """A decoder of the grid, and the search that fixes its `option` where it has one."""
+class Tuning(Value):
+    """Options whose values one search chooses; without any there is none."""
+
+    knobs: tuple[Knob, ...] = ()
+    search: Search | None = None
+
+
+class DecoderEntry(Tuning):
+    """A decoder of the grid; an option that is tuned is at the low end of its range."""
 
     spec: SerializeAsAny[DecoderSpec]
-    option: str | None = None
-    search: Search | None = None
+
+
+class ModelEntry(Tuning):
+    """The same of a model."""
+
+    spec: SerializeAsAny[ModelSpec]
+
+
+class BalanceEntry(Tuning):
+    """The same of a balance; `decoders` names those that are trained under it, None for all."""
+
+    spec: SerializeAsAny[BalanceSpec]
+    decoders: tuple[str, ...] | None = None
+
+    def takes(self, decoder: DecoderEntry) -> bool:
+        """Whether the grid has rows of this decoder under this balance."""
+        return self.decoders is None or decoder.spec.name in self.decoders
+
+
+UNBALANCED = (BalanceEntry(spec=BALANCES[ELBO](name=ELBO)),)
+"""The balances of a grid that names none."""
 
 
 class Grid(Value):
@@ -126,15 +156,18 @@ class Grid(Value):
     description: str = ""
     plugins: tuple[str, ...] = ()
     datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
-    models: Annotated[tuple[SerializeAsAny[ModelSpec], ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     decoders: Annotated[tuple[DecoderEntry, ...], Field(min_length=1)]
+    balances: Annotated[tuple[BalanceEntry, ...], Field(min_length=1)] = UNBALANCED
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     split_seed: Seed = 0
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
+    search: Tuning = Tuning()
+    """What every row tunes of `training`, by the settings of the key `search`."""
 
     @property
     def finals(self) -> int:
         """How many runs its table is of; a search's trials come on top."""
-        lists = (self.datasets, self.models, self.decoders, self.seeds)
-        return math.prod(map(len, lists))
+        pairs = sum(balance.takes(one) for balance in self.balances for one in self.decoders)
+        return pairs * math.prod(map(len, (self.datasets, self.models, self.seeds)))

@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from baselines.options import DECODERS, MODELS, Spec
+from baselines.options import BALANCES, DECODERS, MODELS, Spec
+from bench.grid.knob import Knob
 from bench.records.frame import Line, lines_of, missing
-from bench.records.labels import TUNED, label, symbol
+from bench.records.labels import TUNED, label, part_label, symbols
+from bench.records.searches import chosen_by, knobs_of, lent_by
 from bench.records.store import Record
+from bench.run import ELBO
 from bench.text import plain, setting
 
 # What a row's settings are compared within: another data set has another content anyway, and
@@ -22,6 +26,7 @@ _WITHIN = {
     "run.content": "run.dataset",
     "run.plugins.decoder": "run.decoder.name",
     "run.plugins.model": "run.model.name",
+    "run.plugins.balance": "run.balance.name",
     "run.evaluation.features.sha256": "run.evaluation.features.name",
 }
 
@@ -34,28 +39,31 @@ Settings = tuple[tuple[str, str], ...]
 class Key(NamedTuple):
     """What tells a row from every other of its table, and what it is matched by in another table.
 
-    `model` and `decoder` are JSON with every default filled in; of a search's row `tuned` names the
-    option, which `decoder` leaves out. `settings` are those in which rows of the table differ that
-    are alike in all else; a row without such a twin has none.
+    `model`, `decoder` and `balance`, which is empty for the ELBO, are JSON with every default
+    filled in; of a search's row `tuned` names the options that it set, which they leave out.
+    `settings` are those in which rows of the table differ that are alike in all else; a row without
+    such a twin has none.
     """
 
     dataset: str
     model: str
     decoder: str
-    tuned: str
+    tuned: tuple[str, ...]
     settings: Settings
+    balance: str = ""
 
 
 class Recorded(NamedTuple):
-    """A model or a decoder as a record holds it: all its options, and those not at defaults."""
+    """A part of a run as a record holds it: all its options, and those not at their defaults."""
 
     name: str
     options: Mapping[str, Any]
     changed: Mapping[str, Any]
 
-    def without(self, option: str) -> Recorded:
-        """The same less one option."""
-        parts = ({k: v for k, v in part.items() if k != option} for part in self[1:])
+    def without(self, part: str, tuned: Sequence[Knob]) -> Recorded:
+        """The same, as that part of a run, less the options that a search set."""
+        own = {knob.option for knob in tuned if knob.part == part}
+        parts = ({k: v for k, v in options.items() if k not in own} for options in self[1:])
         return Recorded(self.name, *parts)
 
     @property
@@ -64,7 +72,7 @@ class Recorded(NamedTuple):
 
 
 def recorded(registry: Mapping[str, type[Spec]], prefix: str, line: Line) -> Recorded:
-    """The model or decoder in the columns `prefix.…` of a record's line.
+    """The model, decoder or balance in the columns `prefix.…` of a record's line.
 
     One that is not here (of another version, or a user's own) holds what the record says of it.
     """
@@ -95,37 +103,54 @@ def _native(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+_FORMERLY = Knob(part="decoder", option="beta", low=1e-3, high=10)
+"""What a search set whose summary is lost: once it could be nothing else."""
+
+
 def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFrame:
     """The identity of each row, under the same index.
 
-    Columns: `dataset`; `model` and `decoder`, labels; `entry`, the decoder's label without the
-    value that a search chose; `family`, the decoder's name; `tuned`, the option that a search
-    chose, or empty; `settings`, those in which the rows differ, as text; `key`, see `Key`.
+    Columns: `dataset`; `model` and `decoder`, labels, the second with that of a balance other than
+    the ELBO; `entry`, the same without the values that a search chose; `family`, the decoder's
+    name; `tuned`, the options that a search set, as text; `balance`, its name, where a row has
+    another than the ELBO; `settings`, those in which the rows differ, as text; `key`, see `Key`.
 
     Arguments:
         lines: the first record of each row, with its `search`, which is empty where it has none.
         searches: their summaries by id.
     """
     records = lines_of(lines)
-    settings = _differing_settings(lines)
-    models = [recorded(MODELS, "run.model", line) for line in records]
-    decoders = [recorded(DECODERS, "run.decoder", line) for line in records]
     found = [searches.get(line["search"]) for line in records]
-    tuned = [
-        (search["option"] if search else "beta") if line["search"] else ""
-        for line, search in zip(records, found, strict=True)
+    values = [_values(line, searches) for line in records]
+    knobs = [tuple(chosen) for chosen in values]
+    settings = _differing_settings(lines, knobs)
+    models, decoders = (
+        [
+            recorded(registry, f"run.{part}", line).without(part, tuned)
+            for line, tuned in zip(records, knobs, strict=True)
+        ]
+        for part, registry in (("model", MODELS), ("decoder", DECODERS))
+    )
+    balances = [
+        None
+        if missing(line.get("run.balance.name"))
+        else recorded(BALANCES, "run.balance", line).without("balance", tuned)
+        for line, tuned in zip(records, knobs, strict=True)
     ]
     table = pd.DataFrame(index=lines.index)
     table["dataset"] = lines["run.dataset"]
-    table["model"] = [label(model.name, model.changed) for model in models]
+    table["model"] = [
+        label(model.name, model.changed, _of_the_model(tuned))
+        for model, tuned in zip(models, knobs, strict=True)
+    ]
     full, short = [], []
-    for line, search, decoder, option, differing in zip(
-        records, found, decoders, tuned, settings, strict=True
+    for chosen, decoder, balance, differing in zip(
+        values, decoders, balances, settings, strict=True
     ):
         extra = f" [{_text(differing)}]" if differing else ""
-        full.append(_label(decoder, option, line, search) + extra)
-        notes = [TUNED] if option else []
-        short.append(label(decoder.name, decoder.without(option).changed, notes) + extra)
+        notes = [TUNED, *_chosen(chosen)] if chosen else []
+        full.append(_label(decoder, balance, notes) + extra)
+        short.append(_label(decoder, balance, notes[:1]) + extra)
     # Two searches may choose the same value: their ids tell them apart.
     suffixes = [
         f" [{row}]" if twin else ""
@@ -138,30 +163,64 @@ def identify(lines: pd.DataFrame, searches: Mapping[str, Record]) -> pd.DataFram
         for long, brief, twin in zip(full, short, _twins(table, short), strict=True)
     ]
     table["family"] = [decoder.name for decoder in decoders]
-    table["tuned"] = tuned
+    table["tuned"] = [", ".join(knob.name for knob in tuned) for tuned in knobs]
+    if any(balances):
+        table["balance"] = [balance.name if balance else ELBO for balance in balances]
     table["settings"] = [_text(differing) for differing in settings]
     keys = [
         Key(
             line["run.dataset"],
             model.canonical,
-            decoder.without(option).canonical,
-            option,
+            decoder.canonical,
+            tuple(knob.name for knob in tuned),
             differing + _search_settings(line["search"], search),
+            balance.canonical if balance else "",
         )
-        for line, search, model, decoder, option, differing in zip(
-            records, found, models, decoders, tuned, settings, strict=True
+        for line, search, model, decoder, balance, tuned, differing in zip(
+            records, found, models, decoders, balances, knobs, settings, strict=True
         )
     ]
     table["key"] = _unique(keys, lines.index)
     return table
 
 
-def _label(decoder: Recorded, option: str, line: Line, search: Record | None) -> str:
-    if not option:
-        return label(decoder.name, decoder.changed)
-    value = search["chosen"] if search else line.get(f"run.decoder.{option}")
-    chosen = "no value worked" if missing(value) else f"{symbol(option)}={plain(value)}"
-    return label(decoder.name, decoder.without(option).changed, [TUNED, chosen])
+def _label(decoder: Recorded, balance: Recorded | None, notes: Sequence[str]) -> str:
+    """A decoder and its balance; notes on the choice of any option stand with the last."""
+    if balance is None:
+        return label(decoder.name, decoder.changed, notes)
+    weighed = label(balance.name, balance.changed, notes)
+    return part_label(label(decoder.name, decoder.changed), weighed)
+
+
+def _of_the_model(tuned: Sequence[Knob]) -> list[str]:
+    """Its options that are tuned: their values stand with the decoder's, as they are the row's."""
+    return [f"{name} {TUNED}" for name in symbols([k for k in tuned if k.part == "model"])]
+
+
+def _values(line: Line, searches: Mapping[str, Record]) -> dict[Knob, Any]:
+    """The options that searches set in a row, its own and that of another row, with their values.
+
+    A value is missing where its search found none.
+    """
+    values: dict[Knob, Any] = {}
+    if line["search"]:
+        search = searches.get(line["search"])
+        own = knobs_of(search) if search else (_FORMERLY,)
+        chosen = dict(chosen_by(search)) if search else {_FORMERLY: line.get(_FORMERLY.column)}
+        values = {knob: chosen.get(knob) for knob in own}
+    lender = searches.get(line.get("protocol.selection.shared", ""))
+    if lender:
+        values |= dict(lent_by(lender))
+    return values
+
+
+def _chosen(values: Mapping[Knob, Any]) -> Iterator[str]:
+    """The values that searches set in a row, as `β=0.01`."""
+    if any(missing(value) for value in values.values()):
+        yield "no value worked"
+        return
+    for name, value in zip(symbols(list(values)), values.values(), strict=True):
+        yield f"{name}={plain(value)}"
 
 
 def _twins(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series[bool]:
@@ -171,7 +230,8 @@ def _twins(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series[bool]:
 def _search_settings(identity: str, search: Record | None) -> Settings:
     if not identity:
         return ()
-    return (("search", json.dumps(search["search"], sort_keys=True) if search else identity),)
+    how = {"knobs": search["knobs"], **search["search"]} if search else {}
+    return (("search", json.dumps(how, sort_keys=True) if search else identity),)
 
 
 def _unique(keys: Sequence[Key], rows: Iterable[Any]) -> list[Key]:
@@ -186,18 +246,25 @@ def _unique(keys: Sequence[Key], rows: Iterable[Any]) -> list[Key]:
     return [shortest(key, row) for key, row in zip(keys, rows, strict=True)]
 
 
-def _differing_settings(lines: pd.DataFrame) -> list[Settings]:
-    """For each line its settings in which the lines differ: training, evaluation, data, code."""
-    measured = lines[lines["id"].notna()]
-    differing = [
-        column for column in _settings(lines) if _differs(measured, column, _WITHIN.get(column))
-    ]
+def _differing_settings(lines: pd.DataFrame, knobs: Sequence[Sequence[Knob]]) -> list[Settings]:
+    """For each line its settings in which the lines differ: training, evaluation, data, code.
+
+    One that a search set is told with the row's choice instead.
+    """
+    own = [{knob.column for knob in tuned} for tuned in knobs]
+    measured = lines["id"].notna()
+
+    def differs(column: str) -> bool:
+        by_hand = measured & np.array([column not in tuned for tuned in own], dtype=bool)
+        return _differs(lines[by_hand], column, _WITHIN.get(column))
+
+    differing = list(filter(differs, _settings(lines)))
     return [
         ()
         if missing(line["id"])
         else tuple((_name(key), "none" if missing(line[key]) else setting(line[key]))
-                   for key in differing)
-        for line in lines_of(lines)
+                   for key in differing if key not in tuned)
+        for line, tuned in zip(lines_of(lines), own, strict=True)
     ]  # fmt: skip
 
 
@@ -211,7 +278,7 @@ def _settings(lines: pd.DataFrame) -> Iterator[str]:
 
 def _differs(measured: pd.DataFrame, column: str, within: str | None) -> bool:
     groups = measured[column].groupby(measured[within or "schema"], dropna=False)
-    return bool(groups.nunique(dropna=False).max() > 1)
+    return bool(groups.nunique(dropna=False).max() > 1)  # NaN for no rows
 
 
 def _name(column: str) -> str:

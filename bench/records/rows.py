@@ -12,15 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from baselines.options import DECODERS
+from baselines.options import BALANCES, DECODERS
 from bench.metrics import Units, better, find, order
-from bench.records.frame import Line, column_of, lines_of
+from bench.records.frame import Line, column_of, lines_of, missing
 from bench.records.identity import IMPLIED, SOURCE, identify
 from bench.records.store import Record
 from bench.records.validity import COMPLETED, DIVERGED, FAILED
+from bench.run import ELBO
 from bench.significance import best_rows
 
 CONFIDENCE = 0.95
+
+PARTS = ("dataset", "model", "decoder", "balance")
+"""What the summary of a search says of its runs."""
 
 
 def tested(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +102,7 @@ def _members(tests: pd.DataFrame, searches: Sequence[Record]) -> pd.DataFrame:
     orphans = orphans.assign(search=named.astype(object).fillna("unknown"))
     bare = pd.json_normalize(
         [
-            {"search": s["id"], "run": {key: s[key] for key in ("dataset", "model", "decoder")}}
+            {"search": s["id"], "run": {key: s[key] for key in PARTS if key in s}}
             for s in {s["id"]: s for s in searches}.values()
             if s["id"] not in set(found["search"])
         ]
@@ -119,15 +123,20 @@ def _members(tests: pd.DataFrame, searches: Sequence[Record]) -> pd.DataFrame:
 
 
 def _order(row: Line, line: Line) -> tuple[Any, ...]:
-    name = line["run.decoder.name"]
-    place = list(DECODERS).index(name) if name in DECODERS else len(DECODERS)
+    balance = line.get("run.balance.name")
     return (
         natural(row["dataset"]),
         natural(row["model"]),
-        place,
+        _place(line["run.decoder.name"], DECODERS),
+        _place(ELBO if missing(balance) else balance, BALANCES),
         bool(line["search"]),
         natural(row["decoder"]),
     )
+
+
+def _place(name: Any, registry: Mapping[str, Any]) -> int:
+    """The place of a name in a registry's order; one that is not in it comes last."""
+    return list(registry).index(name) if name in registry else len(registry)
 
 
 def _statistics(members: pd.DataFrame) -> pd.DataFrame:

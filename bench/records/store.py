@@ -17,6 +17,7 @@ import filelock
 from bench.errors import RequestError
 from bench.files import read_checked, sha256_now, write_checked
 from bench.records.lease import EXPIRY, LEASE, Claim, beats, make_breakable, replaced, take
+from bench.records.searches import current
 from bench.records.validity import (
     COMPLETED,
     FAILED,
@@ -114,11 +115,12 @@ class Store:
         for path in sorted(self.folder.glob("searches/*.json")):
             search = read_checked(path, search_fault)
             if search is not None:
-                yield search
+                yield current(search)
 
     def search(self, identity: str) -> Record | None:
         """The summary of the search with this id, of any schema, or None."""
-        return read_checked(self.folder / "searches" / f"{identity}.json", search_fault)
+        found = read_checked(self.folder / "searches" / f"{identity}.json", search_fault)
+        return None if found is None else current(found)
 
     def remember_weights(self, run: Run, names: Iterable[str]) -> None:
         """Note the files that the training of `run` left, for runs of equal training."""

@@ -20,6 +20,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from bench.errors import RequestError
+from bench.grid.knob import Knob
 from bench.run import INT64, SCHEMA, Evaluation, Features, Training
 
 COMPLETED, DIVERGED, FAILED = "completed", "diverged", "failed"
@@ -61,6 +62,7 @@ class _Run(TypedDict):
     content: str
     model: _Named
     decoder: _Named
+    balance: NotRequired[_Named]
     seed: Whole
     split_seed: Whole
     training: _Training
@@ -170,8 +172,6 @@ class _Record(TypedDict):
 
 
 class _SearchOptions(TypedDict):
-    low: Number
-    high: Number
     trials: Whole
     objective: str
     seeds: list[Whole]
@@ -182,7 +182,7 @@ class _SearchOptions(TypedDict):
 
 
 class _Trial(TypedDict):
-    value: Number
+    values: list[Number]
     runs: list[Id]
     scores: list[Number | None]
     score: Number | None
@@ -195,16 +195,71 @@ class _SearchCost(TypedDict):
     seconds: Seconds
 
 
-class _Search(TypedDict):
+class _Knob(Knob):
+    model_config = _LATER
+
+
+class _Summary(TypedDict):
     dataset: str
     model: _Named
     decoder: _Named
-    option: str
-    search: _SearchOptions
-    trials: list[_Trial]
-    chosen: Number | None
+    balance: NotRequired[_Named]
     runs: list[Id]
     cost: _SearchCost
+
+
+class _Search(_Summary):
+    knobs: Annotated[list[_Knob], Field(min_length=1)]
+    search: _SearchOptions
+    trials: list[_Trial]
+    chosen: list[Number] | None
+
+
+def _within(search: _Search) -> _Search:
+    knobs = search["knobs"]
+    for values in [search["chosen"], *(trial["values"] for trial in search["trials"])]:
+        if values is None:
+            continue
+        if len(values) != len(knobs):
+            raise ValueError("a value for each of the knobs is expected")
+        if not all(k.low <= value <= k.high for k, value in zip(knobs, values, strict=True)):
+            raise ValueError("a value is outside its range")
+    return search
+
+
+class _RangeOfOne(_SearchOptions):
+    low: Number
+    high: Number
+
+
+class _TrialOfOne(TypedDict):
+    value: Number
+    runs: list[Id]
+    scores: list[Number | None]
+    score: Number | None
+    seconds: Seconds
+    status: str
+
+
+class _SearchOfOne(_Summary):
+    """Of a version that tuned one option of a decoder."""
+
+    option: str
+    search: _RangeOfOne
+    trials: list[_TrialOfOne]
+    chosen: Number | None
+
+
+def _within_one(search: _SearchOfOne) -> _SearchOfOne:
+    low, high = search["search"]["low"], search["search"]["high"]
+    values = [search["chosen"], *(trial["value"] for trial in search["trials"])]
+    if not 0 < low < high or not all(value is None or low <= value <= high for value in values):
+        raise ValueError("a value is outside its range")
+    return search
+
+
+_OPTIONS = Annotated[_Search, AfterValidator(_within)]
+_ONE_OPTION = Annotated[_SearchOfOne, AfterValidator(_within_one)]
 
 
 class _WeightsNote(TypedDict):
@@ -224,7 +279,7 @@ def _fault(kind: Any, text: bytes) -> str:
         _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "value"
         return f"has a wrong `{place}` ({first['msg'][0].lower()}{first['msg'][1:]})"
     return ""
 
@@ -257,7 +312,9 @@ def search_fault(path: Path, text: bytes, search: dict[str, Any]) -> str:
         return "has no `schema` that is a whole number"
     if search.get("id") != path.stem:
         return "has an `id` that is not its name"
-    return "" if _other_schema(search) else _fault(_Search, text)
+    if _other_schema(search):
+        return ""
+    return _fault(_ONE_OPTION if "option" in search else _OPTIONS, text)
 
 
 def weights_fault(path: Path, text: bytes, note: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from bench.records.frame import flat, frame
 from bench.records.identity import Key
 from bench.records.labels import JOINT
 from bench.records.rows import rows, tested
+from bench.records.searches import knobs_of, lent_by
 from bench.records.store import Record, Store
 from bench.records.validity import COMPLETED
 from bench.run import SCHEMA
@@ -139,15 +140,22 @@ def _settings(
         key: " and ".join(sorted({str(record["environment"].get(key)) for record in records}))
         for key in ("device_class", "precision")
     }
+    lender = searches.get(selection.get("shared", ""))
+    tuned = knobs_of(search) if search else ()
+    tuned += tuple(knob for knob, _ in lent_by(lender)) if lender else ()
+    by_search = {knob.option for knob in tuned if knob.part == "training"}
     decided = {
         "data content": run["content"],
         "split_seed": run["split_seed"],
-        "training": run["training"],
+        "training": {k: v for k, v in run["training"].items() if k not in by_search},
         "evaluation": run["evaluation"],
         "device class": made["device_class"],
         "precision at run time": made["precision"],
         "selection": selection["rule"],
-        "search": {"option": search["option"], **search["search"]} if search else {},
+        "search": {
+            **{knob.name: knob.model_dump() for knob in tuned},
+            **(search or lender or {"search": {}})["search"],
+        },
     }
     stated = [_stated(record) for record in completed]
     everywhere = set.intersection(*map(set, stated)) if stated else set()

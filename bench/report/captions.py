@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from bench.data import note
+from bench.grid.knob import Knob
 from bench.metrics import Metric, better, extractor, find, heading, is_distance, is_shown
 from bench.records.frame import column_of
-from bench.records.labels import symbol
+from bench.records.labels import symbols
 from bench.records.rows import metrics_of
+from bench.records.searches import chosen_by, knobs_of
 from bench.records.store import Record
 from bench.report.items import FRAMES, GIVEN, PREDICTED, PROTOCOL, item
 from bench.run import TrainingSettings
 from bench.significance import ERRORS_NEEDED
 from bench.text import counted, plain, words
 
-EDGE = 1 / 50
-"""The part of a search's range, in the logarithm, that counts as its end."""
+EDGE = 1 / 20
+"""The part of a search's range, in its scale, that counts as its end."""
 
 LENGTHS = ("full", "short", "none")
 """Of a caption: every sentence; what the numbers are; nothing, for an author who writes his own."""
@@ -204,15 +205,15 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
 def _selection(searches: Sequence[Record]) -> Iterator[str]:
     seen = set()
     for search in searches:
-        how, option = search["search"], symbol(search["option"])
+        how, knobs = search["search"], knobs_of(search)
         best = "highest" if better(how["objective"]) == "higher" else "lowest"
         pruner = "" if how["pruner"] == "none" else f", pruner {how['pruner']}"
         rounds = f", {how['together']} at a time" if "together" in how else ""
         seeds = ", ".join(str(seed) for seed in how["seeds"])
         sentence = (
-            f"Tuned {option}: {best} {how['objective']} on the validation split among "
-            f"{how['trials']} trials between {how['low']:g} and {how['high']:g} (the first "
-            f"{how['startup']} evenly spaced in the logarithm, then {how['sampler']}{rounds}"
+            f"Tuned {_ranges(knobs)}: {best} {how['objective']} on the validation split among "
+            f"{how['trials']} trials {_between(knobs)}(the first "
+            f"{how['startup']} {_spread(knobs)}, then {how['sampler']}{rounds}"
             f"{pruner}), trial seed"
             f"{'s' if len(how['seeds']) > 1 else ''} {seeds}."
         )
@@ -221,19 +222,41 @@ def _selection(searches: Sequence[Record]) -> Iterator[str]:
             yield sentence
 
 
-def edge(search: Record) -> str:
-    """A sentence where the chosen value is at an end of the search's range, else empty."""
-    how, value = search["search"], search["chosen"]
-    if value is None:
-        return ""
-    place = math.log(value / how["low"]) / math.log(how["high"] / how["low"])
-    if EDGE < place < 1 - EDGE:
-        return ""
-    return (
-        f"{symbol(search['option'])} = {value:g} is at the {'lower' if place < 0.5 else 'upper'} "
-        f"end of its range ({how['low']:g} to {how['high']:g}), and a value beyond it may be "
-        "better: widen the range"
-    )
+def _ranges(knobs: Sequence[Knob]) -> str:
+    """The names of the options; of several each with its range, as their sentence has no room."""
+    if len(knobs) == 1:
+        return symbols(knobs)[0]
+    ranges = [
+        f"{name} ({knob.low:g} to {knob.high:g}{', linear' if knob.scale == 'linear' else ''})"
+        for name, knob in zip(symbols(knobs), knobs, strict=True)
+    ]
+    return f"{words(ranges)} together"
+
+
+def _between(knobs: Sequence[Knob]) -> str:
+    return f"between {knobs[0].low:g} and {knobs[0].high:g} " if len(knobs) == 1 else ""
+
+
+def _spread(knobs: Sequence[Knob]) -> str:
+    """How the first trials of a search are placed."""
+    if len(knobs) > 1:
+        return "by Sobol's sequence"
+    return "evenly spaced" + (" in the logarithm" if knobs[0].scale == "log" else "")
+
+
+def edges_of(search: Record) -> list[str]:
+    """A sentence for each chosen value that is at an end of its range."""
+    chosen = list(chosen_by(search))
+    found = []
+    for name, (knob, value) in zip(symbols([knob for knob, _ in chosen]), chosen, strict=True):
+        place = knob.place(value)
+        if not EDGE < place < 1 - EDGE:
+            found.append(
+                f"{name} = {value:g} is at the {'lower' if place < 0.5 else 'upper'} end of its "
+                f"range ({knob.low:g} to {knob.high:g}), and a value beyond it may be better: "
+                "widen the range"
+            )
+    return found
 
 
 def _paper(rows: pd.DataFrame) -> Iterator[str]:

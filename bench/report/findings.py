@@ -55,7 +55,10 @@ def _run(table: Table) -> Iterator[str]:
         for noun, column in (("data set", "dataset"), ("model", "model"))
         for names in [list(rows[column].unique())]
     ]
-    decoders = _count(int(rows["entry"].nunique()), "decoder")
+    entries = int(rows["entry"].nunique())
+    decoders = _count(entries, "decoder")
+    if "balance" in rows:
+        decoders = f"{_count(entries, 'row')} of decoder and balance"
     seeds = _count(int(table.records["run.seed"].nunique()), "seed")
     yield f"{decoders} on {words(parts)}, with {seeds}."
     lost = [f"{rows[s].sum()} {s}" for s in ("diverged", "failed") if rows[s].sum()]
@@ -125,13 +128,13 @@ def _tuned(table: Table, place: Subset) -> Iterator[str]:
     scored = [row for row in lines if not (missing(row.get("neg_log_p")) or row["discrete"])]
     own = set(sigma_vaes(table.records)["id"])
     learned = [row for row in scored if own.intersection(row["ids"])]
-    tuned = [row for row in scored if row["tuning_runs"]]
+    tuned = [row for row in scored if "beta" in row["key"].tuned]
     if not learned or not tuned:
         return
     ours = min(learned, key=lambda row: row["neg_log_p"])
     for row in tuned:
-        cost = f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
-        sides = f"{row['decoder']}, after {cost}, against {ours['decoder']}, which needs no search"
+        search = f"after {_spent(ours)}" if ours["tuning_runs"] else "which needs no search"
+        sides = f"{row['decoder']}, after {_spent(row)}, against {ours['decoder']}, {search}"
         gap = row["neg_log_p"] - ours["neg_log_p"]
         side = "worse" if gap > 0 else "better"
         size = f"{abs(gap):.3g} nats per {of} {side} in -log p"
@@ -142,6 +145,11 @@ def _tuned(table: Table, place: Subset) -> Iterator[str]:
             yield f"{sides}: not told apart ({size})."
         else:
             yield f"{sides}: {size}."
+
+
+def _spent(row: Line) -> str:
+    """What a row's search took."""
+    return f"{_count(row['tuning_runs'], 'tuning run')}, {duration(row['tuning_seconds'])}"
 
 
 def _seeds(records: pd.DataFrame, rows: Sequence[Line], metric: str) -> NDArray[np.float64]:

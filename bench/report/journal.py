@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.grid.knob import Number
 from bench.metrics import sign
 from bench.records.frame import column_of
 from bench.records.labels import JOINT
+from bench.records.searches import knobs_of
 from bench.records.store import Record
+from bench.tuning import distribution
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +65,7 @@ def name(search: Record) -> str:
 def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -> None:
     import optuna
 
-    settings = search["search"]
+    settings, chosen = search["search"], search["chosen"]
     objective = settings["objective"]
     study = optuna.create_study(
         storage=storage,
@@ -75,23 +78,28 @@ def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -
         "dataset": search["dataset"],
         "model": search["model"],
         "decoder": search["decoder"],
+        "balance": search.get("balance"),
         "split": "validation",
         "settings": settings,
-        "chosen": _chosen(search),
+        "chosen": _named(search, chosen) if chosen else None,
         "final runs": search["runs"],
         "seconds": search["cost"]["seconds"],
     }
     for key, value in told.items():
         study.set_user_attr(key, value)
-    space = _space(search)
-    for trial, values in zip(search["trials"], _values(search), strict=True):
-        study.add_trial(_trial(search, trial, values, space, times))
+    space = {knob.name: distribution(knob) for knob in knobs_of(search)}
+    for trial in search["trials"]:
+        study.add_trial(_trial(search, trial, space, times))
+
+
+def _named(search: Record, values: Sequence[Number]) -> dict[str, Number]:
+    """The value of each knob by its name."""
+    return {knob.name: value for knob, value in zip(knobs_of(search), values, strict=True)}
 
 
 def _trial(
     search: Record,
     trial: Mapping[str, Any],
-    values: Mapping[str, float],
     space: dict[str, optuna.distributions.BaseDistribution],
     times: Times,
 ) -> optuna.trial.FrozenTrial:
@@ -102,12 +110,12 @@ def _trial(
     state = optuna.trial.TrialState.COMPLETE
     if trial["score"] is None:
         state = optuna.trial.TrialState.FAIL
-    elif len(trial["runs"]) < len(settings["seeds"]) and dict(values) != _chosen(search):
+    elif len(trial["runs"]) < len(settings["seeds"]) and trial["values"] != search["chosen"]:
         state = optuna.trial.TrialState.PRUNED
     made = optuna.trial.create_trial(
         state=state,
         value=None if trial["score"] is None else factor * trial["score"],
-        params=dict(values),
+        params=_named(search, trial["values"]),
         distributions=space,
         intermediate_values={
             step: factor * score for step, score in enumerate(trial["scores"]) if score is not None
@@ -136,25 +144,3 @@ def _times(records: pd.DataFrame) -> Times:
             end = datetime.fromisoformat(finished)
             found[run] = (end - timedelta(seconds=seconds), end)
     return found
-
-
-# -- what a summary says of the tuned option ---------------------------------------------------
-
-
-def _space(search: Record) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The range of each tuned option."""
-    import optuna
-
-    settings = search["search"]
-    between = optuna.distributions.FloatDistribution(settings["low"], settings["high"], log=True)
-    return {search["option"]: between}
-
-
-def _values(search: Record) -> Iterator[dict[str, float]]:
-    """The value of each tuned option, by trial."""
-    return ({search["option"]: trial["value"]} for trial in search["trials"])
-
-
-def _chosen(search: Record) -> dict[str, float] | None:
-    """The chosen value of each tuned option; None where no trial worked."""
-    return None if search["chosen"] is None else {search["option"]: search["chosen"]}

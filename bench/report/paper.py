@@ -85,7 +85,7 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
 
     Arguments:
         line: a record's columns.
-        free: the decoder options that are not compared, as `lookup` or a search chose their values.
+        free: the knobs that are not compared, as `lookup` or a search chose their values.
     """
     pairs: dict[str, tuple[Any, Any]] = {}
     model = recorded(MODELS, "run.model", line)
@@ -93,10 +93,14 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
     if model.name not in STANDS_IN:
         grid = _grid(table, model.name)
         theirs = _defaults(MODELS, model.name)
-        for spec in grid.models if grid else ():
-            if spec.name == model.name:
-                theirs = spec.model_dump(mode="json")
-        pairs = {key: (value, theirs.get(key)) for key, value in model.options.items()}
+        for entry in grid.models if grid else ():
+            if entry.spec.name == model.name:
+                theirs = entry.spec.model_dump(mode="json")
+        pairs = {
+            key: (value, theirs.get(key))
+            for key, value in model.options.items()
+            if f"model.{key}" not in free
+        }
     decoder = recorded(DECODERS, "run.decoder", line)
     default = _defaults(DECODERS, decoder.name)
     for key, value in decoder.changed.items():
@@ -107,7 +111,8 @@ def unlike(table: int, line: Line, free: Collection[str]) -> list[str]:
         said = {k.removeprefix(part): v for k, v in line.items() if k.startswith(part)}
         trained = off | {key: value for key, value in said.items() if not missing(value)}
         for key, value in (off | grid.training.model_dump()).items():
-            pairs[key] = trained.get(key, value), value
+            if f"training.{key}" not in free:
+                pairs[key] = trained.get(key, value), value
     # How a run was computed is no part of what the paper says.
     pairs.pop("precision", None)
     return [f"{k} {setting(a)} against {setting(b)}" for k, (a, b) in pairs.items() if a != b]
@@ -123,7 +128,7 @@ def _grid(table: int, model: str) -> Grid | None:
     """The bundled grid of a table that has the model."""
     names = [name for name in bundled_grids() if name.startswith(f"table{table}")]
     grids = (read_grid(name) for name in names)
-    return next((grid for grid in grids if model in {one.name for one in grid.models}), None)
+    return next((grid for grid in grids if model in {one.spec.name for one in grid.models}), None)
 
 
 @cache

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from baselines.options import DECODERS, MODELS, Spec
+from baselines.options import BALANCES, DECODERS, MODELS, Spec
 from bench.evaluation.features.base import NETWORKS
 from bench.files import read_checked
-from bench.grid.schema import Grid
+from bench.grid.schema import UNBALANCED, Grid
 from bench.metrics import heading
 from bench.records.frame import flat
 from bench.records.store import Record
@@ -28,7 +28,7 @@ from bench.report.items import item
 from bench.report.layout import significant
 from bench.report.rollouts import STRIPS, Player, sheet_of
 from bench.report.tables import Table
-from bench.run import EvaluationSettings, TrainingSettings
+from bench.run import ELBO, EvaluationSettings, TrainingSettings
 from bench.text import divergence, plain
 
 logger = logging.getLogger("sigma-bench")
@@ -208,18 +208,27 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     else:
         changed["datasets"] = [run["dataset"]]
     listed = {
-        "model": [model.model_dump(mode="json") for model in grid.models] if grid else [],
-        "decoder": [
-            entry.spec.model_dump(mode="json") | ({"tune": True} if entry.search else {})
-            for entry in (grid.decoders if grid else ())
-        ],
+        part: [
+            entry.spec.model_dump(mode="json") | ({"tune": True} if entry.knobs else {})
+            for entry in entries
+        ]
+        for part, entries in (
+            ("model", grid.models if grid else ()),
+            ("decoder", grid.decoders if grid else ()),
+            ("balance", grid.balances if grid else UNBALANCED),
+        )
     }
-    for key, registry in (("model", MODELS), ("decoder", DECODERS)):
+    for key, registry in (("model", MODELS), ("decoder", DECODERS), ("balance", BALANCES)):
+        own = run.get(key, {"name": ELBO})
         # `--only` knows names: it tells no β from another.
-        if [entry for entry in listed[key] if entry["name"] == run[key]["name"]] == [run[key]]:
-            only[key] = run[key]["name"]
-        else:
-            changed[f"{key}s"] = [_brief(run[key], registry)]
+        alike = [entry for entry in listed[key] if entry["name"] == own["name"]] == [own]
+        if key == "balance" and grid and "decoders" in changed:
+            # A balance may be for decoders that are no more in the grid.
+            alike = alike and not any(entry.decoders for entry in grid.balances)
+        if not alike:
+            changed[f"{key}s"] = [_brief(own, registry)]
+        elif key != "balance" or len(listed[key]) > 1:
+            only[key] = own["name"]
     if grid is not None and run["seed"] in grid.seeds:
         only["seed"] = run["seed"]
     else:
@@ -232,6 +241,9 @@ def command(run: Mapping[str, Any], grid_name: str, grid: Grid | None) -> str:
     if grid is None:
         # It may say `epochs`, which `steps` has to take out.
         del asked["training"]["epochs"]
+    for knob in grid.search.knobs if grid else ():
+        # The grid has a range for it, so the run's own value is said.
+        del asked["training"][knob.option]
     for part, values in off.items():
         for key, value in _options(values | run[part]).items():
             if key not in asked[part] or asked[part][key] != value:

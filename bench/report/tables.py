@@ -18,7 +18,7 @@ from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested
 from bench.records.store import Record
 from bench.records.validity import FAILED
-from bench.report.captions import caption, edge
+from bench.report.captions import caption, edges_of
 from bench.report.items import FRAMES
 from bench.report.paper import STANDS_IN, lookup, unlike
 
@@ -156,10 +156,14 @@ def _published(table: pd.DataFrame, lines: pd.DataFrame, grid: str) -> pd.DataFr
     """
     has_fid = table["fid"].notna() if "fid" in table else pd.Series(False, index=table.index)
     values = []
-    for line, fid in zip(lines_of(lines), has_fid, strict=True):
+    for line, key, fid in zip(lines_of(lines), table["key"], has_fid, strict=True):
         name = line["run.decoder.name"]
-        beta = (TUNED if line["search"] else line["run.decoder.beta"]) if name == "beta" else None
-        numbers = lookup(grid, line["run.dataset"], line["run.model.name"], name, beta)
+        beta = None
+        if name == "beta":
+            beta = TUNED if "beta" in key.tuned else line["run.decoder.beta"]
+        numbers = None
+        if not key.balance:  # the paper has none
+            numbers = lookup(grid, line["run.dataset"], line["run.model.name"], name, beta)
         row: dict[str, Any] = dict.fromkeys(("neg_log_p", "fid"), math.nan) | {"table": None}
         if numbers:
             own = {numbers.nats: numbers.neg_log_p, "table": numbers.table}
@@ -182,16 +186,12 @@ def _notes(
     table: pd.DataFrame, lines: pd.DataFrame, searches: Sequence[Record]
 ) -> list[tuple[Note, ...]]:
     names = metrics_of(table)
-    edges = {search["id"]: edge(search) for search in searches}
+    edges = {search["id"]: edges_of(search) for search in searches}
     return [
         (
             *_row_notes(row, line, [name for name in names if not missing(row[name])]),
             *_published_notes(row, line),
-            *(
-                [Note("decoder", NoteKind.AT_EDGE, text)]
-                if (text := edges.get(line["search"]))
-                else []
-            ),
+            *(Note("decoder", NoteKind.AT_EDGE, text) for text in edges.get(line["search"], ())),
         )
         for row, line in zip(lines_of(table), lines_of(lines), strict=True)
     ]
@@ -244,7 +244,7 @@ def _published_notes(row: Line, line: Line) -> Iterable[Note]:
     if missing(row["published_table"]):
         return
     # `lookup` matched the value of β.
-    differing = unlike(int(row["published_table"]), line, ("beta", row["tuned"]))
+    differing = unlike(int(row["published_table"]), line, ("beta", *row["key"].tuned))
     told = []
     if line["run.model.name"] in STANDS_IN:
         text = "stands in for the paper's HVAE, whose size is unpublished"

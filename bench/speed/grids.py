@@ -48,7 +48,7 @@ def executed(setting: Setting, runs: list[Run], jobs: int) -> tuple[float, Stamp
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         stamps = Stamps()
         store = Store.open(Path(folder), "speed")
-        rows = [Row((run,), None, None) for run in runs]
+        rows = [Row((run,)) for run in runs]
         console = Console(file=io.StringIO())
         start = time.perf_counter()
         outcome = execute(rows, store, "speed", [setting.device], jobs, console, [stamps])

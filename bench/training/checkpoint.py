@@ -22,8 +22,9 @@ from bench.training.optimiser import Optimiser
 Epoch = dict[str, float]
 """A line of history.jsonl.
 
-`epoch`, counted from 0; `steps`, how many the run has done; the mean of each term; `skipped`, steps
-of the epoch, where the run skips any; `seconds`; `images_per_second`.
+`epoch`, counted from 0; `steps`, how many the run has done; the mean of each term, and of `weight`,
+the rate's, under a balance that has one; `skipped`, steps of the epoch, where the run skips any;
+`seconds`; `images_per_second`.
 """
 
 logger = logging.getLogger("sigma-bench")
@@ -52,7 +53,7 @@ def write_history(history: list[Epoch], folder: Path) -> None:
 class PartialEpoch:
     """An epoch that was stopped: the terms of its steps so far, and the seconds they took.
 
-    `terms` is (steps, len(Terms)), on the CPU.
+    `terms` is (steps, columns), on the CPU, as `Step.columns` names them.
     """
 
     terms: Tensor = field(default_factory=lambda: torch.empty(0, len(Terms._fields)))

@@ -7,6 +7,9 @@ from torch import Tensor
 from baselines.vae import Terms
 from bench.run import Training
 
+COLUMNS = (*Terms._fields, "weight")
+"""What is logged of each step; the weight of the rate only under a balance that has one."""
+
 PATIENCE = 100
 """Skipped steps in a row at the end of an epoch that end a training; fewer where it has fewer."""
 
@@ -34,7 +37,7 @@ def find_divergence(
     Where the run skips steps, a row of NaN is a skipped one.
 
     Arguments:
-        terms: (steps, len(Terms)), on the CPU.
+        terms: (steps, len(Terms)) or (steps, len(COLUMNS)), on the CPU.
         first: the number of the first of them in the run.
         before: the terms before them; empty where there are none.
         patience: how many skipped steps in a row are too many.
@@ -47,7 +50,7 @@ def find_divergence(
             return None
         step = int(bad[0])
         # The loss is the sum of the others: name the term that is not finite.
-        names = [n for n, ok in zip(Terms._fields, finite[step].tolist(), strict=True) if not ok]
+        names = [n for n, ok in zip(COLUMNS, finite[step].tolist(), strict=False) if not ok]
         what = next((name for name in names if name != "loss"), "loss")
         reason = f"{what} was not finite"
     else:
@@ -62,12 +65,12 @@ def find_divergence(
             f"{training.skip:g} or something was not finite; raise `skip` or lower `lr`"
         )
     if step:
-        before = dict(zip(Terms._fields, terms[step - 1].tolist(), strict=True))
+        before = dict(zip(COLUMNS, terms[step - 1].tolist(), strict=False))
     return Divergence(first + step, what, before, reason)
 
 
 def mean_terms(terms: Tensor, training: Training) -> dict[str, float]:
-    """The mean of each term over the steps (steps, len(Terms)) that were taken.
+    """The mean of each column over the steps (steps, columns) that were taken.
 
     Where the run skips steps it has `skipped`, their number, as well, and the means are NaN where
     all were skipped.
@@ -77,5 +80,5 @@ def mean_terms(terms: Tensor, training: Training) -> dict[str, float]:
     {'loss': 3.0, 'distortion': 2.0, 'rate': 1.0, 'sigma': 0.5, 'skipped': 1}
     """
     taken = terms[terms.isfinite().all(dim=1)]
-    means = dict(zip(Terms._fields, taken.mean(0).tolist(), strict=True))
+    means = dict(zip(COLUMNS, taken.mean(0).tolist(), strict=False))
     return means if training.skip is None else {**means, "skipped": len(terms) - len(taken)}

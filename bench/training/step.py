@@ -3,10 +3,12 @@
 import torch
 from torch import Generator, Tensor
 
+from baselines.balances.base import WEIGHT
 from baselines.models.base import SequenceModel
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
 from bench.run import Training
+from bench.training.divergence import COLUMNS
 from bench.training.optimiser import Optimiser
 
 INSIDE = 2**-13
@@ -52,7 +54,8 @@ class Step:
         noise: (B, noise_size), standard normal.
         dither: (B, C, H, W), uniform on [0, 1), what dequantises the batch; None where nothing
             does. All five are filled before a call.
-        terms: (len(Terms),), the terms of the last call; NaN where the optimiser skipped it.
+        terms: (len(columns),), the terms of the last call; NaN where the optimiser skipped it.
+        columns: their names: those of `Terms`, and `weight` under a balance that has one.
     """
 
     def __init__(
@@ -78,7 +81,8 @@ class Step:
             self.dither = torch.zeros(batch, *vae.model.data_shape, device=device)
             if self.start is None:
                 self.dither = self.dither.to(memory_format=torch.channels_last)
-        self.terms = torch.zeros(len(Terms._fields), device=device)
+        self.columns = COLUMNS if WEIGHT in state else Terms._fields
+        self.terms = torch.zeros(len(self.columns), device=device)
         self._images, self._precision = images, getattr(torch, training.precision)
         self._vae = vae
         self._parameters: dict[str, Tensor] = dict(vae.named_parameters())
@@ -97,7 +101,8 @@ class Step:
                 self._vae, self._parameters, self._state, batch, self.noise, self._precision
             )
             terms.loss.backward()
-            values = torch.stack([term.detach() for term in terms])
+            weight = [state[WEIGHT]] if WEIGHT in state else []
+            values = torch.stack([*(term.detach() for term in terms), *weight])
             self._optimiser.update(values)
         finally:
             # Backward adds to a gradient that exists, so none may be left, least of all by a step

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baselines.build import build_decoder, build_model
-from baselines.vae import Terms, Vae
+from baselines.build import build_balance, build_decoder, build_model
+from baselines.vae import Vae
 from bench.errors import Stopped
 from bench.rng import generator, seeded
 from bench.run import CHECKPOINT, Run
@@ -35,7 +35,7 @@ def build(run: Run, channels: int, resolution: int) -> Vae:
             outputs=decoder.outputs,
             detached_outputs=decoder.detached_outputs,
         )
-    return Vae(model, decoder)
+    return Vae(model, decoder, build_balance(run.balance))
 
 
 def train(
@@ -64,10 +64,11 @@ def train(
     vae = build(run, images.shape[-3], images.shape[-1])
     vae = vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     vae.decoder.initialise(images.flatten(0, -4))
-    state = {name: value.to(device, copy=True) for name, value in vae.initial_state().items()}
-    trained = Trained(vae, state)
     batch, count = run.training.batch, len(images)
     total, per_epoch = run.training.steps_over(count), count // batch
+    initial = vae.initial_state(total)
+    state = {name: value.to(device, copy=True) for name, value in initial.items()}
+    trained = Trained(vae, state)
     patience = min(PATIENCE, per_epoch, total)
     optimiser = Optimiser(vae, run.training, total)
     checkpoint = Checkpoint(folder / CHECKPOINT, run.id)
@@ -88,9 +89,10 @@ def train(
             starts = generator(run.seed, "windows", epoch, device=device)
             places = 1 + images.shape[1] - vae.model.data_shape[0]
             windows = torch.randint(places, (count,), generator=starts, device=device)
-        log = torch.empty(steps, len(Terms._fields), device=device)
+        log = torch.empty(steps, len(step.columns), device=device)
         done = len(begun.terms)
-        log[:done] = begun.terms
+        if done:
+            log[:done] = begun.terms
         for _ in range(done):
             step.draw(*draws)
         for index in range(done, steps):
@@ -109,7 +111,7 @@ def train(
             log[index].copy_(step.terms)
         begun = PartialEpoch()
         terms_read = log.double().cpu()
-        before = {key: trained.history[-1][key] for key in Terms._fields} if epoch else {}
+        before = {key: trained.history[-1][key] for key in step.columns} if epoch else {}
         trained.divergence = find_divergence(terms_read, first, before, run.training, patience)
         if trained.divergence is not None:
             return trained

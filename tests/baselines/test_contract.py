@@ -18,7 +18,7 @@ from baselines.vae import Vae, per_item, step_terms
 from tests.specs import decoder_spec, model_spec
 
 BATCH = 6
-REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
+REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}, "laplace_fixed": {"b": 0.1}}
 SIDE = {"hierarchical": 16, "svg": 32}
 SMALL: dict[str, dict[str, int]] = {
     "conv_vae": {"width": 4},

@@ -107,12 +107,34 @@ def test_the_closed_form_of_a_student_t_is_the_sum_over_levels(
     np.testing.assert_allclose(found, by_levels(theirs.cdf), atol=1e-6)
 
 
+@given(locations, st.floats(-15, 4))
+@example(0.5, np.log(0.2 / 255))
+@example(3.5 / 255, np.log(0.7 / 255))
+@settings(max_examples=100)
+def test_the_series_of_a_laplace_is_the_sum_over_levels(location: float, log_scale: float) -> None:
+    theirs = scipy.stats.laplace(location, np.exp(log_scale))
+    found = at_levels(one_value(Laplace, location, np.exp(log_scale)))
+    # The parameters are float32's.
+    np.testing.assert_allclose(found, by_levels(theirs.cdf), atol=1e-7)
+
+
+@pytest.mark.parametrize("b", [0.02, 0.05])
+def test_on_a_fine_scale_it_is_the_score_of_the_density(b: float) -> None:
+    """Of a Laplace law |z| b + b exp(-|z|) - ¾ b, z = (x-μ)/b (Jordan, Krüger & Lerch 2019)."""
+    z = (np.arange(256) / 255 - 0.5) / b
+    expected = b * (np.abs(z) + np.exp(-np.abs(z)) - 0.75)
+    # The density's score has the tails beyond [0, 1] too: here below 1e-5, and a grid of levels.
+    np.testing.assert_allclose(at_levels(one_value(Laplace, 0.5, b)), expected, atol=3e-5)
+
+
 def test_a_point_is_scored_by_its_distance() -> None:
     logits = torch.zeros(1, 1, 1, 256)
     logits[..., 100] = 200.0
     distance = np.abs(np.arange(256) - 100) / 255
     np.testing.assert_allclose(at_levels(Categorical(logits)), distance, atol=1e-6)
-    for point in (one_value(Normal, 100 / 255, 1e-5), one_value(StudentT, 30.0, 100 / 255, 1e-6)):
+    place = 100 / 255
+    normal, laplace = one_value(Normal, place, 1e-5), one_value(Laplace, place, 5e-7)
+    for point in (normal, laplace, one_value(StudentT, 30.0, place, 1e-6)):
         np.testing.assert_allclose(at_levels(point), distance, atol=1e-6)
 
 
@@ -141,6 +163,7 @@ def test_the_expected_score_of_a_wrong_sigma_is_an_integral() -> None:
 
 def test_a_broken_law_has_no_score() -> None:
     number, broken = torch.full((1, 1, 1), 0.1), torch.full((1, 1, 1), torch.nan)
-    for parameters in ((broken, number), (number, broken)):
-        base = Normal(*parameters, validate_args=False)
-        assert crps(Independent(base, 3), torch.zeros(1, 1, 1)).isnan().all()
+    for family in (Normal, Laplace):
+        for parameters in ((broken, number), (number, broken)):
+            law = Independent(family(*parameters, validate_args=False), 3)
+            assert crps(law, torch.zeros(1, 1, 1)).isnan().all()

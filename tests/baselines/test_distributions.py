@@ -244,6 +244,23 @@ def test_student_masses_are_scipys(df: float, location: float, log_scale: float)
     assert found.sum() == pytest.approx(1, abs=1e-9)
 
 
+@given(st.floats(-0.5, 1.5), st.floats(-6, 3))
+@settings(max_examples=50)
+def test_laplace_masses_are_scipys(location: float, log_b: float) -> None:
+    theirs = scipy.stats.laplace(location, math.exp(log_b))
+    found = np.exp(mass(one_value(Laplace, location, math.exp(log_b))))
+    np.testing.assert_allclose(found, binned(theirs.cdf, theirs.sf), rtol=1e-6, atol=1e-300)
+    assert found.sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_laplace_masses_of_latent_diffusions_scale() -> None:
+    """Half a level is 3922 b wide: a step of a level costs 7843 nats; no mass underflows."""
+    found = mass(one_value(Laplace, 0.0, 5e-7))
+    assert found[0] == pytest.approx(0, abs=1e-12)
+    steps = np.arange(1, 256) - 0.5
+    np.testing.assert_allclose(found[1:], -steps / 255 / 5e-7 - math.log(2), rtol=1e-12)
+
+
 def test_gaussian_masses_far_in_the_tail() -> None:
     """200 σ away a bin's mass is its inner edge's: ln Q(t) = -t²/2 - ln t - ½ ln 2π - 1/t² + …."""
     sigma = 1 / 255

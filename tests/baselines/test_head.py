@@ -16,11 +16,11 @@ from baselines.head import Head
 from baselines.models.linear_vae import LinearVae
 from baselines.options import DECODERS
 from baselines.vae import Vae, step_terms
+from tests.baselines.test_contract import REQUIRED
 from tests.specs import decoder_spec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 SHAPE = (3, 4, 4)
-REQUIRED = {"beta": {"beta": 0.1}, "beta_sigma": {"beta": 0.1}}
 
 every = pytest.mark.parametrize("name", list(DECODERS))
 

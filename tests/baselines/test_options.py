@@ -3,7 +3,7 @@
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Literal
@@ -11,24 +11,25 @@ from typing import ClassVar, Literal
 import pytest
 from torch import nn
 
-from baselines import decoders, models, options
+from baselines import balances, decoders, models, options
 from baselines.build import build_decoder, build_model
 from baselines.declarations import DeclarationError, from_class, from_source
 from baselines.decoders.base import Decoder
 from baselines.decoders.gaussian import BetaGaussian, OptimalPerImage, SharedGaussian
 from baselines.models.conv_vae import ConvVae
-from baselines.options import DECODERS, MODELS, Configured, Positive
+from baselines.options import BALANCES, DECODERS, MODELS, Configured, Positive
 from baselines.registration import registrations
 from tests.specs import decoder_spec, model_spec
 
 ORDER = [
     "mse", "gaussian", "beta", "per_pixel", "shared", "optimal", "optimal_per_image", "bernoulli",
-    "categorical", "bitwise_categorical", "logistic_mixture", "student_t", "beta_sigma", "beta_nll",
-    "faithful",
+    "categorical", "bitwise_categorical", "logistic_mixture", "student_t", "laplace",
+    "laplace_optimal", "laplace_fixed", "beta_sigma", "beta_nll", "faithful",
 ]  # fmt: skip
 CONSTANTS = {
-    "decoder": ["is_likelihood", "is_discrete", "detached_outputs"],
+    "decoder": ["learns_scale", "is_likelihood", "is_discrete", "detached_outputs"],
     "model": ["honours_detached_outputs", "is_sequence", "resolutions", "sizes"],
+    "balance": ["sets_scale", "ends_at_elbo", "has_beta"],
 }
 
 
@@ -36,13 +37,17 @@ def test_tables_list_decoders_in_this_order() -> None:
     assert [name for name in DECODERS if DECODERS[name].source is None] == ORDER
 
 
-@pytest.mark.parametrize(("kind", "package"), [("decoder", decoders), ("model", models)])
+@pytest.mark.parametrize(
+    ("kind", "package"), [("decoder", decoders), ("model", models), ("balance", balances)]
+)
 def test_the_source_and_the_class_declare_the_same(kind: str, package: ModuleType) -> None:
     name = package.__name__
     folder = Path(importlib.import_module(name).__path__[0])
     assert {path.stem for path in folder.glob("*.py")} == {"__init__", "base", *package.MODULES}
     read = from_source(name, package.MODULES, Configured, kind, vars(options), CONSTANTS[kind])
-    registry: dict[str, type[options.Spec]] = {**(DECODERS if kind == "decoder" else MODELS)}
+    registries: dict[str, Mapping[str, type[options.Spec]]]
+    registries = {"decoder": DECODERS, "model": MODELS, "balance": BALANCES}
+    registry = registries[kind]
     assert read.keys() == {key for key, spec in registry.items() if spec.source is None}
     for declared in read.values():
         module, _, owner = declared.implementation.partition(":")

@@ -102,12 +102,12 @@ def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) ->
         "evaluation={samples: 0, iwae: 2, features: none}",
     ]
     done = run_printed(printed, tmp_path, small)
-    for label in ("shared", "laplace", "laplace (initial_log_scale=0)"):
+    for label in ("shared", "my_laplace", "my_laplace (initial_log_scale=0)"):
         assert re.search(rf"^ {re.escape(label)} +1 ", done.stdout, re.MULTILINE), done.stdout
     records = [json.loads(path.read_text()) for path in tmp_path.glob("results/**/record.json")]
     assert [record["status"] for record in records] == ["completed"] * 3
     runs = [record["run"] for record in records]
-    hashes = [run["plugins"] for run in runs if run["decoder"]["name"] == "laplace"]
+    hashes = [run["plugins"] for run in runs if run["decoder"]["name"] == "my_laplace"]
     assert hashes == [{"decoder": hashlib.sha256(printed["python"].encode()).hexdigest()}] * 2
 
 
@@ -121,7 +121,7 @@ def test_a_decoder_works_with_every_model(
 ) -> None:
     plugins.load(plugin())
     torch.manual_seed(0)
-    decoder = build_decoder(decoder_spec("laplace", initial_log_scale=-2))
+    decoder = build_decoder(decoder_spec("my_laplace", initial_log_scale=-2))
     spec = model_spec(name, latent=5)
     side = min(spec.resolutions, default=28)
     model = build_model(spec, channels=channels, resolution=side, outputs=decoder.outputs)
@@ -150,11 +150,11 @@ def test_a_model_that_detaches_nothing_is_refused_where_a_decoder_needs_it(
 ) -> None:
     plugin(MODEL, "my_model.py")
     grid = read_grid(str(write_grid(plugins=["my_model.py"], models=["plain"])))
-    assert grid.models[0].options == {"latent": 3, "width": 2}
-    model = build_model(grid.models[0], channels=1, resolution=28, outputs=2)
+    assert grid.models[0].spec.options == {"latent": 3, "width": 2}
+    model = build_model(grid.models[0].spec, channels=1, resolution=28, outputs=2)
     assert model.generate(torch.randn(4, 3), model.initial_state()).shape == (4, 2, 28, 28)
     with pytest.raises(ValueError, match="'plain' does not honour detached outputs"):
-        build_model(grid.models[0], channels=1, resolution=28, outputs=2, detached_outputs=1)
+        build_model(grid.models[0].spec, channels=1, resolution=28, outputs=2, detached_outputs=1)
     plugin(DETACHING, "detaching.py")
     path = write_grid(
         plugins=["my_model.py", "detaching.py"], models=["plain"], decoders=["detaching"]
@@ -171,7 +171,7 @@ def test_options_are_checked_like_ours(plugin: Callable[..., Path], write_grid: 
     plugin()
 
     def complaint(**options: object) -> str:
-        decoders = [{"name": "laplace", **options}]
+        decoders = [{"name": "my_laplace", **options}]
         path = write_grid(plugins=["my_decoder.py"], decoders=decoders)
         return refused(lambda: read_grid(str(path)))
 
@@ -186,18 +186,18 @@ def test_options_are_checked_like_ours(plugin: Callable[..., Path], write_grid: 
 def test_an_option_can_be_tuned(plugin: Callable[..., Path], write_grid: Write) -> None:
     plugin(LAPLACE.replace("-1.0", "1.0"))
     tune = {"tune": {"low": 0.1, "high": 1, "trials": 4}}
-    decoders = [{"name": "laplace", "initial_log_scale": tune}]
+    decoders = [{"name": "my_laplace", "initial_log_scale": tune}]
     grid = read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=decoders)))
     (row,) = expand(grid, device="cpu", features=None, prepare=True)
-    trial = trial_run(row, 0.5, 1000)
+    trial = trial_run(row, [0.5], 1000)
     assert trial.decoder.options["initial_log_scale"] == 0.5
     assert trial.plugins.keys() == {"decoder"}
 
 
 def test_a_misspelt_plugin_decoder_is_near(plugin: Callable[..., Path], write_grid: Write) -> None:
     plugin()
-    path = write_grid(plugins=["my_decoder.py"], decoders=["laplase"])
-    assert "did you mean 'laplace'?" in refused(lambda: read_grid(str(path)))
+    path = write_grid(plugins=["my_decoder.py"], decoders=["my_laplase"])
+    assert "did you mean 'my_laplace'?" in refused(lambda: read_grid(str(path)))
 
 
 # -- identity --------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def ids(rows: list[Row]) -> dict[str, str]:
 def test_an_edited_plugin_is_a_new_experiment_and_the_other_rows_are_not(
     plugin: Callable[..., Path], expand: Expand
 ) -> None:
-    decoders = ["gaussian", "laplace"]
+    decoders = ["gaussian", "my_laplace"]
     without = ids(expand(decoders=["gaussian"]))
     plugin()
     first = ids(expand(plugins=["my_decoder.py"], decoders=decoders))
@@ -220,18 +220,18 @@ def test_an_edited_plugin_is_a_new_experiment_and_the_other_rows_are_not(
     plugin(LAPLACE + "# edited\n")
     edited = ids(expand(plugins=["my_decoder.py"], decoders=decoders))
     assert first == again == moved
-    assert edited["laplace"] != first["laplace"]
+    assert edited["my_laplace"] != first["my_laplace"]
     assert without["gaussian"] == first["gaussian"] == edited["gaussian"]
 
 
 def test_a_run_survives_json_and_pickle(plugin: Callable[..., Path], expand: Expand) -> None:
     path = plugin()
-    run = expand(plugins=["my_decoder.py"], decoders=["laplace"])[0].runs[0]
+    run = expand(plugins=["my_decoder.py"], decoders=["my_laplace"])[0].runs[0]
     fields = json.loads(run.model_dump_json())
     assert Run.read(fields).id == run.id
     assert pickle.loads(pickle.dumps(run)).id == run.id
     plugins.forget()
-    assert "decoder 'laplace' of this run is not here" in refused(lambda: Run.read(fields))
+    assert "decoder 'my_laplace' of this run is not here" in refused(lambda: Run.read(fields))
     path.write_text(LAPLACE + "# edited\n")
     plugins.load(path)
     assert "not here" in refused(lambda: Run.read(fields))
@@ -240,7 +240,7 @@ def test_a_run_survives_json_and_pickle(plugin: Callable[..., Path], expand: Exp
 def test_another_process_has_the_same_plugins(plugin: Callable[..., Path], expand: Expand) -> None:
     """What a worker does: a pickled run means nothing before its plugin is there."""
     plugin(LAPLACE + BLOBS)
-    run = expand(plugins=["my_decoder.py"], decoders=["laplace"])[0].runs[0]
+    run = expand(plugins=["my_decoder.py"], decoders=["my_laplace"])[0].runs[0]
     script = (
         "import pickle, sys; from bench import data; from bench.plugins import restore\n"
         "had, run = pickle.load(sys.stdin.buffer)\n"
@@ -262,7 +262,7 @@ def test_a_worker_refuses_a_plugin_that_changed_meanwhile(
     plugin: Callable[..., Path], expand: Expand, tmp_path: Path
 ) -> None:
     path = plugin()
-    rows = expand(plugins=["my_decoder.py"], decoders=["laplace"])
+    rows = expand(plugins=["my_decoder.py"], decoders=["my_laplace"])
     path.write_text("raise SystemExit('not to be executed')")
     store, console = Store.open(tmp_path, "small"), Console(file=io.StringIO())
     message = refused(lambda: execute(rows, store, "small", ["cpu"], 1, console))
@@ -273,7 +273,7 @@ def test_without_the_plugin_its_records_are_still_reported(
     plugin: Callable[..., Path], expand: Expand, tmp_path: Path
 ) -> None:
     plugin()
-    rows = expand(plugins=["my_decoder.py"], decoders=["gaussian", "laplace"])
+    rows = expand(plugins=["my_decoder.py"], decoders=["gaussian", "my_laplace"])
     store = Store(tmp_path / "results")
     for row in rows:
         for rule in ("by hand", "trial"):
@@ -289,7 +289,7 @@ def test_without_the_plugin_its_records_are_still_reported(
     others = expand(decoders=["gaussian", "shared"])
     assert [line.state for line in survey(others, store)] == ["done", "to do"]
     labels = list(table_rows(frame(store.records()), []).table["decoder"])
-    assert labels == ["gaussian", "laplace (link=sigmoid, initial_log_scale=-1)"]
+    assert labels == ["gaussian", "my_laplace (link=sigmoid, initial_log_scale=-1)"]
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
@@ -368,8 +368,10 @@ def test_a_missing_file_and_two_plugins_with_one_name(
     )
     first, second = plugin(), plugin(LAPLACE + "\n", "second.py")
     path = write_grid(plugins=["my_decoder.py", "second.py"])
-    line = LAPLACE.splitlines().index('@decoder("laplace")') + 1
-    expected = f"{second}:{line}: decoder 'laplace' is registered at {first}:{line} too; rename one"
+    line = LAPLACE.splitlines().index('@decoder("my_laplace")') + 1
+    expected = (
+        f"{second}:{line}: decoder 'my_laplace' is registered at {first}:{line} too; rename one"
+    )
     assert f"plugins.1: {expected}" in refused(lambda: read_grid(str(path)))
     path = write_grid(plugins=["my_decoder.py", "my_decoder.py"])
     assert "plugins.1: is listed twice" in refused(lambda: read_grid(str(path)))
@@ -377,9 +379,9 @@ def test_a_missing_file_and_two_plugins_with_one_name(
 
 def test_the_next_grid_has_its_own_plugins(plugin: Callable[..., Path], write_grid: Write) -> None:
     plugin()
-    read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=["laplace"])))
-    path = write_grid(decoders=["laplace"])
-    assert "unknown decoder 'laplace'" in refused(lambda: read_grid(str(path)))
+    read_grid(str(write_grid(plugins=["my_decoder.py"], decoders=["my_laplace"])))
+    path = write_grid(decoders=["my_laplace"])
+    assert "unknown decoder 'my_laplace'" in refused(lambda: read_grid(str(path)))
 
 
 # -- data ------------------------------------------------------------------------------------------
@@ -474,7 +476,7 @@ def test_an_installed_plugin_is_found_when_a_name_is_not_ours(
     assert metadata.entry_points(group=plugins.GROUP)
     expand(decoders=["gaussian"])
     assert installed not in sys.modules
-    run = expand(decoders=["laplace"])[0].runs[0]
+    run = expand(decoders=["my_laplace"])[0].runs[0]
     assert plugins.loaded()[0].module == installed
     assert Run.read(json.loads(run.model_dump_json())).id == run.id
     assert pickle.loads(pickle.dumps(run)).id == run.id
@@ -515,8 +517,8 @@ def test_list_shows_plugins_with_their_defaults(
         return capsys.readouterr().out
 
     told = {entry["name"]: entry for entry in json.loads(listed("decoders", "--json"))}
-    assert told["laplace"]["options"] == "link=sigmoid, initial_log_scale=-1.0"
-    assert told["laplace"]["what"].startswith("Laplace with one learned scale")
+    assert told["my_laplace"]["options"] == "link=sigmoid, initial_log_scale=-1.0"
+    assert told["my_laplace"]["what"].startswith("Laplace with one learned scale")
     assert "plain" in listed("models", "--plugin", str(path))
     assert "blobs" in listed("datasets", "--plugin", str(path))
     assert "blobs" not in listed("datasets")

@@ -16,10 +16,12 @@ from bench import tuning
 from bench.errors import RequestError
 from bench.files import write_checked
 from bench.grid.expand import Row
+from bench.grid.knob import Knob
 from bench.grid.schema import Search
-from bench.records.store import Record, Store, new_record
+from bench.records.store import Record, Store
 from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
+from tests.bench.driven import answer, beta_of, drive, rounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
@@ -40,38 +42,6 @@ def row(expand: Callable[..., list[Row]]) -> Callable[..., Row]:
     return make
 
 
-def beta_of(run: Run) -> float:
-    beta: float = run.decoder.options["beta"]
-    return beta
-
-
-def answer(run: Run, score: float | None, objective: str = "neg_log_p") -> Record:
-    record = new_record(run, {"rule": "trial"})
-    record["cost"] = {"seconds": 2.0}
-    if score is None:
-        record["status"] = DIVERGED
-    else:
-        record["metrics"] = {objective: score}
-    return record
-
-
-def rounds_of(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[list[Run]]]:
-    """The choice, and the runs that may go side by side each time."""
-    steps, rounds = tuning.search(row), []
-    asked = next(steps)
-    while True:
-        rounds.append(asked)
-        try:
-            asked = steps.send([score(run) for run in asked])
-        except StopIteration as stop:
-            return stop.value, rounds
-
-
-def drive(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[Run]]:
-    choice, rounds = rounds_of(row, score)
-    return choice, [run for some in rounds for run in some]
-
-
 def bowl(run: Run) -> Record:
     """Best at β = 0.03."""
     return answer(run, math.log(beta_of(run) / 0.03) ** 2)
@@ -80,12 +50,12 @@ def bowl(run: Run) -> Record:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp"])
 def test_a_search_finds_the_bottom_of_a_bowl(row: Callable[..., Row], sampler: str) -> None:
     choice, runs = drive(row(sampler=sampler, trials=12), bowl)
-    assert choice.value is not None
-    assert 0.01 < choice.value < 0.09
+    assert choice.values is not None
+    assert 0.01 < choice.values[0] < 0.09
     assert len(choice.trials) == len(runs) == 12
     assert all(0.001 <= beta_of(run) <= 10 for run in runs)
     best = min(choice.trials, key=lambda trial: trial.score or 0)
-    assert choice.value == best.value
+    assert choice.values == best.values
 
 
 def test_the_same_search_asks_for_the_same_runs(row: Callable[..., Row]) -> None:
@@ -107,7 +77,8 @@ def test_trials_score_validation_with_their_own_seeds(row: Callable[..., Row]) -
 def test_starting_points_are_evenly_spaced_in_the_logarithm(
     low: float, ratio: float, trials: int
 ) -> None:
-    values = Search(low=low, high=low * ratio, trials=trials).evenly_spaced
+    beta = Knob(part="decoder", option="beta", low=low, high=low * ratio)
+    values = [value for (value,) in Search(trials=trials).start([beta])]
     assert len(values) == min(trials, max(4, math.ceil(trials / 2)))
     logs = [math.log(value / low) for value in values]
     expected = [math.log(ratio) * (i + 0.5) / len(values) for i in range(len(values))]
@@ -156,8 +127,8 @@ def test_a_bound_is_maximised(row: Callable[..., Row]) -> None:
         return answer(run, -(math.log(beta_of(run) / 0.03) ** 2), "iwae_5")
 
     choice, _ = drive(row(objective="iwae_5", trials=12), score)
-    assert choice.value is not None
-    assert 0.01 < choice.value < 0.09
+    assert choice.values is not None
+    assert 0.01 < choice.values[0] < 0.09
 
 
 def test_a_value_that_diverges_on_one_seed_is_not_chosen(row: Callable[..., Row]) -> None:
@@ -167,15 +138,15 @@ def test_a_value_that_diverges_on_one_seed_is_not_chosen(row: Callable[..., Row]
         return answer(run, None) if bad else bowl(run)
 
     choice, _ = drive(row(seeds=[7, 8]), score)
-    assert choice.value is not None
-    assert abs(math.log(choice.value / 0.03)) >= 2
+    assert choice.values is not None
+    assert abs(math.log(choice.values[0] / 0.03)) >= 2
     assert {trial.status for trial in choice.trials} == {COMPLETED, DIVERGED}
 
 
 def test_where_all_diverge_there_is_no_choice(row: Callable[..., Row]) -> None:
     searched = row()
     choice, _ = drive(searched, lambda run: answer(run, None))
-    assert choice.value is None
+    assert choice.values is None
     assert tuning.final_runs(searched, choice) == ()
 
 
@@ -184,8 +155,8 @@ def test_a_pruner_spares_seeds_of_bad_values(row: Callable[..., Row], pruner: st
     seeds = list(range(10, 22))
     choice, runs = drive(row(seeds=seeds, pruner=pruner, trials=8), bowl)
     assert len(runs) < 8 * len(seeds)
-    assert choice.value is not None
-    chosen = next(trial for trial in choice.trials if trial.value == choice.value)
+    assert choice.values is not None
+    chosen = next(trial for trial in choice.trials if trial.values == choice.values)
     assert len(chosen.runs) == len(seeds)
 
 
@@ -194,10 +165,10 @@ def test_the_summary_counts_what_the_search_cost(row: Callable[..., Row]) -> Non
     choice, _ = drive(searched, bowl)
     summary = tuning.summary(searched, choice)
     assert summary["cost"] == {"runs": 4, "seconds": 8.0}
-    assert summary["chosen"] == choice.value
+    assert summary["chosen"] == choice.values
     assert len(summary["runs"]) == 2
     finals = tuning.final_runs(searched, choice)
-    assert {beta_of(run) for run in finals} == {choice.value}
+    assert {beta_of(run) for run in finals} == set(choice.values or ())
     assert all(run.evaluation.split == "test" for run in finals)
 
 
@@ -266,7 +237,7 @@ def test_a_pruner_judges_the_trials_of_a_round_seed_by_seed(
         assert len(some) <= 4
         assert len({run.seed for run in some}) == 1
     assert sum(map(len, rounds)) < 8 * len(seeds)
-    chosen = next(trial for trial in choice.trials if trial.value == choice.value)
+    chosen = next(trial for trial in choice.trials if trial.values == choice.values)
     assert len(chosen.runs) == len(seeds)
 
 
@@ -276,8 +247,8 @@ def test_an_optuna_that_cannot_place_a_round_is_refused(
     monkeypatch.setattr("optuna.__version__", "4.9.0")
     with pytest.raises(RequestError, match=r"`together: 2` with the sampler gp needs Optuna 5\.0"):
         drive(row(together=2), bowl)
-    assert drive(row(together=2, sampler="tpe"), bowl)[0].value is not None
-    assert drive(row(), bowl)[0].value is not None
+    assert drive(row(together=2, sampler="tpe"), bowl)[0].values is not None
+    assert drive(row(), bowl)[0].values is not None
 
 
 @pytest.mark.parametrize(
@@ -289,7 +260,7 @@ def test_a_search_in_batches_finds_as_good_a_value_in_fewer_rounds(
     """On -log p against β as the grid `quick` has measured it, with the scatter of its seeds."""
     store = Store(ROOT / "results" / "reference" / "quick")
     (search,) = store.searches()
-    points = sorted((math.log(trial["value"]), trial["score"]) for trial in search["trials"])
+    points = sorted((math.log(trial["values"][0]), trial["score"]) for trial in search["trials"])
     curve = PchipInterpolator(*zip(*points, strict=True))
     finals = [store.record_of(identity) for identity in search["runs"]]
     noise = float(np.std([r["metrics"]["neg_log_p"] for r in finals if r is not None], ddof=1))
@@ -306,8 +277,8 @@ def test_a_search_in_batches_finds_as_good_a_value_in_fewer_rounds(
                 sampler_seed=seed),
             measured,
         )  # fmt: skip
-        assert choice.value is not None
-        found[together] = float(curve(math.log(choice.value)))
+        assert choice.values is not None
+        found[together] = float(curve(math.log(choice.values[0])))
         count[together] = len(rounds)
     assert count == {1: 9, 4: 3}
     assert abs(found[4] - found[1]) < 2 * noise

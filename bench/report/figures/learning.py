@@ -1,4 +1,4 @@
-"""Learning curves: the training loss and σ of every decoder, with a band over seeds (Fig. 9)."""
+"""Learning curves: loss, σ and the weight of the rate, with a band over seeds (Fig. 9)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from bench.report.run_pages import history as epochs
 
 TITLE = "Learning curves"
 PANELS = {"loss": "training loss, nats per {item}", "sigma": "σ"}
+WEIGHT = {"weight": "weight of the rate"}
+"""A third panel, where a balance weighs the rate."""
 KINDS = {False: "", True: "probabilities"}
 """Losses are compared within a kind: densities, or probabilities of the 8-bit image."""
 
@@ -51,7 +53,13 @@ def _sketch(part: Subset, labels: Sequence[str], name: str, discrete: bool) -> I
         yield Sketch(
             figure(lines, part.styles, part.item),
             f"The training loss (negative ELBO, nats per {part.item}; {what}) and σ by epoch: the "
-            "mean over seeds, with a band from the smallest to the largest.",
+            "mean over seeds, with a band from the smallest to the largest."
+            + (
+                " On the right the weight of the rate in what was descended, where a balance set "
+                "one; the loss has a weight of 1."
+                if "weight" in lines
+                else ""
+            ),
             name,
         )
 
@@ -68,21 +76,22 @@ def history(runs: pd.DataFrame) -> pd.DataFrame:
 
 @style_context()
 def figure(history: pd.DataFrame, styles: Mapping[str, Style], item: str) -> Figure:
-    """Draw the training loss (negative ELBO) and σ against the epoch.
+    """Draw the training loss (negative ELBO), σ and the rate's weight against the epoch.
 
     Arguments:
-        history: one line an epoch and run: `decoder`, `epoch` from 0, `loss`, `sigma`; decoders
-            in the order that the legend shall have.
+        history: one line an epoch and run: `decoder`, `epoch` from 0, `loss`, `sigma`, and
+            `weight` where any has one; decoders in the order that the legend shall have.
         styles: of the decoders, by label.
         item: what the loss is of.
     """
     labels = list(history["decoder"].unique())
     drawing = canvas(3.2 + 0.16 * len(labels) / 2)
-    panels = drawing.subplots(1, 2)
+    shown = {**PANELS, **(WEIGHT if "weight" in history else {})}
+    panels = drawing.subplots(1, len(shown))
     counted = history.assign(epoch=history["epoch"] + 1)
-    for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
+    for axes, (column, label) in zip(panels, shown.items(), strict=True):
         for decoder in labels:
-            own = counted[counted["decoder"] == decoder]
+            own = counted[(counted["decoder"] == decoder) & counted[column].notna()]
             band(axes, own, "epoch", column, styles[decoder], mark=False)
         finish(axes, "epoch", label.format(item=item))
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bench.records.frame import lines_of
 from bench.records.labels import JOINT
+from bench.records.searches import knobs_of
 from bench.records.store import Record
 from bench.records.validity import COMPLETED
 from bench.report.figures.style import Style, styles
@@ -58,7 +59,9 @@ class Subset:
 
 def subsets(table: Table, searches: Sequence[Record], rows: int | None = None) -> Iterator[Subset]:
     """The subsets of a table's first `rows` rows (all by default), in its order."""
-    looks = styles(zip(table.frame["decoder"], table.frame["family"], strict=True))
+    balances = [key.balance for key in table.frame["key"]]
+    families = map("{} {}".format, table.frame["family"], balances)
+    looks = styles(zip(table.frame["decoder"], families, strict=True))
     groups = table.frame.iloc[:rows].groupby(["dataset", "model"], sort=False)
     for (dataset, model), group in groups:
         runs = group[["decoder", "settings", "discrete", "ids"]].explode("ids")
@@ -78,8 +81,9 @@ def _same_place(search: Record, runs: pd.DataFrame) -> bool:
         return False
     run = runs.iloc[0]
     options = {f"run.model.{key}": value for key, value in search["model"].items()}
+    tuned = {knob.column for knob in knobs_of(search)}
     wanted = {"run.dataset": search["dataset"], **options}
-    return all(run.get(column) == value for column, value in wanted.items())
+    return all(run.get(key) == value for key, value in wanted.items() if key not in tuned)
 
 
 def with_columns(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:

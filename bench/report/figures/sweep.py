@@ -7,15 +7,22 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from bench.records.frame import column_of
 from bench.report.figures.subset import with_columns
 
 LEARNED = ("shared", "optimal")
 """The σ-VAEs with one σ for all pixels: a β-VAE of β = 2σ² is the same decoder."""
 
 
+def by_elbo(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that no balance weighed: one that did changes what a chosen or learned β means."""
+    return runs[column_of(runs, "run.balance.name").isna()]
+
+
 def sigma_vaes(runs: pd.DataFrame) -> pd.DataFrame:
-    """Those of `LEARNED` among `runs`."""
-    own = runs[runs["run.decoder.name"].isin(LEARNED)]
+    """Those of `LEARNED` among `runs` that the ELBO trained."""
+    own = by_elbo(runs)
+    own = own[own["run.decoder.name"].isin(LEARNED)]
     if "run.decoder.over" in own:
         own = own[own["run.decoder.over"].fillna("batch") == "batch"]
     return own
@@ -41,7 +48,8 @@ def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:
     Arguments:
         runs: completed runs of one data set and model, as a `Subset` has them.
     """
-    fixed = with_columns(runs[runs["run.decoder.name"] == "beta"], "run.decoder.beta")
+    fixed = by_elbo(runs)
+    fixed = with_columns(fixed[fixed["run.decoder.name"] == "beta"], "run.decoder.beta")
     if fixed.empty:
         return
     fixed = fixed.assign(beta=fixed["run.decoder.beta"])

@@ -151,7 +151,7 @@ def test_help_is_asked_for_in_three_ways(call: Call, words: list[str]) -> None:
     assert {"run", "status", "report"} <= {line.split()[0] for line in out.splitlines() if line}
 
 
-@pytest.mark.parametrize("what", ["grids", "datasets", "models", "decoders", "metrics"])
+@pytest.mark.parametrize("what", ["grids", "datasets", "models", "decoders", "balances", "metrics"])
 def test_lists(call: Call, what: str) -> None:
     code, out, _ = call("list", what)
     assert code == 0

@@ -26,7 +26,10 @@ assert not loaded, loaded
     [
         ["--help"],
         ["--version"],
-        *(["list", what] for what in ("grids", "datasets", "models", "decoders", "metrics")),
+        *(
+            ["list", what]
+            for what in ("grids", "datasets", "models", "decoders", "balances", "metrics")
+        ),
         ["status", "quick"],
         ["run", "quick", "--dry-run"],
     ],

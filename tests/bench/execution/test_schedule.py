@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.execution.deaths import MAX_DEATHS
 from bench.execution.listeners import Listener
 from bench.execution.messages import Task
 from bench.execution.outcome import Outcome
 from bench.execution.processes import Pool
-from bench.execution.schedule import MAX_DEATHS, execute
+from bench.execution.schedule import execute
 from bench.execution.status import survey
 from bench.grid.expand import Row
 from bench.records.store import Record, Store

@@ -137,9 +137,9 @@ def test_a_killed_search_on_workers_ends_as_an_undisturbed_one(
     assert start(grid, tmp_path / "killed", jobs=2).wait(120) == 0
     assert found(tmp_path / "killed") == found(tmp_path / "whole")
 
-    def values(results: Path) -> list[tuple[float, float]]:
+    def values(results: Path) -> list[tuple[list[float], float]]:
         (search,) = searches(results)
-        return [(trial["value"], trial["score"]) for trial in search["trials"]]
+        return [(trial["values"], trial["score"]) for trial in search["trials"]]
 
     assert values(tmp_path / "killed") == values(tmp_path / "whole")
     assert len(values(tmp_path / "whole")) == 6

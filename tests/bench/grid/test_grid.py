@@ -132,7 +132,10 @@ def test_a_dataset_that_is_not_there(write_grid: Write, tmp_path: Path) -> None:
     ("tune", "complaint"),
     [
         ({"low": 1, "high": 0.1, "trials": 2}, "low must be below high"),
-        ({"low": -1, "high": 0.1, "trials": 2}, "low: input should be greater than 0"),
+        (
+            {"low": -1, "high": 0.1, "trials": 2},
+            "beta: input should be greater than 0, not -1",
+        ),
         ({"low": 0.1, "high": 1}, "'trials' is missing"),
         ({"low": 0.1, "high": 1, "trials": 2, "objective": "elbo"}, "objective"),
         ({"low": 0.1, "high": 1, "trials": 2, "seeds": [0]}, "seeds [0] both tune and test"),
@@ -148,7 +151,7 @@ def test_overrides_are_typed_checked_and_named(write_grid: Write) -> None:
     path = write_grid()
     grid = read_grid(str(path), ["training.epochs=7", "models.0.width=3", "seeds=[4, 5]"])
     assert grid.training.epochs == 7
-    assert grid.models[0].options["width"] == 3
+    assert grid.models[0].spec.options["width"] == 3
     assert grid.seeds == (4, 5)
     assert wrong(path, "training.epochs=x").startswith("--set training.epochs=x: ")
     assert wrong(path, "trainin.epochs=3").startswith("--set trainin.epochs=3: unknown key")
@@ -290,7 +293,7 @@ def test_nested_anchors_cost_nothing(tmp_path: Path) -> None:
         ("models: &m [*m]", "models.0: refers to itself"),
         ("decoders: [&d {name: gaussian, link: *d}]", "refers to itself"),
         ("models: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
-        ("decoders: [{name: logistic_mixture, components: {tune: {low: 1, high: 9, trials: 3}}}]",
+        ("decoders: [{name: logistic_mixture, components: {tune: {low: 1.5, high: 9, trials: 3}}}]",
          "whole number"),
         (f"name: {'n' * 70_000}", "name"),
     ],

@@ -28,7 +28,10 @@ ODD = st.sampled_from([
     *("\0", "\ud83d", "\ud83d\ude00", "σ", "\u202e", "\n", "{}", "&a", "*a", "<b>", "%s", "{name}"),
     *("inception:", "inception:none", "none.pt", "efficientnet_lite0"),
 ])  # fmt: skip
-KEYS = st.sampled_from(["name", "tune", "low", "high", "trials", "data", "beta", "seeds", "over"])
+KEYS = st.sampled_from([
+    *("name", "tune", "low", "high", "trials", "data", "beta", "seeds", "over", "scale", "lr"),
+    *("search", "balances", "decoders"),
+])  # fmt: skip
 TEXT = st.text(max_size=4) | st.text(st.characters(codec=None), max_size=3)
 SCALARS = ODD | st.integers() | st.floats() | TEXT
 VALUES = st.recursive(
@@ -40,21 +43,26 @@ VALUES = st.recursive(
 
 def sound(data: str) -> dict[str, Any]:
     """A grid with every kind of entry."""
-    tune = {"low": 0.1, "high": 1, "trials": 5, "objective": "neg_log_p", "seeds": [7, 8]}
+    search = {"trials": 5, "objective": "neg_log_p", "seeds": [7, 8], "sampler": "tpe"}
     return {
         "name": "sound",
         "description": "any",
         "plugins": [],
         "datasets": [data, {"name": "mine", "data": data}],
-        "models": [{"name": "conv_vae", "width": 2, "latent": 3}, "linear_vae"],
+        "models": [
+            {"name": "conv_vae", "width": 2, "latent": {"tune": {"low": 2, "high": 9}}},
+            "linear_vae",
+        ],
         "decoders": [
-            {"name": "beta", "beta": {"tune": {**tune, "startup": 2, "sampler": "tpe"}}},
+            {"name": "beta", "beta": {"tune": {"low": 0.1, "high": 1, "scale": "linear"}}},
             {"name": "shared", "initial_log_sigma": 0.5, "min_log_sigma": -6},
             {"name": "optimal", "over": "pixel"},
             "gaussian",
         ],
+        "balances": [{"name": "elbo", "decoders": ["beta", "shared", "optimal", "gaussian"]}],
         "seeds": [0, 1],
         "split_seed": 0,
+        "search": {**search, "startup": 2},
         "training": {"epochs": 2, "batch": 70, "lr": 1e-3, "precision": "float32"},
         "evaluation": {"samples": 5, "iwae": 2, "features": "none", "distances": ["means"]},
     }
@@ -172,8 +180,9 @@ def test_the_sound_grid_is_sound(call: Call, tmp_path: Path, tiny: Path) -> None
         path.write_text(write(sound(f"npz:{tiny}")))
         code, out, _ = call("run", path, "--dry-run")
         assert code == 0
-        # Two data sets, two models; three decoders with two seeds, one with five trials of two too.
-        assert "72 runs: " in out
+        # Two data sets; four decoders with two seeds, under one model all of them with five trials
+        # of two too, under the other one of them.
+        assert "132 runs: " in out
 
 
 def test_a_file_without_end_is_no_grid(call: Call) -> None:

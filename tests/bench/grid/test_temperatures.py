@@ -57,7 +57,7 @@ def test_no_trial_of_a_search_has_them(expand: Callable[..., list[Row]]) -> None
     evaluation = {"samples": 0, "iwae": 2, "features": "none", "temperatures": [0.7]}
     (row,) = expand(decoders=[{"name": "beta", "beta": {"tune": tune}}], evaluation=evaluation)
     assert row.runs[0].evaluation.temperatures == (0.7,)
-    assert trial_run(row, 0.1, 1000).evaluation.temperatures == ()
+    assert trial_run(row, [0.1], 1000).evaluation.temperatures == ()
 
 
 def test_a_grid_may_list_none(write_grid: Callable[..., Path]) -> None:

@@ -50,7 +50,7 @@ def test_a_grid_says_what_is_predicted_and_a_trial_predicts_nothing(
     )
     final = rows[0].runs[0].evaluation
     assert (final.rollouts, final.clips) == (3, 2)
-    assert trial_run(rows[0], 0.1, 1000).evaluation.rollouts == 0
+    assert trial_run(rows[0], [0.1], 1000).evaluation.rollouts == 0
 
 
 def test_images_keep_their_ids(expand: Callable[..., list[Row]]) -> None:

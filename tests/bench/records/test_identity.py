@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.grid.knob import Knob
 from bench.records.frame import frame
 from bench.records.identity import Key, identify
 from bench.records.store import Record
@@ -37,7 +38,9 @@ def record(decoder: Mapping[str, Any], **run: Any) -> Record:
 
 
 def search(chosen: float | None, objective: str = "neg_log_p") -> Record:
-    return {"option": "beta", "chosen": chosen, "search": {"objective": objective, "trials": 6}}
+    knob = Knob(part="decoder", option="beta", low=0.01, high=1).model_dump()
+    values = None if chosen is None else [chosen]
+    return {"knobs": [knob], "chosen": values, "search": {"objective": objective, "trials": 6}}
 
 
 def identified(records: list[Record], searches: Mapping[int, Record] | None = None) -> pd.DataFrame:

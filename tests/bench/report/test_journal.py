@@ -91,12 +91,12 @@ def test_optuna_finds_the_choice_of_committed_searches(grid: str, tmp_path: Path
         study = read[name(search)]
         assert study.direction == optuna.study.StudyDirection.MINIMIZE
         assert study.metric_names == ["neg_log_p"]
-        assert study.best_params == {"beta": search["chosen"]}
+        assert study.best_params == {"beta": search["chosen"][0]}
         assert set(study.user_attrs["final runs"]) == set(search["runs"])
         for trial, told in zip(study.trials, search["trials"], strict=True):
             (run,) = trial.user_attrs["runs"]
             record = json.loads((Store(folder).folder_of(run) / "record.json").read_text())
-            assert trial.params["beta"] == told["value"] == record["run"]["decoder"]["beta"]
+            assert trial.params["beta"] == told["values"][0] == record["run"]["decoder"]["beta"]
             assert trial.value == record["metrics"]["neg_log_p"]
             assert trial.duration is not None
             assert trial.duration.total_seconds() == pytest.approx(told["seconds"], abs=1e-3)
@@ -136,6 +136,30 @@ def test_two_searches_of_one_decoder_are_two_studies_and_none_works_is_no_error(
     study = read[name(lost)]
     assert study.user_attrs["chosen"] is None
     assert [trial.state for trial in study.trials] == [FAIL]
+
+
+def test_several_knobs_keep_their_names_and_ranges(results: Results, tmp_path: Path) -> None:
+    old = summary([a_trial(0.1, [5.0, 7.0]), a_trial(0.2, [8.0, 8.0])])
+    rate = {"part": "training", "option": "lr", "low": 1e-4, "high": 1e-2, "scale": "log"}
+    width = {"part": "model", "option": "width", "low": 8, "high": 32, "scale": "linear"}
+    tried = [[0.001, 16], [0.003, 24]]
+    search = {
+        **{key: value for key, value in old.items() if key != "option"},
+        "knobs": [{**rate, "whole": False}, {**width, "whole": True}],
+        "search": {k: v for k, v in old["search"].items() if k not in ("low", "high")},
+        "trials": [
+            {"values": values, **{k: v for k, v in trial.items() if k != "value"}}
+            for values, trial in zip(tried, old["trials"], strict=True)
+        ],
+        "chosen": tried[0],
+    }
+    (study,) = written(results, tmp_path, search).values()
+    assert study.best_params == {"training.lr": 0.001, "model.width": 16}
+    assert study.best_trial.distributions == {
+        "training.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+        "model.width": optuna.distributions.IntDistribution(8, 32),
+    }
+    assert study.user_attrs["chosen"] == study.best_params
 
 
 def test_a_second_report_replaces_the_journal(results: Results, tmp_path: Path) -> None:

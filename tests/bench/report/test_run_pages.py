@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.grid.expand import expand, trial_run, with_option
+from bench.grid.expand import expand, trial_run
+from bench.grid.knob import with_values
 from bench.grid.read import read_grid
 from bench.records.store import Store
 from bench.records.validity import DIVERGED
@@ -105,10 +106,10 @@ def test_a_tuned_run_is_repeated_without_its_search(
     decoders = [{"name": "beta", "beta": {"tune": {"low": 0.01, "high": 1.0, "trials": 4}}}]
     path = write_grid(decoders=decoders)
     row = expand(decoders=decoders)[0]
-    final = with_option(row.runs[0], "beta", 0.05)
+    final = with_values(row.runs[0], row.knobs, [0.05])
     command = run_pages.command(final.model_dump(mode="json"), str(path), read_grid(str(path)))
     assert [again.id for again in repeated(command)] == [final.id]
-    assert trial_run(row, 0.05, 1000).id != final.id
+    assert trial_run(row, [0.05], 1000).id != final.id
 
 
 def test_a_run_page_tells_what_was_measured_and_how(results: Results) -> None:

@@ -306,8 +306,8 @@ def test_a_decoder_without_a_likelihood_has_a_blank_and_a_reason(results: Result
 def test_a_decoder_of_another_version_keeps_all_its_options(results: Results) -> None:
     results.add()
     records = list(Store(results.folder).records())
-    records[0]["run"]["decoder"] = {"name": "laplace", "scale": 2.0}
-    assert list(rows(frame(records), []).table["decoder"]) == ["laplace (scale=2)"]
+    records[0]["run"]["decoder"] = {"name": "departed", "scale": 2.0}
+    assert list(rows(frame(records), []).table["decoder"]) == ["departed (scale=2)"]
 
 
 def test_the_caption_tells_the_options_of_training_that_are_on(results: Results) -> None:

@@ -325,3 +325,20 @@ def test_any_number_of_decoders_and_epochs_is_drawn_apart(decoders: int, epochs:
     # matplotlib has no public getter of the dashes that a line was given.
     dashes = [str(line._dash_pattern) for line in shown]  # type: ignore[attr-defined]
     assert len({*zip((str(line.get_color()) for line in shown), dashes, strict=True)}) == decoders
+
+
+def test_the_weight_of_the_rate_has_a_panel_where_a_balance_has_one() -> None:
+    """The row without a balance, which has no weight, has no line there."""
+    history = pd.DataFrame(
+        [{"decoder": "plain", "epoch": epoch, "loss": 1.0, "sigma": 0.1} for epoch in range(3)]
+        + [
+            {"decoder": "rule", "epoch": epoch, "loss": 1.0, "sigma": 0.1, "weight": epoch / 2}
+            for epoch in range(3)
+        ]
+    )
+    looks = style.styles((name, name) for name in ("plain", "rule"))
+    drawing = learning.figure(history, looks, "image")
+    assert [axes.get_ylabel() for axes in drawing.axes][2] == "weight of the rate"
+    plain, rule = drawing.axes[2].get_lines()
+    assert not along_x(plain)
+    assert along_y(rule) == [0, 0.5, 1]
