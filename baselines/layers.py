@@ -132,8 +132,8 @@ class FusedBatchNorm(BatchNorm):
 class ConvTranspose2d(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` of channels-last images, faster on a CPU, and equal up to rounding.
 
-    Most results are torch's to the bit; a bias gradient in bfloat16 now and then rounds the other
-    way, so that a training leaves torch's path after some hundreds of steps.
+    Most results are torch's to the bit; the bias gradient is summed in another order, so that a
+    training leaves torch's path: at once in float32, after some hundreds of steps in bfloat16.
 
     oneDNN fills its vectors with output channels, of which the layer that ends in an image has
     one; and it sums the gradient of a bias in a loop that takes up to a quarter of the layer's
@@ -179,11 +179,8 @@ class _ConvTranspose2d(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         value, weight = ctx.saved_tensors
         gradient = gradients[0]
-        # Rounded to bfloat16 both sums are one number; in float32 their last bits differ, and a
-        # run's numbers are to stay.
-        apart = gradient.dtype == torch.bfloat16
         needs = ctx.needs_input_grad[:3]
-        results = torch.ops.aten.convolution_backward(
+        value_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
             gradient,
             value,
             weight,
@@ -194,10 +191,10 @@ class _ConvTranspose2d(torch.autograd.Function):
             True,
             [0, 0],
             1,
-            [needs[0], needs[1], needs[2] and not apart],
+            [needs[0], needs[1], False],
         )
-        bias = gradient.sum((0, 2, 3)) if needs[2] and apart else results[2]
-        return results[0], results[1], bias, None, None
+        bias_gradient = gradient.sum((0, 2, 3)) if needs[2] else None
+        return value_gradient, weight_gradient, bias_gradient, None, None
 
 
 def phases_per_side(value: Tensor, weight: Tensor, stride: list[int]) -> int:

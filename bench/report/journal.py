@@ -64,7 +64,7 @@ def name(search: Record) -> str:
 def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -> None:
     import optuna
 
-    settings = search["search"]
+    settings, chosen = search["search"], search["chosen"]
     objective = settings["objective"]
     study = optuna.create_study(
         storage=storage,
@@ -77,9 +77,10 @@ def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -
         "dataset": search["dataset"],
         "model": search["model"],
         "decoder": search["decoder"],
+        "balance": search.get("balance"),
         "split": "validation",
         "settings": settings,
-        "chosen": _told(search, search["chosen"]) if search["chosen"] else None,
+        "chosen": _named(search, chosen) if chosen else None,
         "final runs": search["runs"],
         "seconds": search["cost"]["seconds"],
     }
@@ -89,7 +90,8 @@ def _write(search: Record, times: Times, storage: optuna.storages.BaseStorage) -
         study.add_trial(_trial(search, trial, times))
 
 
-def _told(search: Record, values: Sequence[Number]) -> dict[str, Number]:
+def _named(search: Record, values: Sequence[Number]) -> dict[str, Number]:
+    """The value of each knob by its name."""
     return {knob.name: value for knob, value in zip(knobs_of(search), values, strict=True)}
 
 
@@ -106,7 +108,7 @@ def _trial(search: Record, trial: Mapping[str, Any], times: Times) -> optuna.tri
     made = optuna.trial.create_trial(
         state=state,
         value=None if trial["score"] is None else factor * trial["score"],
-        params=_told(search, trial["values"]),
+        params=_named(search, trial["values"]),
         distributions={knob.name: knob.distribution for knob in knobs_of(search)},
         intermediate_values={
             step: factor * score for step, score in enumerate(trial["scores"]) if score is not None

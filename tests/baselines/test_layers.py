@@ -56,6 +56,25 @@ def test_it_is_the_layer_of_torch(
         )
 
 
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "stride", "padding", "side"),
+    [(16, 8, 6, 2, 2, 14), (16, 8, 4, 2, 1, 8), (16, 8, 5, 2, 2, 7), (8, 1, 5, 1, 2, 28)],
+)
+def test_in_float32_all_gradients_are_those_of_float64(
+    channels: int, outputs: int, kernel: int, stride: int, padding: int, side: int
+) -> None:
+    """Within the rounding of sums over a batch: the bias's is over 100,000 numbers."""
+    torch.manual_seed(0)
+    images = torch.randn(128, channels, side, side).contiguous(memory_format=torch.channels_last)
+    ours = ConvTranspose2d(channels, outputs, kernel, stride, padding)
+    exact = nn.ConvTranspose2d(channels, outputs, kernel, stride, padding).double()
+    exact.load_state_dict(ours.state_dict())
+    got = results(ours, images, torch.float32)
+    for one, other in zip(got, results(exact, images.double(), torch.float64), strict=True):
+        error = (one.double() - other).norm() / other.norm()
+        assert error < 1e-5
+
+
 def test_the_phases_fill_the_lanes() -> None:
     """A square of pixels of every output channel, no more than a vector holds."""
     images = torch.zeros(1, 3, 28, 28).contiguous(memory_format=torch.channels_last)

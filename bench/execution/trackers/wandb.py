@@ -54,7 +54,7 @@ class WandB(Tracker[Any]):
             config=settings(run),
             resume="allow",
             reinit="create_new",  # runs go side by side
-            settings=self.library.Settings(console="off", silent=quiet),
+            settings=self.library.Settings(console="off", quiet=True, silent=quiet),
         )
 
     def log(self, handle: Any, values: Mapping[str, float], step: int) -> None:

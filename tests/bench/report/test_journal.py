@@ -138,6 +138,30 @@ def test_two_searches_of_one_decoder_are_two_studies_and_none_works_is_no_error(
     assert [trial.state for trial in study.trials] == [FAIL]
 
 
+def test_several_knobs_keep_their_names_and_ranges(results: Results, tmp_path: Path) -> None:
+    old = summary([a_trial(0.1, [5.0, 7.0]), a_trial(0.2, [8.0, 8.0])])
+    rate = {"part": "training", "option": "lr", "low": 1e-4, "high": 1e-2, "scale": "log"}
+    width = {"part": "model", "option": "width", "low": 8, "high": 32, "scale": "linear"}
+    tried = [[0.001, 16], [0.003, 24]]
+    search = {
+        **{key: value for key, value in old.items() if key != "option"},
+        "knobs": [{**rate, "whole": False}, {**width, "whole": True}],
+        "search": {k: v for k, v in old["search"].items() if k not in ("low", "high")},
+        "trials": [
+            {"values": values, **{k: v for k, v in trial.items() if k != "value"}}
+            for values, trial in zip(tried, old["trials"], strict=True)
+        ],
+        "chosen": tried[0],
+    }
+    (study,) = written(results, tmp_path, search).values()
+    assert study.best_params == {"training.lr": 0.001, "model.width": 16}
+    assert study.best_trial.distributions == {
+        "training.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+        "model.width": optuna.distributions.IntDistribution(8, 32),
+    }
+    assert study.user_attrs["chosen"] == study.best_params
+
+
 def test_a_second_report_replaces_the_journal(results: Results, tmp_path: Path) -> None:
     search = summary([a_trial(0.1, [5.0, 7.0])])
     written(results, tmp_path, search)
