@@ -98,6 +98,8 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
     }
     if run.training.dequantise:
         protocol["data"] = "dequantised: x + (u - 1/2)/255"
+    if run.binarised:
+        protocol["data"] = f"black and white: {run.binarised}"
     if not decoder.is_likelihood:
         protocol["absent"] = NO_LIKELIHOOD
     if "bits_per_dim" in metrics:

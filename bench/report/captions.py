@@ -101,11 +101,21 @@ ADDED = {
 """What is said of a training option that is on."""
 
 
+BINARISED = {
+    "static": "black and white, every image drawn once",
+    "resampled": "black and white, the images to train on drawn anew at each epoch",
+}
+"""What is said of data that are binarised in a way."""
+
+
 def _data(tests: pd.DataFrame) -> Iterator[str]:
     if "run.dataset" in tests:
         for name in tests["run.dataset"].unique():
             if told := note(name):
                 yield f"{name}: {told}."
+    if "run.binarised" in tests:
+        for how, runs in tests.groupby("run.binarised"):
+            yield f"{words(list(runs['run.dataset'].unique()))}: {BINARISED[str(how)]}."
 
 
 def _training(tests: pd.DataFrame) -> Iterator[str]:

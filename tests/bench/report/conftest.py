@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 from baselines.declarations import from_class
 from baselines.models.base import SequenceModel
 from baselines.options import MODELS, Configured, ModelSpec, make_spec
+from bench.data.binary import binarised
 from bench.files import write_bytes, write_checked
 from bench.records.frame import frame
 from bench.records.rows import is_discrete
@@ -66,6 +67,7 @@ class Results:
             {
                 "dataset": dataset,
                 "content": hashlib.sha256(dataset.encode()).hexdigest(),
+                "binarised": binarised(dataset),
                 "split_seed": 0,
                 "model": {"name": model} if isinstance(model, str) else model,
                 "decoder": {"name": decoder} if isinstance(decoder, str) else decoder,

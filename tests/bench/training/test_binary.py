@@ -80,6 +80,7 @@ def test_the_bernoulli_is_a_likelihood_in_nats_and_bits(
     dataset = data.load(run.place)
     metrics, protocol, _ = evaluate(run, train(run, dataset.train, tmp_path), dataset, None)
     assert protocol["likelihood"]["of"] == "probability"
+    assert protocol["likelihood"]["data"] == f"black and white: {how}"
     assert "absent" not in protocol["likelihood"]
     bits = metrics["neg_log_p"] / (784 * math.log(2))
     assert metrics["bits_per_dim"] == pytest.approx(bits, rel=1e-6)
