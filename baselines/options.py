@@ -213,6 +213,7 @@ class BalanceSpec(Spec):
     sets_scale: ClassVar[bool]
     ends_at_elbo: ClassVar[bool]
     has_beta: ClassVar[bool]
+    fixes: ClassVar[str]
 
     def refusal(self, decoder: DecoderSpec) -> str:
         """Why it cannot train this decoder, in one sentence; empty where it can.

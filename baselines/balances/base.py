@@ -46,6 +46,7 @@ class Balance(Configured):
             that its optimum is the ELBO's.
         has_beta: False where the weight is no factor on the whole rate, so that no β says what
             was descended.
+        fixes: what the rule holds at a value of its knob, in words.
 
     >>> class Half(Balance):
     ...     def weigh(self, batch, state, step):
@@ -61,6 +62,7 @@ class Balance(Configured):
     sets_scale = False
     ends_at_elbo = False
     has_beta = True
+    fixes = "nothing"
 
     def initial_state(self, total: int) -> State:
         """What the rule remembers of training, before the first of `total` steps.

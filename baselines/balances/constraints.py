@@ -31,6 +31,7 @@ class Geco(Balance):
     """
 
     sets_scale = True
+    fixes = "the error"
 
     goal: Positive
     speed: Positive = 0.005
@@ -67,6 +68,8 @@ class Control(Balance):
     >>> rule(batch, rule.initial_state(total=1))[0]  # at the goal, half the proportional gain
     tensor(0.0050)
     """
+
+    fixes = "the rate"
 
     goal: Positive
     proportional: Positive = 0.01

@@ -28,6 +28,7 @@ class FreeBits(Balance):
     """
 
     has_beta = False
+    fixes = "the least rate of a part"
 
     floor: Positive
 

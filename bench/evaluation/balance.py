@@ -24,6 +24,7 @@ def summarise(context: EvaluationContext, scores: Scores) -> Evaluated:
         metrics["beta_effective"] = 2 * variance * context.weight
     protocol: Protocol = {
         "rule": context.run.balance.name,
+        "fixes": balance.fixes,
         "weight": "of the rate, mean over the steps of the last epoch"
         + ("" if balance.has_beta else " and over the parts of the latent"),
         "last_steps_descend": "the negative ELBO" if balance.ends_at_elbo else "a weighted rate",

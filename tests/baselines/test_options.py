@@ -30,7 +30,7 @@ ORDER = [
 CONSTANTS = {
     "decoder": ["learns_scale", "is_likelihood", "is_discrete", "detached_outputs"],
     "model": ["honours_detached_outputs", "is_sequence", "resolutions", "sizes"],
-    "balance": ["sets_scale", "ends_at_elbo", "has_beta"],
+    "balance": ["sets_scale", "ends_at_elbo", "has_beta", "fixes"],
 }
 
 

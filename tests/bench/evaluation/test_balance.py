@@ -45,6 +45,7 @@ def test_a_weight_of_lambda_on_a_fixed_gaussian_has_a_beta_of_lambda_beta(
     assert found.metrics["balance_weight"] == weight
     assert found.metrics["beta_effective"] == pytest.approx(0.1 * weight)
     assert found.protocol["balance"]["rule"] == "control"
+    assert found.protocol["balance"]["fixes"] == "the rate"
     assert found.protocol["balance"]["last_steps_descend"] == "a weighted rate"
     parts = found.metrics["distortion"] + found.metrics["rate"]
     assert found.metrics["neg_log_p"] == pytest.approx(parts)
