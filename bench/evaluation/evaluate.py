@@ -41,6 +41,8 @@ def evaluate(
         extractor: the feature network of the run's protocol, or None where it has none.
         videos: that of whole videos, where the run has one.
     """
+    if run.binarised == "resampled":
+        dataset = dataset.drawn_once()
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
     weight = trained.history[-1].get("weight") if trained.history else None
     context = EvaluationContext(run, scorer, dataset, extractor, videos, weight=weight)
