@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.data import by_content, cache
+from bench.data.binary import drawn
 from bench.data.fingerprint import Fingerprint, Sizes, noun
 from bench.data.sources import Source, resolve
 from bench.data.splits import split_sizes
@@ -56,6 +57,16 @@ class Dataset:
     train: torch.Tensor
     validation: torch.Tensor
     test: torch.Tensor
+
+    def drawn_once(self) -> Dataset:
+        """The same with black and white training images, where training draws them at each epoch.
+
+        So are they measured: the other splits are black and white already.
+        """
+        import torch
+
+        made = drawn(self.train.cpu().numpy(), self.description.content, "measured")
+        return replace(self, train=torch.from_numpy(made).to(self.train.device))
 
 
 def describe(name: str, split_seed: int = 0) -> Description | None:

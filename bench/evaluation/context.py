@@ -14,7 +14,6 @@ import torch
 from torch import Generator, Tensor
 
 from bench.data import Dataset
-from bench.data.binary import drawn
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.scorer import PosteriorSample, Scorer
@@ -69,15 +68,8 @@ class EvaluationContext:
         return self.scored(self.run.evaluation.split)
 
     def scored(self, name: Part) -> Tensor:
-        """What is scored of a split; see `Model.scored`.
-
-        Images that training binarises anew at each epoch are scored in one draw.
-        """
-        images: Tensor = getattr(self.dataset, name)
-        if name == "train" and self.run.binarised == "resampled":
-            made = drawn(images.cpu().numpy(), self.dataset.description.content, "scored")
-            images = torch.from_numpy(made).to(images.device)
-        return self.scorer.vae.model.scored(images)
+        """What is scored of a split; see `Model.scored`."""
+        return self.scorer.vae.model.scored(getattr(self.dataset, name))
 
     @property
     def dimensions(self) -> int:

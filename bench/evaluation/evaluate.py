@@ -44,6 +44,8 @@ def evaluate(
         videos: that of whole videos, where the run has one.
         others: the 8-bit test images of the run's `evaluation.ood`, by the name of their measure.
     """
+    if run.binarised == "resampled":
+        dataset = dataset.drawn_once()
     scorer = Scorer(trained.vae.eval(), trained.state, getattr(torch, run.evaluation.precision))
     context = EvaluationContext(
         run,

@@ -74,6 +74,17 @@ def test_both_ways_have_the_same_images_to_score(grey: str) -> None:
     assert np.abs(one / 255 - other / 255)[:140].mean() == pytest.approx(1 / 3, abs=0.01)
 
 
+def test_training_images_are_measured_in_one_draw(grey: str) -> None:
+    dataset = data.load(f"{grey}@resampled")
+    once, again = dataset.drawn_once(), dataset.drawn_once()
+    assert torch.equal(once.train, again.train)
+    assert once.test is dataset.test
+    assert set(once.train.unique().tolist()) == {0, 255}
+    gap = (once.train.double() - dataset.train.double()) / 255
+    assert gap.abs().mean() == pytest.approx(1 / 3, abs=0.01)
+    assert len(dataset.train[0].unique()) == 256
+
+
 def test_a_split_seed_moves_no_image(grey: str) -> None:
     usual, other = (data.load(f"{grey}@resampled", seed) for seed in (0, 7))
     for split in ("train", "validation", "test"):

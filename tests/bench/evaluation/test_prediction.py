@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.distributions import Categorical
 from baselines.options import DecoderSpec
 from bench.data import Dataset
 from bench.errors import RequestError
@@ -103,6 +104,17 @@ def test_what_is_no_likelihood_has_pictures_alone() -> None:
     assert not {"crps", "calibration_error"} & curves["by_horizon"].keys()
     assert "no likelihood" in protocol["prediction"]["absent"]
     assert "prediction_pit" not in curves
+
+
+def test_values_that_have_a_law_only_given_others_have_no_mixture_of_rollouts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As green of a coupled mixture has, given red; single frames are scored as ever."""
+    monkeypatch.setattr(Categorical, "has_marginals", False)
+    metrics, protocol, _ = measured(decoder_spec("categorical"), dataset(clips(5)), rollouts=2)
+    assert {"psnr_best_2", "rollout_diversity", "crps", "bits_per_dim"} <= metrics.keys()
+    assert not {"prediction_crps", "prediction_calibration_error"} & metrics.keys()
+    assert "cumulative" in protocol["prediction"]["absent"]
 
 
 def test_frames_are_compared_with_real_ones_of_their_places() -> None:
