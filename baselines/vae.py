@@ -81,7 +81,7 @@ class Vae(nn.Module):
             )
         rate = draw.rate.sum(-1).mean()
         decoder_state = self.decoder.update(distribution, target, state)
-        batch = Batch(distribution, target, distortion.detach(), draw.rate.detach().mean(0))
+        batch = Batch(distribution, target, distortion.detach(), draw.rate.detach())
         weight, balance_state = self.balance(batch, state)
         weighted = draw.rate if weight is None else draw.rate * weight
         # A frame of a sequence has a rate of its own.

@@ -19,16 +19,21 @@ class Batch(NamedTuple):
         distribution: p(x|z) of the target, with event shape (C, H, W).
         target: what the decoder scores, (..., C, H, W) in [0, 1].
         distortion: -log p(x|z), (), in nats an image or sequence, the batch's mean.
-        rates: KL(q(z|x) || p(z)) of each part of the latent, (parts,), the batch's mean, in nats.
+        rate: KL(q(z|x) || p(z)) of each item and part of the latent, (B, parts), in nats.
 
-    >>> Batch._fields
-    ('distribution', 'target', 'distortion', 'rates')
+    >>> Batch(None, torch.ones(()), torch.ones(()), torch.tensor([[1.0, 5.0], [3.0, 5.0]])).rates
+    tensor([2., 5.])
     """
 
     distribution: Distribution
     target: Tensor
     distortion: Tensor
-    rates: Tensor
+    rate: Tensor
+
+    @property
+    def rates(self) -> Tensor:
+        """The rate of each part, (parts,), the batch's mean, in nats."""
+        return self.rate.mean(0)
 
 
 class Balance(Configured):
@@ -53,7 +58,7 @@ class Balance(Configured):
     ...         return torch.full((), 0.5), {}
     >>> images = torch.rand(4, 1, 8, 8)
     >>> flat = torch.distributions.Independent(torch.distributions.Normal(images, 1.0), 3)
-    >>> batch = Batch(flat, images, torch.tensor(9.0), torch.tensor([2.0]))
+    >>> batch = Batch(flat, images, torch.tensor(9.0), torch.tensor([[2.0]]))
     >>> Half()(batch, Half().initial_state(total=100))
     (tensor(0.5000), {'balance.step': tensor(1), 'balance.weight': tensor(0.5000)})
     """

@@ -25,7 +25,7 @@ class Geco(Balance):
 
     >>> rule, wide = Geco(goal=0.1, speed=0.5), torch.full((1, 1, 2, 2), 0.9)
     >>> law = torch.distributions.Independent(torch.distributions.Normal(wide - 0.1, 1.0), 3)
-    >>> batch = Batch(law, wide, torch.ones(()), rates=torch.ones(1))
+    >>> batch = Batch(law, wide, torch.ones(()), torch.ones(1, 1))
     >>> round(rule(batch, rule.initial_state(total=1))[0].item(), 3)  # at the goal
     0.01
     """
@@ -64,7 +64,7 @@ class Control(Balance):
     `goal` is in nats an image or sequence, of all parts of the latent.
 
     >>> rule = Control(goal=5)
-    >>> batch = Batch(None, torch.ones(()), torch.ones(()), rates=torch.tensor([2.0, 3.0]))
+    >>> batch = Batch(None, torch.ones(()), torch.ones(()), torch.tensor([[2.0, 3.0]]))
     >>> rule(batch, rule.initial_state(total=1))[0]  # at the goal, half the proportional gain
     tensor(0.0050)
     """

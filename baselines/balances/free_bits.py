@@ -21,7 +21,7 @@ class FreeBits(Balance):
 
     >>> import torch
     >>> rule = FreeBits(floor=0.5)
-    >>> batch = Batch(None, torch.ones(()), torch.ones(()), rates=torch.tensor([0.2, 3.0]))
+    >>> batch = Batch(None, torch.ones(()), torch.ones(()), torch.tensor([[0.2, 3.0]]))
     >>> weight, state = rule(batch, rule.initial_state(total=1))
     >>> weight, state["balance.weight"]
     (tensor([0., 1.]), tensor(0.5000))
@@ -33,4 +33,4 @@ class FreeBits(Balance):
     floor: Positive
 
     def weigh(self, batch: Batch, state: State, step: Tensor) -> tuple[Tensor, State]:
-        return (batch.rates > self.floor).to(batch.rates.dtype), {}
+        return (batch.rates > self.floor).float(), {}

@@ -29,7 +29,7 @@ VARIANCES = torch.tensor([0.09, 0.04, 0.01])
 def batch_of(rates: list[float], error: float = 0.0) -> Batch:
     target = torch.zeros(1, 1, 2, 2)
     law = Independent(Normal(target + error, 1.0), 3)
-    return Batch(law, target, torch.ones(()), torch.tensor(rates))
+    return Batch(law, target, torch.ones(()), torch.tensor([rates]))
 
 
 def weights(rule: Balance, total: int, seen: Batch | None = None) -> list[float]:
