@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from bench.execution.messages import Task
-from bench.execution.schedule import execute
 from bench.execution.supplies import needed
+from bench.execution.worker import Worker
 from bench.grid.expand import Row, expand, trial_run
 from bench.grid.read import read_grid
 from bench.metrics import find, heading
@@ -114,8 +112,9 @@ def test_a_run_finds_noise_unlikely_and_its_command_asks_for_it_again(
     assert Task.read(task.dump()) == task
     assert [supply.name for supply in needed(task)] == [row.runs[0].dataset, noise]
     store = Store.open(tmp_path / "small", "small")
-    console = Console(file=io.StringIO())
-    (record,) = execute([row], store, "small", ["cpu"], 1, console, threads=1).records.values()
+    ended = Worker("cpu").attempt(task, store, lambda message: None)
+    assert ended.kind == "record", ended.content
+    record = ended.content
     assert record["metrics"]["ood_auroc_noise.npz"] == 1
     assert record["run"]["evaluation"]["ood"][0]["name"] == noise
     assert f'evaluation.ood=["{noise}"]' in command(record["run"], "small", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from bench.evaluation.features.base import resolve
-from bench.execution.schedule import execute
+from bench.execution.messages import Task
+from bench.execution.worker import Worker
 from bench.grid.expand import Row, expand, trial_run
 from bench.grid.read import read_grid
 from bench.metrics import find, heading
@@ -103,10 +102,10 @@ def test_an_earlier_runs_weights_are_measured_and_nothing_is_trained(
     for more in ({}, {"sampler": ["gaussian_mixture"]}):
         evaluation = {"samples": 24, "iwae": 0, "distances": ["means"], **more}
         path = write_grid(decoders=["optimal"], evaluation=evaluation)
-        outcome = execute(
-            rows(path, features), store, "small", ["cpu"], 1, Console(file=io.StringIO()), threads=1
-        )
-        found.extend(outcome.records.values())
+        task = Task(rows(path, features)[0].runs[0], {})
+        ended = Worker("cpu").attempt(task, store, lambda message: None)
+        assert ended.kind == "record", ended.content
+        found.append(ended.content)
     plain, record = found
     assert record["status"] == "completed"
     assert record["protocol"]["training"] == {"weights_of": plain["id"]}
