@@ -1,6 +1,6 @@
 """Grids that tune anything anywhere: what their rows, searches and starts have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bench import tuning
 from bench.grid.expand import expand, trial_run
 from bench.grid.read import read_grid
+from bench.grid.schema import BalanceEntry, DecoderEntry, ModelEntry
 from bench.records.labels import row_label
 
 Write = Callable[..., Path]
@@ -75,6 +76,7 @@ def test_what_a_grid_tunes_is_set_once_for_each_row(
     assert grid.finals == sum(len(row.finals) for row in rows) == 2 * 2 * 6
     assert len({run.id for row in rows for run in row.runs}) == 24
     assert len({row_label(row) for row in rows}) == 12
+    entries: dict[str, Sequence[DecoderEntry | BalanceEntry | ModelEntry]]
     entries = {"decoder": grid.decoders, "balance": grid.balances, "model": grid.models}
     searches = set()
     for row in rows:
