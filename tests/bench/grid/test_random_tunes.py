@@ -76,11 +76,8 @@ def test_what_a_grid_tunes_is_set_once_for_each_row(
     assert grid.finals == sum(len(row.finals) for row in rows) == 2 * 2 * 6
     assert len({run.id for row in rows for run in row.runs}) == 24
     assert len({row_label(row) for row in rows}) == 12
-    entries: dict[str, Sequence[DecoderEntry | BalanceEntry | ModelEntry]] = {
-        "decoder": grid.decoders,
-        "balance": grid.balances,
-        "model": grid.models,
-    }
+    entries: dict[str, Sequence[DecoderEntry | BalanceEntry | ModelEntry]]
+    entries = {"decoder": grid.decoders, "balance": grid.balances, "model": grid.models}
     searches = set()
     for row in rows:
         run = row.runs[0]
