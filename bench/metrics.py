@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import Literal, ParamSpec
 
 from bench.metric import (
     BITS,
@@ -27,8 +28,29 @@ FEW_DRAWS = 2.0
 """The mean effective sample size, but at most K/2, below which an importance-weighted bound of K
 draws is loose by an unknown amount."""
 
+P = ParamSpec("P")
+
 EVERYWHERE: tuple[Place, ...] = ("table", "overview", "findings", "progress")
 OWN, FRECHET, KERNEL, SHARE = Units.OWN, Units.FRECHET, Units.KERNEL, Units.SHARE
+
+
+def _twice(entry: Callable[P, Metric]) -> Callable[P, tuple[Metric, Metric]]:
+    """Entries of a measure of Inception's features and of the same on another extractor's."""
+
+    def both(*arguments: P.args, **named: P.kwargs) -> tuple[Metric, Metric]:
+        metric = entry(*arguments, **named)
+        name, label = f"{metric.name}_<extractor>", metric.label
+        for own, other in (("fid", "fd"), ("kid", "kd"), ("mind", "md")):
+            if metric.name.startswith(own):
+                name = metric.name.replace(own, f"{other}_<extractor>", 1)
+                label = label.replace(own.upper(), f"{other.upper()} <extractor>", 1)
+        meaning = f"{metric.name} on another extractor's features"
+        return metric, replace(metric, name=name, label=label, meaning=meaning)
+
+    return both
+
+
+_both = _twice(Metric)
 
 # fmt: off
 METRICS = (
@@ -50,13 +72,10 @@ METRICS = (
            shown=("table",), objective=True,
            meaning="importance-weighted lower bound on ln p(x) with K draws, nats per image; "
                    "its sign is ln p's"),
-    Metric("fid", "lower", FRECHET, "sample_quality", label="FID", threshold=DISTANCE,
+    *_both("fid", "lower", FRECHET, "sample_quality", label="FID", threshold=DISTANCE,
            shown=EVERYWHERE, objective=True, compares="means",
            meaning="Fréchet distance of decoder means to real images, Inception 2015-12-05, "
                    "2048-d"),
-    Metric("fd_<extractor>", "lower", FRECHET, "sample_quality", label="FD <extractor>",
-           threshold=DISTANCE, shown=EVERYWHERE, objective=True, compares="means",
-           meaning="fid on another extractor's features"),
     Metric("mse", "lower", Units.NONE, "likelihood", label="MSE", shown=("table",), expendable=True,
            meaning="squared error of the mean for one posterior draw, per dimension"),
     Metric("crps", "lower", Units.NONE, "calibration", label="CRPS",
@@ -175,10 +194,10 @@ METRICS = (
     Metric("effective_latents", None, Units.NONE, "information",
            meaning="(Σ KL)² / Σ KL² over the latents' shares of the rate: how many carry it, "
                    "whatever its size"),
-    Metric("fid_sampled", "lower", FRECHET, "sample_quality", label="FID, drawn pixels",
+    *_both("fid_sampled", "lower", FRECHET, "sample_quality", label="FID, drawn pixels",
            threshold=DISTANCE, compares="sampled",
            meaning="the same distance of draws from p(x|z), clipped to 8 bits"),
-    Metric("fid_reconstruction", "lower", FRECHET, "sample_quality", label="FID, reconstructions",
+    *_both("fid_reconstruction", "lower", FRECHET, "sample_quality", label="FID, reconstructions",
            threshold=DISTANCE, compares="reconstructions",
            meaning="the same distance of reconstructions of the images"),
     Metric("fvd", "lower", Units.VIDEO, "prediction", label="FVD", threshold=DISTANCE,
@@ -189,83 +208,44 @@ METRICS = (
            meaning="Fréchet distance of predicted frames' videos to real ones, on the means over "
                    "time of an image network's features and of their absolute changes, in the "
                    "real videos' leading principal components; it is not FVD"),
-    Metric("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
+    *_both("kid", "lower", KERNEL, "sample_quality", label="KID", threshold=DISTANCE,
            meaning="kernel distance of decoder means to real images, unbiased, same network"),
-    Metric("mind", "lower", Units.SLICED, "sample_quality", label="MIND", threshold=DISTANCE,
+    *_both("mind", "lower", Units.SLICED, "sample_quality", label="MIND", threshold=DISTANCE,
            meaning="3 F times the mean squared Wasserstein distance of decoder means to real "
                    "images along random directions of the F features, same network"),
     Metric("cmmd", "lower", KERNEL, "sample_quality", label="CMMD", threshold=DISTANCE,
            meaning="1000 times the squared kernel distance of decoder means to real images on "
                    "CLIP ViT-L/14-336's embeddings, Gaussian kernel with σ = 10"),
-    Metric("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+    *_both("precision", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of decoder means within the real images' manifold, same network"),
-    Metric("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+    *_both("recall", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of real images within the decoder means' manifold, same network"),
-    Metric("density", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
+    *_both("density", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
            meaning="how many real images' neighbourhoods a decoder mean lies in, over the number "
                    "of neighbours; about 1 for images like the real ones, more in crowded places"),
-    Metric("coverage", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
+    *_both("coverage", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
            meaning="part of real images that have a decoder mean in their neighbourhood"),
-    Metric("fd_<extractor>_sampled", "lower", FRECHET, "sample_quality",
-           label="FD <extractor>, drawn pixels", threshold=DISTANCE, compares="sampled",
-           meaning="fid_sampled on another extractor's features"),
-    Metric("fd_<extractor>_reconstruction", "lower", FRECHET, "sample_quality",
-           label="FD <extractor>, reconstructions", threshold=DISTANCE, compares="reconstructions",
-           meaning="fid_reconstruction on another extractor's features"),
-    Metric("fid_t<t>", "lower", FRECHET, "sample_quality", label="FID at t = <t>",
+    *_both("fid_t<t>", "lower", FRECHET, "sample_quality", label="FID at t = <t>",
            threshold=DISTANCE, compares="tempered",
            meaning="fid of decoder means of prior draws times the temperature t; the headline is "
                    "t = 1, and no t is chosen by a distance"),
-    Metric("fd_<extractor>_t<t>", "lower", FRECHET, "sample_quality",
-           label="FD <extractor> at t = <t>", threshold=DISTANCE, compares="tempered",
-           meaning="fid_t<t> on another extractor's features"),
-    Metric("fid_floor", None, FRECHET, "sample_quality", label="FID, training images",
+    *_both("fid_floor", None, FRECHET, "sample_quality", label="FID, training images",
            compares="training",
            meaning="fid of as many training images as samples, if there are so many: what a "
                    "perfect model could expect"),
-    Metric("fd_<extractor>_floor", None, FRECHET, "sample_quality",
-           label="FD <extractor>, training images", compares="training",
-           meaning="fid_floor on another extractor's features"),
-    Metric("kid_floor", None, KERNEL, "sample_quality", label="KID, training images",
+    *_both("kid_floor", None, KERNEL, "sample_quality", label="KID, training images",
            meaning="kid of the same training images; about 0"),
-    Metric("mind_floor", None, Units.SLICED, "sample_quality", label="MIND, training images",
+    *_both("mind_floor", None, Units.SLICED, "sample_quality", label="MIND, training images",
            meaning="mind of the same training images"),
-    Metric("md_<extractor>_floor", None, Units.SLICED, "sample_quality",
-           label="MD <extractor>, training images",
-           meaning="mind_floor on another extractor's features"),
     Metric("cmmd_floor", None, KERNEL, "sample_quality", label="CMMD, training images",
            meaning="cmmd of the same training images"),
-    Metric("kd_<extractor>_floor", None, KERNEL, "sample_quality",
-           label="KD <extractor>, training images",
-           meaning="kid_floor on another extractor's features"),
-    Metric("fid_gaussian_mixture", "lower", FRECHET, "samplers", label="FID, Gaussian mixture",
+    *_both("fid_gaussian_mixture", "lower", FRECHET, "samplers", label="FID, Gaussian mixture",
            threshold=DISTANCE, compares="gaussian_mixture",
            meaning="fid of decoder means of draws from a Gaussian mixture that was fitted to the "
                    "codes of training images: how far the decoder is to blame, not the prior"),
-    Metric("fid_second_stage", "lower", FRECHET, "samplers", label="FID, second stage",
+    *_both("fid_second_stage", "lower", FRECHET, "samplers", label="FID, second stage",
            threshold=DISTANCE, compares="second_stage",
            meaning="the same of draws from a second VAE of the codes (Dai & Wipf 2019)"),
-    Metric("fd_<extractor>_gaussian_mixture", "lower", FRECHET, "samplers",
-           label="FD <extractor>, Gaussian mixture", threshold=DISTANCE,
-           compares="gaussian_mixture",
-           meaning="fid_gaussian_mixture on another extractor's features"),
-    Metric("fd_<extractor>_second_stage", "lower", FRECHET, "samplers",
-           label="FD <extractor>, second stage", threshold=DISTANCE, compares="second_stage",
-           meaning="fid_second_stage on another extractor's features"),
-    Metric("kd_<extractor>", "lower", KERNEL, "sample_quality", label="KD <extractor>",
-           threshold=DISTANCE,
-           meaning="kid on another extractor's features"),
-    Metric("md_<extractor>", "lower", Units.SLICED, "sample_quality", label="MD <extractor>",
-           threshold=DISTANCE,
-           meaning="mind on another extractor's features"),
-    Metric("precision_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
-           meaning="precision on another extractor's features"),
-    Metric("recall_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
-           meaning="recall on another extractor's features"),
-    Metric("density_<extractor>", "higher", Units.NONE, "sample_quality", threshold=MANIFOLD,
-           meaning="density on another extractor's features"),
-    Metric("coverage_<extractor>", "higher", SHARE, "sample_quality", threshold=MANIFOLD,
-           meaning="coverage on another extractor's features"),
     Metric("psnr", "higher", Units.DECIBEL, "reconstruction", label="PSNR", threshold=DECIBELS,
            meaning="peak signal-to-noise ratio of reconstructions (8-bit decoder means of one "
                    "posterior draw), dB, mean over images; 58.9, the error of rounding, at most"),
