@@ -76,15 +76,16 @@ class EvaluationContext:
         """How many values of an image, or of a sequence, the decoder scores."""
         return self.example.images[0].numel()
 
-    def dither(self, of: Part | None = None) -> UniformRows | None:
-        """What dequantises the images of a split (the run's own if none is named), (N, C·H·W).
+    def dither(self, of: Part | None = None, first: int | None = None) -> UniformRows | None:
+        """What dequantises the images of a split (the run's own if none is named), (N, C·H·W), or
+        the `first` of them.
 
         An image has the same numbers whenever it is scored. None where training was on k/255.
         """
         if not self.run.training.dequantise:
             return None
         name = of or self.run.evaluation.split
-        images = self.scored(name)
+        images = self.scored(name)[:first]
         stream = f"dequantisation of the {name} split"
         size = images[0].numel()
         return UniformRows(len(images), size, self.run.seed, stream, device=images.device)

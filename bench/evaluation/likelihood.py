@@ -175,7 +175,7 @@ def _of_training_images(context: EvaluationContext) -> Metrics:
     """-log p of as many training images as are scored, under the same frozen σ."""
     images = context.scored("train")[: len(context.images)]
     measures = {"distortion": distortion, "rate": rate}
-    dither = context.dither("train")
+    dither = context.dither("train", len(context.images))
     seen = score(context.scorer, images, context.run.seed, TRAINING, measures, dither=dither)
     return means({"neg_log_p_train": seen["distortion"] + seen["rate"]})
 

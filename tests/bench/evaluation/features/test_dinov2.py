@@ -205,7 +205,7 @@ def test_it_is_asked_for_by_name_and_never_chosen_unasked(
 ) -> None:
     with pytest.raises(RequestError, match=r"sigma-bench fetch dinov2.*SIGMA_BENCH_DINOV2=PATH"):
         resolve("dinov2")
-    inspect.list_("extractors", as_json=False)
+    inspect.list_("extractors", as_json=True)
     assert "sigma-bench fetch dinov2" in capsys.readouterr().out
     home.parent.mkdir(parents=True)
     saved(state(), home)
