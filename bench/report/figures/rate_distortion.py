@@ -164,10 +164,10 @@ def figure(
     for curve in curves:
         _name_betas(axes, curve)
     plain_numbers(axes.yaxis)
-    looks = {text: styles[label] for label, text in entries.items()}
+    looks = {text: replace(styles[label], dash="") for label, text in entries.items()}
     if curves:
-        looks["β-VAE at a fixed β"] = Style((0.6, 0.6, 0.6), "-", "o")
-    legend(drawing, {text: replace(look, dash="") for text, look in looks.items()}, True, True)
+        looks["β-VAE at a fixed β"] = Style((0.6, 0.6, 0.6), "-", "")
+    legend(drawing, looks, True, True)
     return drawing
 
 
