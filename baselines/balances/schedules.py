@@ -16,13 +16,8 @@ class WarmUp(Balance):
 
     `share` is of the steps of training: 0.5 is half of it, however long it is.
 
-    >>> rule = WarmUp(share=0.5)
-    >>> state, weights = rule.initial_state(total=8), []
-    >>> for _ in range(8):
-    ...     weight, changed = rule(None, state)
-    ...     state |= changed
-    ...     weights.append(weight.item())
-    >>> weights
+    >>> import torch
+    >>> WarmUp(share=0.5).weigh(None, {TOTAL: torch.tensor(8)}, torch.arange(8))[0].tolist()
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
@@ -45,13 +40,9 @@ class Cyclical(Balance):
 
     `share` is of a cycle's steps. Both knobs are independent of how long training is.
 
+    >>> import torch
     >>> rule = Cyclical(cycles=2, share=0.5)
-    >>> state, weights = rule.initial_state(total=8), []
-    >>> for _ in range(8):
-    ...     weight, changed = rule(None, state)
-    ...     state |= changed
-    ...     weights.append(weight.item())
-    >>> weights
+    >>> rule.weigh(None, {TOTAL: torch.tensor(8)}, torch.arange(8))[0].tolist()
     [0.5, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]
     """
 

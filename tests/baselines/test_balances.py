@@ -13,7 +13,7 @@ from baselines.build import build_balance
 from baselines.options import BALANCES, DECODERS
 from baselines.state import State
 from baselines.vae import Terms, Vae, step_terms
-from tests.baselines.test_contract import BATCH, REQUIRED, batch, make
+from tests.baselines.test_contract import BATCH, REQUIRED, batch, make, repeated
 from tests.specs import balance_spec, decoder_spec
 
 NEEDED: dict[str, dict[str, float]] = {
@@ -140,21 +140,15 @@ def test_a_balanced_step_is_a_function_and_reports_the_elbo(
     vae = made(name, decoder, model)
     images, noise = batch(vae)
     state = vae.initial_state(total=10)
-    before = {key: value.clone() for key, value in state.items()}
-    parameters: dict[str, Tensor] = dict(vae.named_parameters())
-    first = step_terms(vae, parameters, state, images, noise)
-    second = step_terms(vae, parameters, state, images, noise)
-    assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
-    assert first[1].keys() == state.keys()
-    assert all(torch.equal(first[1][key], second[1][key]) for key in state)
-    assert all(torch.equal(state[key], value) for key, value in before.items())
-    assert not any(value.requires_grad for key, value in first[1].items() if "balance" in key)
+    terms, changed = repeated(vae, state)
+    assert not any(value.requires_grad for key, value in changed.items() if "balance" in key)
     plain, _ = step_terms(
-        make(decoder, model, 1), parameters, {k: v for k, v in state.items() if "balance" not in k},
+        make(decoder, model, 1), dict(vae.named_parameters()),
+        {k: v for k, v in state.items() if "balance" not in k},
         images, noise,
     )  # fmt: skip
-    assert all(torch.equal(a, b) for a, b in zip(first[0], plain, strict=True))
-    first[0].loss.backward()
+    assert all(torch.equal(a, b) for a, b in zip(terms, plain, strict=True))
+    terms.loss.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in vae.parameters())
 
 

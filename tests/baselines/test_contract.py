@@ -14,7 +14,7 @@ from baselines.models.base import SequenceModel
 from baselines.options import DECODERS, MODELS
 from baselines.probabilities import log_mass, pit
 from baselines.state import State
-from baselines.vae import Vae, per_item, step_terms
+from baselines.vae import Terms, Vae, per_item, step_terms
 from tests.specs import decoder_spec, model_spec
 
 BATCH = 6
@@ -53,6 +53,20 @@ def batch(vae: Vae) -> tuple[Tensor, Tensor]:
     torch.manual_seed(1)
     images = torch.rand(BATCH, *vae.model.data_shape).mul(255).round() / 255
     return images, torch.randn(BATCH, vae.model.noise_size)
+
+
+def repeated(vae: Vae, state: State) -> tuple[Terms, State]:
+    """One step, asserted to be a function: equal arguments give equal bits, none is written to."""
+    images, noise = batch(vae)
+    before = {name: value.clone() for name, value in {**state, **vae.state_dict()}.items()}
+    first = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    second = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
+    assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
+    assert first[1].keys() == state.keys()
+    assert all(torch.equal(first[1][name], second[1][name]) for name in state)
+    after = {**state, **vae.state_dict()}
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    return first
 
 
 def sampled(vae: Vae, images: Tensor, state: State) -> tuple[Tensor, Tensor]:
@@ -106,18 +120,9 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
 
 @pairs
 def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
-    """On one machine equal arguments give equal bits, and nothing that went in was written to."""
+    """On one machine; see `repeated`."""
     vae = make(decoder, model, channels)
-    images, noise = batch(vae)
-    state = vae.initial_state()
-    before = {name: value.clone() for name, value in {**state, **vae.state_dict()}.items()}
-    first = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
-    second = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
-    assert all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
-    assert first[1].keys() == state.keys()
-    assert all(torch.equal(first[1][name], second[1][name]) for name in state)
-    after = {**state, **vae.state_dict()}
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    repeated(vae, vae.initial_state())
 
 
 @pairs

@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
-from torch.func import functional_call, grad, vmap
 
 from baselines.build import build_decoder, build_model
 from baselines.decoders.gaussian import BetaGaussian
-from baselines.models.base import Draw, Model
 from baselines.models.hierarchical import Group, Hierarchical
 from baselines.vae import Vae, step_terms
+from tests.baselines.drawn import batch, drawn, two_sets_of_weights
 from tests.specs import decoder_spec, model_spec
 
 
@@ -30,16 +29,6 @@ def small(**options: object) -> Hierarchical:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model
-
-
-def drawn(model: Model, images: Tensor, noise: Tensor) -> Draw:
-    context, _ = model.encode(images, {}, training=False)
-    return model.draw(context, noise, {}, training=False)
-
-
-def batch(model: Model, count: int = 5) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(1)
-    return torch.rand(count, *model.image_shape), torch.randn(count, model.noise_size)
 
 
 # -- closed forms ----------------------------------------------------------------------------------
@@ -306,17 +295,5 @@ def test_the_groups_open_as_sigma_falls() -> None:
 
 
 def test_several_sets_of_weights_train_in_one_call() -> None:
-    model = small()
-    vae = Vae(model, BetaGaussian(beta=0.1))
-    images, noise = batch(model)
-    factors = torch.tensor([0.9, 1.1])
-
-    def loss(factor: Tensor) -> Tensor:
-        parameters = {name: value * factor for name, value in vae.named_parameters()}
-        terms, _ = functional_call(vae, parameters, (images, noise, {}, torch.float32))
-        value: Tensor = terms.loss
-        return value
-
-    together = vmap(grad(loss))(factors)
-    apart = torch.stack([grad(loss)(factor) for factor in factors])
+    together, apart = two_sets_of_weights(small())
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-3)

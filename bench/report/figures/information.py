@@ -21,7 +21,7 @@ from bench.report.figures.style import (
     style_context,
 )
 from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
-from bench.report.figures.sweep import Sweep, sweeps
+from bench.report.figures.sweep import CHOSEN, Sweep, sweeps
 from bench.report.reach import AGREEMENT, CEILING, LOWER, RATE, least_upper, within_reach
 
 TITLE = "Information against β"
@@ -73,15 +73,13 @@ def figure(
     """
     drawing = canvas(5)
     information, kl = panels = drawing.subplots(2, 1, sharex=True)
-    # The middle shade of the sweep represents all of it.
-    family = list(dict.fromkeys(sweep.fixed["decoder"]))
-    line = styles[family[len(family) // 2]]
-    entries = {"β-VAE, β chosen": line}
+    entries = sweep.entries(styles)
+    line = entries[CHOSEN]
     for axes, (column, label) in zip(panels, MEASURES.items(), strict=True):
         band(axes, sweep.fixed, "beta", column, line, mark=False)
         _points(axes, sweep.fixed, "beta", column, line, size=5)
         for name, own in sweep.learned.groupby("decoder", sort=False):
-            style = entries[f"{name}, β learned"] = styles[name]
+            style = styles[name]
             axes.axvline(own["beta"].mean(), color=style.colour, linestyle=style.dash, zorder=1)
             _points(axes, own, "id", column, style, size=7)
         finish(axes, "β = 2σ²" if axes is kl else "", label)

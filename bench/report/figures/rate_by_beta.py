@@ -20,7 +20,7 @@ from bench.report.figures.style import (
     style_context,
 )
 from bench.report.figures.subset import Sketch, Subset, seeds, with_columns
-from bench.report.figures.sweep import Sweep, sweeps
+from bench.report.figures.sweep import CHOSEN, Sweep, sweeps
 
 TITLE = "Rate against β"
 RATE, SPECTRUM = "metrics.rate", "curves.spectrum"
@@ -55,13 +55,11 @@ def figure(sweep: Sweep, spectrum: Sequence[float], styles: Mapping[str, Style])
     """
     drawing = canvas(3.6)
     axes = drawing.subplots()
-    # The middle shade of the sweep represents all of it.
-    family = list(dict.fromkeys(sweep.fixed["decoder"]))
-    line = styles[family[len(family) // 2]]
-    entries = {"β-VAE, β chosen": line}
+    entries = sweep.entries(styles)
+    line = entries[CHOSEN]
     band(axes, sweep.fixed, "beta", RATE, line, mark=True)
     for name, own in sweep.learned.groupby("decoder", sort=False):
-        style = entries[f"{name}, β learned"] = styles[name]
+        style = styles[name]
         axes.plot(
             own["beta"],
             own[RATE],

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
 from bench.records.frame import column_of
+from bench.report.figures.style import Style
 from bench.report.figures.subset import with_columns
 
 LEARNED = ("shared", "optimal")
 """The σ-VAEs with one σ for all pixels: a β-VAE of β = 2σ² is the same decoder."""
+
+CHOSEN = "β-VAE, β chosen"
+"""What a legend calls the β-VAEs of a sweep."""
 
 
 def by_elbo(runs: pd.DataFrame) -> pd.DataFrame:
@@ -40,6 +44,14 @@ class Sweep(NamedTuple):
     setting: str
     fixed: pd.DataFrame
     learned: pd.DataFrame
+
+    def entries(self, styles: Mapping[str, Style]) -> dict[str, Style]:
+        """The legend of a figure over β: the β-VAEs together as `CHOSEN`, then each σ-VAE."""
+        # The middle shade of the sweep represents all of it.
+        family = list(dict.fromkeys(self.fixed["decoder"]))
+        names = dict.fromkeys(self.learned["decoder"])
+        found = {CHOSEN: styles[family[len(family) // 2]]}
+        return found | {f"{name}, β learned": styles[name] for name in names}
 
 
 def sweeps(runs: pd.DataFrame) -> Iterator[Sweep]:

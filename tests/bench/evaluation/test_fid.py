@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.evaluation.features.base import build
 from bench.evaluation.features.cache import feature_set
-from bench.evaluation.features.networks.inception import FILE, Inception
+from bench.evaluation.features.networks.inception import Inception
 from bench.evaluation.fid import Moments, frechet_distance
 
 SCIPY = tuple(int(part) for part in importlib.metadata.version("scipy").split(".")[:2])
@@ -255,7 +255,7 @@ def test_our_path_equals_pytorch_fids_command(
     sets: tuple[Tensor, Tensor], ours: list[Moments], weights: Path, tmp_path: Path
 ) -> None:
     environment = os.environ | {"TORCH_HOME": str(tmp_path / "torch")}
-    cached = tmp_path / "torch" / "hub" / "checkpoints" / FILE
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / Inception.file
     cached.parent.mkdir(parents=True)
     cached.symlink_to(weights)
     folders = [

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import os
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.data.download import Progress, download
-from bench.evaluation.features.network import (
-    Network,
-    found_by,
-    hub_checkpoint,
-    loading,
-    script_loaded,
-    state_dict_of,
+from bench.evaluation.features.network import Fetched, loading, script_loaded, state_dict_of
+from bench.evaluation.features.vit import (
+    Names,
+    Transformer,
+    blocks_of,
+    normalised,
+    per_channel,
+    side_of,
+    taken,
 )
-from bench.evaluation.features.vit import Names, Transformer, blocks_of, normalised, taken
-from bench.run import Features
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-VARIABLE = "SIGMA_BENCH_CLIP"
-FILE = "ViT-L-14-336px.pt"
-
-SHA256 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
-"""Of the published weights (Radford et al. 2021, arXiv 2103.00020)."""
-
-URL = f"https://openaipublic.azureedge.net/clip/models/{SHA256}/{FILE}"
 
 EPSILON = 1e-5
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -51,7 +40,7 @@ NAMES = Names(
 )
 
 
-class Clip(Network):
+class Clip(Fetched):
     """Features are the embeddings of images, as long as the network makes them."""
 
     name = "clip"
@@ -60,16 +49,12 @@ class Clip(Network):
     automatic = False
     place = 4
     dimension = 768
-    fetchable = True
-
-    def find(self, word: str) -> Features | None:
-        return found_by(self, word, VARIABLE, hub_checkpoint(FILE), "CLIP's weights")
-
-    def is_here(self) -> bool:
-        return bool(os.environ.get(VARIABLE)) or hub_checkpoint(FILE).is_file()
-
-    def metric(self, weights: Path, sha256: str) -> str:
-        return self.metric_name if sha256 == SHA256 else f"{self.metric_name}_{sha256[:8]}"
+    variable = "SIGMA_BENCH_CLIP"
+    file = "ViT-L-14-336px.pt"
+    # The published weights, 0.9 GB (Radford et al. 2021, arXiv 2103.00020).
+    sha256 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+    url = f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}"
+    expected = "CLIP's weights"
 
     def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Any vision transformer of CLIP is read, at the size of its grid of places.
@@ -80,7 +65,7 @@ class Clip(Network):
         from torch.nn import functional
 
         state = _state_of(weights)
-        with loading(weights, "CLIP's weights"):
+        with loading(weights, self.expected):
             if "visual.conv1.weight" not in state or "visual.proj" not in state:
                 raise ValueError("it has no visual.conv1.weight or no visual.proj")
             width, _, patch, _ = state["visual.conv1.weight"].shape
@@ -91,9 +76,7 @@ class Clip(Network):
                 "visual.positional_embedding",
                 (*state["visual.positional_embedding"].shape[:1], width),
             )
-            side = math.isqrt(len(places) - 1)
-            if side**2 != len(places) - 1:
-                raise ValueError(f"it has {len(places)} places, no square and one")
+            size = side_of(places, "it") * patch
             projection = take("visual.proj", (width, *state["visual.proj"].shape[1:]))
             norms = {
                 f"{name}.{kind}": take(f"visual.{name}.{kind}", (width,))
@@ -103,10 +86,7 @@ class Clip(Network):
             blocks = blocks_of(state, NAMES, width, device)
         # A cheaper curve than the Gaussian's, as CLIP was trained with.
         transform = Transformer(blocks, EPSILON, lambda values: values * (1.702 * values).sigmoid())
-        mean, deviation = (
-            torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, DEVIATION)
-        )
-        size = side * patch
+        mean, deviation = per_channel(MEAN, device), per_channel(DEVIATION, device)
 
         def features(images: Tensor) -> Tensor:
             # CMMD's own code resizes without antialias and does not clip.
@@ -119,19 +99,15 @@ class Clip(Network):
 
         return features
 
-    def fetch(self, progress: Progress | None = None) -> Path:
-        """Download the published weights (0.9 GB) to torch.hub's cache, whole or not at all."""
-        return download([URL], hub_checkpoint(FILE), sha256=SHA256, progress=progress)
-
 
 def _state_of(weights: Path) -> dict[str, Any]:
     """The tensors in a file: published as TorchScript, or written by torch.save."""
-    with loading(weights, "CLIP's weights"):
+    with loading(weights, Clip.expected):
         scripted = zipfile.is_zipfile(weights) and any(
             name.endswith("constants.pkl") for name in zipfile.ZipFile(weights).namelist()
         )
     if not scripted:
         return state_dict_of(weights)
-    with loading(weights, "CLIP's weights"):
+    with loading(weights, Clip.expected):
         found: dict[str, Any] = script_loaded(weights, "cpu").state_dict()
         return found

