@@ -5,11 +5,11 @@ A package adds its own by an entry point of the group `sigma_vae_bench.engines`.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 
 from bench import devices
-from bench.errors import RequestError, one_line
+from bench.errors import RequestError
 from bench.execution import ray
+from bench.execution.added import added, imported
 from bench.execution.launcher import Launcher
 from bench.execution.messages import Engine, Launch, Resources
 from bench.execution.processes import Pool
@@ -72,15 +72,10 @@ def _setting(option: str) -> tuple[str, str]:
 def _named(name: str) -> Launch:
     if name in BUNDLED:
         return BUNDLED[name]
-    added = {point.name: point for point in metadata.entry_points(group=GROUP)}
-    if name not in added:
+    points = added(GROUP)
+    if name not in points:
         raise RequestError(
-            f"--engine {name}: unknown; possible: {', '.join([*BUNDLED, *LAUNCHERS, *added])}"
+            f"--engine {name}: unknown; possible: {', '.join([*BUNDLED, *LAUNCHERS, *points])}"
         )
-    try:
-        launch: Launch = added[name].load()
-    except Exception as error:  # whatever an import may raise
-        raise RequestError(
-            f"--engine {name}: {added[name].value} fails at import: {one_line(error)}"
-        ) from error
+    launch: Launch = imported(points[name], f"--engine {name}")
     return launch

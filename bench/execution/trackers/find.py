@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.errors import RequestError, nearest, one_line
+from bench.execution.added import added, imported
 from bench.execution.listeners import Listener
 from bench.execution.trackers.background import Background
 from bench.execution.trackers.mlflow import MLflow
@@ -69,14 +69,9 @@ def anywhere(asked: str) -> str:
 def _named(name: str) -> Make:
     if name in BUNDLED:
         return BUNDLED[name]
-    added = {point.name: point for point in metadata.entry_points(group=GROUP)}
-    if name not in added:
-        possible = [*BUNDLED, *added]
+    points = added(GROUP)
+    if name not in points:
+        possible = [*BUNDLED, *points]
         raise RequestError(f"--track {name}: unknown tracker; {nearest(name, possible)}")
-    try:
-        make: Make = added[name].load()
-    except Exception as error:  # whatever an import may raise
-        raise RequestError(
-            f"--track {name}: {added[name].value} fails at import: {one_line(error)}"
-        ) from error
+    make: Make = imported(points[name], f"--track {name}")
     return make
