@@ -36,6 +36,20 @@ def rounds_of(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, 
             return stop.value, rounds
 
 
+def resumed(
+    row: Row, score: Callable[[Run], Record], there: set[str]
+) -> tuple[tuple[tuning.Choice, list[Run]], list[str]]:
+    """What `drive` returns where the records of some runs are there, and the runs computed."""
+    computed: list[str] = []
+
+    def look(run: Run) -> Record:
+        if run.id not in there:
+            computed.append(run.id)
+        return score(run)
+
+    return drive(row, look), computed
+
+
 def drive(row: Row, score: Callable[[Run], Record]) -> tuple[tuning.Choice, list[Run]]:
     choice, rounds = rounds_of(row, score)
     return choice, [run for some in rounds for run in some]

@@ -22,7 +22,7 @@ from bench.records import searches
 from bench.records.searches import chosen_by
 from bench.records.store import Record, Store
 from bench.run import Run
-from tests.bench.driven import answer, beta_of, drive
+from tests.bench.driven import answer, beta_of, drive, resumed
 
 ROOT = Path(__file__).resolve().parents[2]
 LR = {"low": 1e-4, "high": 1e-1}
@@ -84,14 +84,8 @@ def test_a_joint_search_resumes_from_any_of_its_records(
     draws = np.random.default_rng(0)
     for share in (0.2, 0.6, 0.9) if sampler == "tpe" else (0.4,):
         there = {run.id for run in runs if draws.random() < share}
-        computed: list[str] = []
-
-        def look(run: Run, there: set[str] = there, computed: list[str] = computed) -> Record:
-            if run.id not in there:
-                computed.append(run.id)
-            return valley(run)
-
-        assert drive(row, look) == (choice, runs)
+        found, computed = resumed(row, valley, there)
+        assert found == (choice, runs)
         assert computed == [run.id for run in runs if run.id not in there]
 
 

@@ -21,7 +21,7 @@ from bench.grid.schema import Search
 from bench.records.store import Record, Store
 from bench.records.validity import COMPLETED, DIVERGED, FAILED
 from bench.run import Run
-from tests.bench.driven import answer, beta_of, drive, rounds_of
+from tests.bench.driven import answer, beta_of, drive, resumed, rounds_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TUNE = {"low": 0.001, "high": 10, "trials": 8}
@@ -213,14 +213,8 @@ def test_a_search_in_batches_resumes_from_any_of_its_records(
     draws = np.random.default_rng(0)
     for share in (0.2, 0.5, 0.9):
         there = {run.id for run in runs if draws.random() < share}
-        computed: list[str] = []
-
-        def look(run: Run, there: set[str] = there, computed: list[str] = computed) -> Record:
-            if run.id not in there:
-                computed.append(run.id)
-            return bowl(run)
-
-        assert drive(searched, look) == (choice, runs)
+        found, computed = resumed(searched, bowl, there)
+        assert found == (choice, runs)
         assert computed == [run.id for run in runs if run.id not in there]
 
 

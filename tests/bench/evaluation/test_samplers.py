@@ -10,21 +10,27 @@ import torch
 from sklearn.mixture import GaussianMixture as Peer
 from torch import Tensor, nn
 
-from baselines.build import build_decoder, build_model
-from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
 from bench.errors import RequestError
 from bench.evaluation import sample_quality, samplers
 from bench.evaluation.context import Evaluated, EvaluationContext
-from bench.evaluation.features.base import Extractor
 from bench.evaluation.samplers import gaussian_mixture, second_stage
 from bench.evaluation.samplers.gaussian_mixture import GaussianMixture, climb, fit
 from bench.evaluation.scorer import Scorer
-from bench.run import Evaluation, Features, Run, Training
+from bench.run import Evaluation, Run, Training
+from tests.bench.evaluation.halves import (
+    SIDE,
+    distance_run,
+    eight_bits,
+    extractor,
+    halves,
+    linear_vae,
+    weight_of,
+)
 from tests.specs import decoder_spec, model_spec
 
-SIDE, COUNT, SPREAD = 4, 3000, 0.1
+COUNT, SPREAD = 3000, 0.1
 """A code of 1 moves a half's brightness by `SPREAD`."""
 
 
@@ -32,9 +38,6 @@ SIDE, COUNT, SPREAD = 4, 3000, 0.1
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fifth of the steps is enough for two dimensions."""
     monkeypatch.setattr(second_stage, "STEPS", 400)
-
-
-FEATURES = Features(name="torchscript", metric="fd_halves", sha256="0" * 64)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -131,54 +134,24 @@ def test_examples(module: object) -> None:
     assert not found.failed
 
 
-def halves(numbers: Tensor) -> Tensor:
-    """Images (B, 1, SIDE, SIDE) whose upper and lower halves have a brightness each."""
-    return numbers.repeat_interleave(SIDE**2 // 2, dim=1).view(-1, 1, SIDE, SIDE)
-
-
-def eight_bits(codes: Tensor) -> Tensor:
-    return halves(0.5 + SPREAD * codes).clamp(0, 1).mul(255).round().to(torch.uint8)
-
-
 def measured(code: Callable[[int], Tensor], *names: str, spread: float = 0.05) -> Evaluated:
     """Distances of a linear VAE that finds the code (seed → (COUNT, 2)) of its images again.
 
     Of q(z|x), `spread` is the standard deviation.
     """
-    decoder = build_decoder(decoder_spec("gaussian", link="identity"))
-    model = build_model(model_spec("linear_vae", latent=2), channels=1, resolution=SIDE, outputs=1)
+    vae = linear_vae(SPREAD)
     with torch.no_grad():
-        nn.init.constant_(model.get_parameter("output.bias"), 0.5)
-        weight = torch.stack([halves(SPREAD * row[None]).flatten() for row in torch.eye(2)], dim=1)
-        model.get_parameter("output.weight").copy_(weight)
-        inverse = torch.linalg.pinv(weight)
-        model.get_parameter("head.weight").copy_(inverse)
-        model.get_parameter("head.bias").copy_(-0.5 * inverse.sum(1))
-        nn.init.constant_(model.get_parameter("log_variance"), 2 * np.log(spread))
-    train, test = (eight_bits(code(seed)) for seed in (1, 2))
-    run = Run(
-        dataset="made",
-        content="0" * 64,
-        split_seed=0,
-        model=model_spec("linear_vae", latent=2),
-        decoder=decoder_spec("gaussian"),
-        training=Training(),
-        evaluation=Evaluation(
-            samples=COUNT, features=FEATURES, distances=("means",), sampler=names
-        ),
-        seed=0,
-    )
-
-    def network(pixels: Tensor) -> Tensor:
-        return pixels[:, 0, [0, -1], 0].float() / 255
-
+        inverse = torch.linalg.pinv(weight_of(SPREAD))
+        vae.model.get_parameter("head.weight").copy_(inverse)
+        vae.model.get_parameter("head.bias").copy_(-0.5 * inverse.sum(1))
+        nn.init.constant_(vae.model.get_parameter("log_variance"), 2 * np.log(spread))
+    train, test = (eight_bits(halves(0.5 + SPREAD * code(seed))) for seed in (1, 2))
     made = Description("made", f"{hash((code, names)):064x}"[-64:], 1, SIDE, *3 * (COUNT,))
-    extractor = Extractor(FEATURES, network, torch.device("cpu"))
     context = EvaluationContext(
-        run.model_copy(update={"content": made.content}),
-        Scorer(Vae(model, decoder), {}, torch.float32),
+        distance_run(COUNT, made.content, sampler=names),
+        Scorer(vae, {}, torch.float32),
         Dataset(made, train, test, test),
-        extractor,
+        extractor(),
     )
     plain, more = (kind.summarise(context, {}) for kind in (sample_quality, samplers))
     return Evaluated({**plain.metrics, **more.metrics}, more.protocol, {})

@@ -2,60 +2,36 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from baselines.build import build_decoder, build_model
-from baselines.vae import Vae
 from bench.data import Dataset
 from bench.data.dataset import Description
 from bench.evaluation import sample_quality
 from bench.evaluation.context import Evaluated, EvaluationContext
-from bench.evaluation.features.base import Extractor
 from bench.evaluation.scorer import Scorer
-from bench.run import Evaluation, Features, Run, Training
-from tests.specs import decoder_spec, model_spec
+from tests.bench.evaluation.halves import (
+    SIDE,
+    distance_run,
+    eight_bits,
+    extractor,
+    halves,
+    linear_vae,
+)
 
-SIDE, COUNT = 4, 4000
+COUNT = 4000
 REAL, MADE = 0.07, 0.1
 """The spread of the halves' brightness, of real images and of samples at temperature 1."""
 
-FEATURES = Features(name="torchscript", metric="fd_halves", sha256="0" * 64)
-
-
-def halves(numbers: Tensor) -> Tensor:
-    """Images (B, 1, SIDE, SIDE) whose upper and lower halves have a brightness each."""
-    return numbers.repeat_interleave(SIDE**2 // 2, dim=1).view(-1, 1, SIDE, SIDE)
-
 
 def measured(**evaluation: object) -> Evaluated:
-    decoder = build_decoder(decoder_spec("gaussian", link="identity"))
-    model = build_model(model_spec("linear_vae", latent=2), channels=1, resolution=SIDE, outputs=1)
-    with torch.no_grad():
-        nn.init.constant_(model.get_parameter("output.bias"), 0.5)
-        weight = torch.stack([halves(MADE * row[None]).flatten() for row in torch.eye(2)], dim=1)
-        model.get_parameter("output.weight").copy_(weight)
     rng = torch.Generator().manual_seed(0)
-    images = halves(0.5 + REAL * torch.randn(COUNT, 2, generator=rng))
-    images = images.clamp(0, 1).mul(255).round().to(torch.uint8)
-    run = Run(
-        dataset="made",
-        content="0" * 64,
-        split_seed=0,
-        model=model_spec("linear_vae", latent=2),
-        decoder=decoder_spec("gaussian"),
-        training=Training(),
-        evaluation=Evaluation(samples=COUNT, features=FEATURES, distances=("means",), **evaluation),
-        seed=0,
-    )
-
-    def network(pixels: Tensor) -> Tensor:
-        return pixels[:, 0, [0, -1], 0].float() / 255
-
+    images = eight_bits(halves(0.5 + REAL * torch.randn(COUNT, 2, generator=rng)))
     made = Description("made", "0" * 64, 1, SIDE, *3 * (COUNT,))
     dataset = Dataset(made, images, images, images)
-    extractor = Extractor(FEATURES, network, torch.device("cpu"))
-    scorer = Scorer(Vae(model, decoder), {}, torch.float32)
-    return sample_quality.summarise(EvaluationContext(run, scorer, dataset, extractor), {})
+    scorer = Scorer(linear_vae(MADE), {}, torch.float32)
+    context = EvaluationContext(
+        distance_run(COUNT, made.content, **evaluation), scorer, dataset, extractor()
+    )
+    return sample_quality.summarise(context, {})
 
 
 def test_the_distance_is_that_of_the_narrowed_gaussian_and_vanishes_at_the_true_spread() -> None:

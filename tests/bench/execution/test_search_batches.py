@@ -1,25 +1,20 @@
 """A search in batches on an engine: its values depend neither on order nor on interruptions."""
 
-import io
 import os
-import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from bench.execution.messages import Message, Resources, Task
 from bench.execution.outcome import INTERRUPTED, Outcome
-from bench.execution.schedule import execute
-from bench.execution.signals import Interruption
-from bench.files import write_checked
 from bench.grid.expand import Row
-from bench.records.store import Record, Store, new_record
+from bench.records.store import Record, Store
+from bench.run import Run
+from tests.bench.driven import beta_of
+from tests.bench.execution.prompt import executed
 
 Expand = Callable[..., list[Row]]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -29,54 +24,13 @@ TUNE = {"low": 0.001, "high": 10, "trials": 11, "startup": 3, "together": 4, "sa
 SEARCHES = [{"name": "beta", "beta": {"tune": {**TUNE, "sampler_seed": n}}} for n in range(2)]
 
 
-class AnyOrder:
-    """Takes every task at once and answers in a random order; β = 0.03 is best.
-
-    After `leave` answers it raises KeyboardInterrupt, as a second signal does.
-    """
-
-    name = "any_order"
-
-    def __init__(
-        self, store: Store, resources: Resources, *, seed: int, leave: float = float("inf")
-    ) -> None:
-        self.store, self.draws, self.leave = store, random.Random(seed), leave
-        self.tasks: list[Task] = []
-        self.most = 0
-
-    @property
-    def free(self) -> bool:
-        return True
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.tasks)
-
-    def give(self, task: Task) -> None:
-        self.tasks.append(task)
-
-    def messages(self, timeout: float | None, interruption: Interruption) -> Iterator[Message]:
-        if self.leave <= 0:
-            raise KeyboardInterrupt
-        self.leave -= 1
-        task = self.tasks.pop(self.draws.randrange(len(self.tasks)))
-        record = new_record(task.run, task.selection)
-        beta = task.run.decoder.options["beta"]
-        record["metrics"] = {"neg_log_p": abs(beta - 0.03)}
-        record["cost"] = {"seconds": 1.0}
-        write_checked(self.store.run_folder(task.run) / "record.json", record)
-        yield task.message("record", record)
-
-    def stop(self) -> None:
-        self.tasks.clear()
-
-    close = kill = stop
+def score(run: Run) -> float:
+    """Best at β = 0.03."""
+    return abs(beta_of(run) - 0.03)
 
 
 def go(rows: list[Row], folder: Path, seed: int, leave: float = float("inf")) -> Outcome:
-    launch = partial(AnyOrder, seed=seed, leave=leave)
-    console = Console(file=io.StringIO())
-    return execute(rows, Store.open(folder, "small"), "small", ["cpu"], 8, console, launch=launch)
+    return executed(rows, folder, score, seed, leave)
 
 
 def searches(results: Path) -> list[Record]:

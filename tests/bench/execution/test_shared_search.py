@@ -1,34 +1,27 @@
 """A value that one row's search sets for the other rows of its model, whatever interrupts it."""
 
-import io
 import math
-import random
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from bench import tuning
-from bench.execution.messages import Message, Resources, Task
 from bench.execution.outcome import INTERRUPTED, Outcome
-from bench.execution.schedule import count_runs, execute
-from bench.execution.signals import Interruption
+from bench.execution.schedule import count_runs
 from bench.execution.status import survey
-from bench.files import write_checked
 from bench.grid.expand import Row
 from bench.grid.expand import expand as expand_grid
 from bench.grid.read import read_grid
 from bench.records.frame import load
 from bench.records.labels import row_label
 from bench.records.searches import chosen_by
-from bench.records.store import Record, Store, new_record
-from bench.records.validity import DIVERGED
+from bench.records.store import Record, Store
 from bench.report import tables
 from bench.run import Run
+from tests.bench.execution.prompt import executed
 from tests.refusal import refused
 
 LR = {"low": 1e-4, "high": 1e-1, "each": "model"}
@@ -48,60 +41,13 @@ def score(run: Run) -> float:
     return math.log(run.training.lr / 0.003) ** 2 + math.log(beta / 0.03) ** 2
 
 
-class Prompt:
-    """An engine without workers: every task is done at once, in a random order.
+def go(
+    rows: list[Row], folder: Path, seed: int = 0, *, leave: float = math.inf, diverging: str = ""
+) -> Outcome:
+    def found(run: Run) -> float | None:
+        return None if run.decoder.name == diverging else score(run)
 
-    After `leave` answers it raises KeyboardInterrupt, as a second signal does.
-    """
-
-    name = "prompt"
-    free = True
-
-    def __init__(
-        self,
-        store: Store,
-        resources: Resources,
-        *,
-        seed: int,
-        leave: float = math.inf,
-        diverging: str = "",
-    ) -> None:
-        self.store, self.draws, self.leave = store, random.Random(seed), leave
-        self.diverging = diverging
-        self.tasks: list[Task] = []
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.tasks)
-
-    def give(self, task: Task) -> None:
-        self.tasks.append(task)
-
-    def messages(self, timeout: float | None, interruption: Interruption) -> Iterator[Message]:
-        if self.leave <= 0:
-            raise KeyboardInterrupt
-        self.leave -= 1
-        task = self.tasks.pop(self.draws.randrange(len(self.tasks)))
-        record = new_record(task.run, task.selection)
-        record["cost"] = {"seconds": 1.0}
-        if task.run.decoder.name == self.diverging:
-            record["status"] = DIVERGED
-            record["divergence"] = {"step": 1, "what": "distortion"}
-        else:
-            record["metrics"] = {"neg_log_p": score(task.run)}
-        write_checked(self.store.run_folder(task.run) / "record.json", record)
-        yield task.message("record", record)
-
-    def stop(self) -> None:
-        self.tasks.clear()
-
-    close = kill = stop
-
-
-def go(rows: list[Row], folder: Path, seed: int = 0, **how: Any) -> Outcome:
-    launch = partial(Prompt, seed=seed, **how)
-    console = Console(file=io.StringIO())
-    return execute(rows, Store.open(folder, "small"), "small", ["cpu"], 8, console, launch=launch)
+    return executed(rows, folder, found, seed, leave)
 
 
 def records_of(folder: Path) -> dict[str, Record]:
