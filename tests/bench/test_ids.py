@@ -13,7 +13,7 @@ GRIDS = sorted(path.name for path in REFERENCE.iterdir() if (path / "runs").is_d
 
 @pytest.mark.parametrize("grid", [grid for grid in GRIDS if grid != "mixture"])
 def test_runs_keep_their_ids(grid: str) -> None:
-    paths = sorted((REFERENCE / grid / "runs").glob("*/record.json"))
+    paths = sorted((REFERENCE / grid / "runs").rglob("record.json"))
     assert paths
     for path in paths:
         record = json.loads(path.read_text())
