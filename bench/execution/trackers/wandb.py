@@ -28,7 +28,7 @@ class WandB(Tracker[Any]):
 
     def __init__(self, where: str, grid: str) -> None:
         super().__init__()
-        self.library = needed(self.name, self.name)
+        self.module = needed(self.name, self.name)
         self.entity, _, self.project = (where or PROJECT).rpartition("/")
         self.grid, self.quiet = grid, False
         self.check()
@@ -37,7 +37,7 @@ class WandB(Tracker[Any]):
         """Raise RequestError where the first run could only fail, or ask on the terminal."""
         if os.environ.get("WANDB_MODE", "online") not in ("online", "shared"):
             return
-        if not self.library.login(prompt=False):
+        if not self.module.login(prompt=False):
             raise RequestError(
                 "--track wandb: nobody is logged in; `wandb login`, or set WANDB_API_KEY, or "
                 "WANDB_MODE=offline to keep the runs on this machine"
@@ -45,7 +45,7 @@ class WandB(Tracker[Any]):
 
     def open(self, run: Run) -> Any:
         quiet, self.quiet = self.quiet, True  # the first run says where the project is
-        return self.library.init(
+        return self.module.init(
             entity=self.entity or None,
             project=self.project,
             group=self.grid,
@@ -54,7 +54,7 @@ class WandB(Tracker[Any]):
             config=settings(run),
             resume="allow",
             reinit="create_new",  # runs go side by side
-            settings=self.library.Settings(console="off", quiet=True, silent=quiet),
+            settings=self.module.Settings(console="off", quiet=True, silent=quiet),
         )
 
     def log(self, handle: Any, values: Mapping[str, float], step: int) -> None:
@@ -84,7 +84,7 @@ class Trackio(WandB):
         with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
             # `init` ends the run of its context, and ours go side by side: each has its own.
             return contextvars.Context().run(
-                self.library.init,
+                self.module.init,
                 project="/".join(filter(None, (self.entity, self.project))),
                 group=self.grid,
                 name=title(run),
