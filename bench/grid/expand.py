@@ -114,11 +114,6 @@ def expand(
             _check_training(option, dataset, place, description)
         outsiders = _outsiders(grid, dataset, place, description, prepare)
         content = description.content if description and outsiders is not None else None
-        if grid.training.dequantise and data.binarised(place):
-            raise RequestError(
-                f"dataset {dataset} is black and white, which `training.dequantise` makes "
-                "continuous; leave one of the two out"
-            )
         frames = data.frames(place)
         for model in grid.models:
             for spec in _ends(model.spec, model):
