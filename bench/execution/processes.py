@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Pool:
     """At most `resources.jobs` workers, started as tasks come and dealt to the devices in turn."""
 
     name = "local"
+    context: BaseContext = multiprocessing.get_context("spawn")
 
     def __init__(
         self,
@@ -51,7 +53,6 @@ class Pool:
         self.store, self.resources = store, resources
         self.plugins = loaded() if plugins is None else plugins
         self.contents = dict(contents or {})
-        self.context = multiprocessing.get_context("spawn")
         self.members: list[_Member] = []
 
     def stop(self) -> None:

@@ -10,9 +10,11 @@ import yaml
 
 from bench import plugins
 from bench.cli.app import main
+from bench.execution.processes import Pool
 from bench.grid.expand import Row
 from bench.grid.expand import expand as expand_grid
 from bench.grid.read import read_grid
+from tests.warm import WARM
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -22,6 +24,18 @@ def no_plugin_stays() -> Iterator[None]:
     """Plugins are the process's own, hence every test's."""
     yield
     plugins.forget()
+
+
+@pytest.fixture
+def spawned() -> None:
+    """Workers start as a user's do; see `tests/warm.py`."""
+
+
+@pytest.fixture(autouse=True)
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of this process start fast."""
+    if "spawned" not in request.fixturenames:
+        monkeypatch.setattr(Pool, "context", WARM)
 
 
 @pytest.fixture(scope="session")
