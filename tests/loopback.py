@@ -4,7 +4,6 @@ Each sees another working folder and another cache than this process, so that a 
 `/proc/self/cwd` is not the one that this process means.
 """
 
-import multiprocessing
 import os
 import random
 import signal
@@ -16,11 +15,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.execution import agent as agent_module
 from bench.execution.agent import Agent
 from bench.execution.cluster import Broken, Gone, Unreachable
 from bench.execution.messages import Engine, Launch, Resources
+from bench.execution.processes import Pool
 from bench.execution.remote import Remote
 from bench.records.store import Store
+from tests.warm import FORKED, WARM
 
 HERE = Path("/proc/self/cwd")
 """The working folder of whoever asks: one path, and another folder in each process."""
@@ -41,6 +43,7 @@ class Fate:
 
 
 def _serve(pipe: Connection, folder: Path, fate: Fate) -> None:
+    Pool.context, agent_module.POLL = FORKED, 0.1
     time.sleep(fate.pauses)
     os.chdir(folder)
     os.environ["SIGMA_BENCH_CACHE"] = str(folder / "cache")
@@ -65,11 +68,10 @@ class Pipe:
     """The way to one agent."""
 
     def __init__(self, folder: Path, fate: Fate) -> None:
-        context = multiprocessing.get_context("spawn")
         self.node, self.fate, self.numbers = str(folder), fate, 0
         self.late: list[tuple[int, str, tuple[Any, ...]]] = []
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, folder, fate))
+        self.pipe, theirs = WARM.Pipe()
+        self.process = WARM.Process(target=_serve, args=(theirs, folder, fate))
         self.process.start()
         theirs.close()
 

@@ -1,11 +1,11 @@
-"""Worker processes that are forks of one process which has imported what every worker imports.
+"""Worker processes of the tests: forks of one process that has imported what every worker imports.
 
-A spawned worker of the engine `local` spends most of a small run on its imports. These are processes
-as well: they have their own memory, die by signals and are children of nobody here. Where the
-start itself is the subject, a test calls `sigma-bench` in a process of its own, or asks for
-the fixture `spawned`.
+A spawned worker of the engine `local` spends most of a small run's time on its imports. These have
+memory of their own and die by signals as well. Where the start itself is the subject, a test runs
+`sigma-bench` in a new process, or uses the fixture `spawned`.
 """
 
+import multiprocessing
 import os
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -47,3 +47,6 @@ class Warm(ForkServerContext):
 
 
 WARM = Warm()
+
+FORKED = multiprocessing.get_context("fork")
+"""How a process that is warm, and neither computes nor has threads, starts workers of its own."""

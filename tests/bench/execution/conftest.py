@@ -11,34 +11,51 @@ from pathlib import Path
 import pytest
 
 from bench.records.store import Record, Store
+from tests.bench.execution.invocation import Invocation, interruptible, words
 
 Start = Callable[..., "subprocess.Popen[str]"]
+StartWarm = Callable[..., Invocation]
 Found = Callable[[Path], dict[str, Record]]
 
 
 @pytest.fixture
+def start_warm(tmp_path: Path) -> Iterator[StartWarm]:
+    """`sigma-bench run GRID`, warm; whatever is left of it is killed."""
+    started: list[Invocation] = []
+
+    def run(grid: Path, results: Path, jobs: int = 1) -> Invocation:
+        told = tmp_path / f"told{len(started)}"
+        started.append(Invocation(words(grid, results, jobs), told))
+        return started[-1]
+
+    yield run
+    for invocation in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(invocation.pid, signal.SIGKILL)
+        invocation.wait()
+
+
+@pytest.fixture
 def start(session_cache: Path) -> Iterator[Start]:
-    """`sigma-bench run GRID` as the head of a process group; whatever is left of it is killed."""
-    started = []
+    """`python -m bench run GRID` as the head of a session; whatever is left of it is killed."""
+    started: list[subprocess.Popen[str]] = []
 
     def run(
         grid: Path, results: Path, jobs: int = 1, before: Callable[[], object] = lambda: None
     ) -> "subprocess.Popen[str]":
         def prepare() -> None:
-            # A shell's background jobs ignore SIGINT, and their children would.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            interruptible()
             before()
 
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench", "run", str(grid), "--results", str(results),
-             "--jobs", str(jobs), "--device", "cpu"],
+            [sys.executable, "-m", "bench", *words(grid, results, jobs)],
             env={**os.environ, "SIGMA_BENCH_CACHE": str(session_cache)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
             preexec_fn=prepare,
-        )  # fmt: skip
+        )
         started.append(process)
         return process
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from bench.records.store import Record, Store
+from tests.bench.execution.invocation import Invocation
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
+StartWarm = Callable[..., Invocation]
 Found = Callable[[Path], dict[str, Record]]
 
 
@@ -34,7 +36,7 @@ OPTIONS = {
 """What a training remembers from step to step: all of it must be in the checkpoint."""
 
 
-def family(process: "subprocess.Popen[str]") -> list[int]:
+def family(process: Invocation) -> list[int]:
     """The invocation and what it has started."""
     with contextlib.suppress(OSError):
         listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
@@ -43,7 +45,7 @@ def family(process: "subprocess.Popen[str]") -> list[int]:
 
 
 def kill_at_random(
-    write_grid: Write, tmp_path: Path, start: Start, found: Found, kills: int, seeds: int
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found, kills: int, seeds: int
 ) -> None:
     """SIGKILLs at random times to workers and invocations change no number and lose no record."""
     grid = write_grid(
@@ -51,15 +53,15 @@ def kill_at_random(
         seeds=list(range(seeds)),
         training={**OPTIONS, "steps": 250, "batch": 10, "precision": "float32"},
     )
-    assert start(grid, tmp_path / "whole", jobs=2).wait(300) == 0
+    assert start_warm(grid, tmp_path / "whole", jobs=2).wait(300) == 0
     expected = found(tmp_path / "whole")
     assert len(expected) == 4 * seeds
 
     draws = random.Random(kills)
     results, done = tmp_path / "killed", 0
-    process = start(grid, results, jobs=2)
+    process = start_warm(grid, results, jobs=2)
     while done < kills:
-        time.sleep(draws.uniform(0.2, 5))
+        time.sleep(draws.uniform(0.1, 2))
         if process.poll() is None:
             # Half of the time everything, else one process of the three or four.
             with contextlib.suppress(ProcessLookupError):
@@ -75,11 +77,11 @@ def kill_at_random(
                 # Finished before it was killed often enough: some of it is to be done again.
                 for folder in Store(results / "small").run_folders()[::2]:
                     shutil.rmtree(folder)
-            process = start(grid, results, jobs=2)
+            process = start_warm(grid, results, jobs=2)
     process.communicate()
     # A run that lost its worker three times in a row counts as failed, and is tried again.
     for _ in range(3):
-        process = start(grid, results, jobs=2)
+        process = start_warm(grid, results, jobs=2)
         told = process.communicate(timeout=300)[1]
         if process.returncode == 0:
             break
@@ -95,17 +97,17 @@ def kill_at_random(
 
 
 def test_random_kills_change_nothing(
-    write_grid: Write, tmp_path: Path, start: Start, found: Found
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_at_random(write_grid, tmp_path, start, found, kills=4, seeds=1)
+    kill_at_random(write_grid, tmp_path, start_warm, found, kills=4, seeds=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fifty_random_kills_over_twenty_runs_change_nothing(
-    write_grid: Write, tmp_path: Path, start: Start, found: Found
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_at_random(write_grid, tmp_path, start, found, kills=50, seeds=5)
+    kill_at_random(write_grid, tmp_path, start_warm, found, kills=50, seeds=5)
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_stops_the_grid_and_costs_nothing_finished(
-    write_grid: Write, tmp_path: Path, start: Start, found: Found, small_disk: Path
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found, small_disk: Path
 ) -> None:
     grid = write_grid(
         decoders=["optimal"],
@@ -131,7 +133,7 @@ def test_a_full_disk_stops_the_grid_and_costs_nothing_finished(
         models=[{"name": "conv_vae", "width": 28, "latent": 3}],
         training={"epochs": 1, "batch": 70, "precision": "float32"},
     )
-    process = start(grid, small_disk, jobs=2)
+    process = start_warm(grid, small_disk, jobs=2)
     told = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert "Traceback" not in told
@@ -149,7 +151,7 @@ def test_a_full_disk_stops_the_grid_and_costs_nothing_finished(
     }
 
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    process = start(grid, small_disk, jobs=2)
+    process = start_warm(grid, small_disk, jobs=2)
     told = process.communicate(timeout=120)[1]
     assert process.returncode == 0, told
     again = found(small_disk)

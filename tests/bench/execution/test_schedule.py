@@ -24,9 +24,11 @@ from bench.execution.status import survey
 from bench.grid.expand import Row
 from bench.records.store import Record, Store
 from bench.run import Run
+from tests.bench.execution.invocation import Invocation
 
 Expand = Callable[..., list[Row]]
 Start = Callable[..., "subprocess.Popen[str]"]
+StartWarm = Callable[..., Invocation]
 Found = Callable[[Path], dict[str, Record]]
 
 
@@ -201,7 +203,7 @@ def test_listeners_are_called_in_order(expand: Expand, tmp_path: Path) -> None:
     assert again.calls == ["found", "close"]
 
 
-def finish(process: "subprocess.Popen[str]") -> None:
+def finish(process: Invocation) -> None:
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
 
@@ -222,7 +224,7 @@ def test_two_invocations_share_the_work(
 
 
 def kill_and_finish(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, kills: int
+    write_grid: Callable[..., Path], tmp_path: Path, start_warm: StartWarm, found: Found, kills: int
 ) -> None:
     """On one machine, an invocation killed `kills` times leaves the undisturbed one's bits."""
     grid = write_grid(
@@ -230,7 +232,7 @@ def kill_and_finish(
         training={"epochs": 2 + 5 * kills, "batch": 10},
         models=[{"name": "conv_vae", "width": 2, "latent": 3}],
     )
-    finish(start(grid, tmp_path / "whole"))
+    finish(start_warm(grid, tmp_path / "whole"))
     expected = found(tmp_path / "whole")
     (identity,) = expected
 
@@ -239,7 +241,7 @@ def kill_and_finish(
 
     history = folder_in(tmp_path / "killed") / "history.jsonl"
     for attempt in range(kills):
-        process = start(grid, tmp_path / "killed")
+        process = start_warm(grid, tmp_path / "killed")
         # Wait for the run to move on by itself, then a moment more: some step of some epoch.
         known = history.read_text().count("\n") if history.exists() else 0
         deadline = time.monotonic() + 60
@@ -252,7 +254,7 @@ def kill_and_finish(
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert not (history.parent / "record.json").exists()
-    finish(start(grid, tmp_path / "killed"))
+    finish(start_warm(grid, tmp_path / "killed"))
     assert found(tmp_path / "killed") == expected
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     whole = folder_in(tmp_path / "whole") / "history.jsonl"
@@ -265,16 +267,16 @@ def kill_and_finish(
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+    write_grid: Callable[..., Path], tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_and_finish(write_grid, tmp_path, start, found, kills=2)
+    kill_and_finish(write_grid, tmp_path, start_warm, found, kills=2)
 
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+    write_grid: Callable[..., Path], tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_and_finish(write_grid, tmp_path, start, found, kills=10)
+    kill_and_finish(write_grid, tmp_path, start_warm, found, kills=10)
 
 
 def kill_workers() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,11 @@ from bench.grid.expand import Row
 from bench.records.store import Record, Store
 from bench.run import Run
 from tests.bench.driven import beta_of
+from tests.bench.execution.invocation import Invocation
 from tests.bench.execution.prompt import executed
 
 Expand = Callable[..., list[Row]]
-Start = Callable[..., "subprocess.Popen[str]"]
+StartWarm = Callable[..., Invocation]
 Found = Callable[[Path], dict[str, Record]]
 
 TUNE = {"low": 0.001, "high": 10, "trials": 11, "startup": 3, "together": 4, "sampler": "tpe"}
@@ -75,7 +75,11 @@ def test_a_search_is_found_again_from_its_records_alone(expand: Expand, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_a_killed_search_on_workers_ends_as_an_undisturbed_one(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found, several: bool
+    write_grid: Callable[..., Path],
+    tmp_path: Path,
+    start_warm: StartWarm,
+    found: Found,
+    several: bool,
 ) -> None:
     tune = {"low": 0.001, "high": 10, "trials": 6, "startup": 2, "together": 2, "sampler": "tpe"}
     lr = {"tune": {**tune, "low": 0.0001, "high": 0.1}} if several else 0.001
@@ -83,8 +87,8 @@ def test_a_killed_search_on_workers_ends_as_an_undisturbed_one(
         decoders=[{"name": "beta", "beta": {"tune": tune}}],
         training={"epochs": 2, "batch": 70, "lr": lr},
     )
-    assert start(grid, tmp_path / "whole", jobs=2).wait(120) == 0
-    process = start(grid, tmp_path / "killed", jobs=2)
+    assert start_warm(grid, tmp_path / "whole", jobs=2).wait(120) == 0
+    process = start_warm(grid, tmp_path / "killed", jobs=2)
     deadline = time.monotonic() + 60
     # The start has two trials, so this is in the middle of a round.
     while len(found(tmp_path / "killed")) < 3 and time.monotonic() < deadline:
@@ -93,7 +97,7 @@ def test_a_killed_search_on_workers_ends_as_an_undisturbed_one(
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not searches(tmp_path / "killed")
-    assert start(grid, tmp_path / "killed", jobs=2).wait(120) == 0
+    assert start_warm(grid, tmp_path / "killed", jobs=2).wait(120) == 0
     assert found(tmp_path / "killed") == found(tmp_path / "whole")
 
     def values(results: Path) -> list[tuple[list[float], float]]:
