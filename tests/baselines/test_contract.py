@@ -1,6 +1,7 @@
 """One contract for every decoder on every model: what a new one must keep."""
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -55,6 +56,17 @@ def batch(vae: Vae) -> tuple[Tensor, Tensor]:
     return images, torch.randn(BATCH, vae.model.noise_size)
 
 
+@cache
+def stepped(decoder: str, model: str, channels: int) -> tuple[Vae, Tensor, Tensor, Terms, State]:
+    """A VAE, images and noise, and the terms and state of their step; no test writes to them."""
+    vae = make(decoder, model, channels)
+    images, noise = batch(vae)
+    parameters: dict[str, Tensor] = dict(vae.named_parameters())
+    with torch.no_grad():
+        terms, state = step_terms(vae, parameters, vae.initial_state(), images, noise)
+    return vae, images, noise, terms, state
+
+
 def repeated(vae: Vae, state: State) -> tuple[Terms, State]:
     """One step, asserted to be a function: equal arguments give equal bits, none is written to."""
     images, noise = batch(vae)
@@ -102,10 +114,8 @@ def test_gradients_reach_every_parameter(decoder: str, model: str, channels: int
 def test_loss_is_the_negative_elbo_of_the_distribution(
     decoder: str, model: str, channels: int
 ) -> None:
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
+    vae, images, noise, terms, _ = stepped(decoder, model, channels)
     state = vae.initial_state()
-    terms, _ = step_terms(vae, dict(vae.named_parameters()), state, images, noise)
     context, _ = vae.model.encode(images, state, training=True)
     draw = vae.model.draw(context, noise, state, training=True)
     assert draw.rate.shape == (BATCH, len(vae.model.parts))
@@ -115,7 +125,7 @@ def test_loss_is_the_negative_elbo_of_the_distribution(
     assert distribution.event_shape == vae.model.image_shape
     expected = (draw.rate.sum(-1) - per_item(distribution.log_prob(target))).mean()
     # Float32 sums of up to 2352 values in another order: 1e-7 · √2352 = 5e-6.
-    torch.testing.assert_close(terms.loss.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(terms.loss, expected.detach(), rtol=1e-5, atol=1e-5)
 
 
 @pairs
@@ -127,9 +137,7 @@ def test_a_step_is_a_function(decoder: str, model: str, channels: int) -> None:
 
 @pairs
 def test_scoring_is_finite_and_in_range(decoder: str, model: str, channels: int) -> None:
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
-    _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    vae, images, _, _, state = stepped(decoder, model, channels)
     with torch.no_grad():
         output, images = sampled(vae, images, state)
         distribution = vae.decoder(output, state)
@@ -155,10 +163,7 @@ def test_scoring_repeats_training(decoder: str, model: str, channels: int) -> No
 
     The one documented exception: σ of each image is known in training alone.
     """
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
-    initial = vae.initial_state()
-    terms, state = step_terms(vae, dict(vae.named_parameters()), initial, images, noise)
+    vae, images, noise, terms, state = stepped(decoder, model, channels)
     with torch.no_grad():
         context, _ = vae.model.encode(images, state, training=False)
         draw = vae.model.draw(context, noise, state, training=False)
@@ -168,7 +173,7 @@ def test_scoring_repeats_training(decoder: str, model: str, channels: int) -> No
     if getattr(vae.decoder, "over", None) == "image":
         assert loss > terms.loss
     else:
-        torch.testing.assert_close(loss, terms.loss.detach(), rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(loss, terms.loss, rtol=1e-4, atol=1e-2)
 
 
 @pairs
@@ -176,9 +181,7 @@ def test_every_likelihood_is_a_probability_of_levels(
     decoder: str, model: str, channels: int
 ) -> None:
     """All but the cross-entropy and values that depend on one another, which say so."""
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
-    _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    vae, images, _, _, state = stepped(decoder, model, channels)
     with torch.no_grad():
         output, images = sampled(vae, images, state)
         first, one = output[:1, ..., ::7, ::7], images[:1, ..., ::7, ::7]
@@ -214,12 +217,10 @@ def test_every_likelihood_is_a_probability_of_levels(
 def test_bfloat16_networks_give_float32_likelihoods(
     decoder: str, model: str, channels: int
 ) -> None:
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
+    vae, images, noise, exact, _ = stepped(decoder, model, channels)
     parameters: dict[str, Tensor] = dict(vae.named_parameters())
-    state = vae.initial_state()
-    exact, _ = step_terms(vae, parameters, state, images, noise)
-    rounded, _ = step_terms(vae, parameters, state, images, noise, torch.bfloat16)
+    with torch.no_grad():
+        rounded, _ = step_terms(vae, parameters, vae.initial_state(), images, noise, torch.bfloat16)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in rounded)
     torch.testing.assert_close(rounded.loss, exact.loss, rtol=0.02, atol=2.0)
 
@@ -228,9 +229,7 @@ def test_bfloat16_networks_give_float32_likelihoods(
 def test_weights_and_state_survive_saving(
     decoder: str, model: str, channels: int, tmp_path: object
 ) -> None:
-    vae = make(decoder, model, channels)
-    images, noise = batch(vae)
-    _, state = step_terms(vae, dict(vae.named_parameters()), vae.initial_state(), images, noise)
+    vae, images, _, _, state = stepped(decoder, model, channels)
     saved = {name: value.clone() for name, value in vae.state_dict().items()}
     torch.manual_seed(99)
     other = make(decoder, model, channels)

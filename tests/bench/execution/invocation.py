@@ -40,6 +40,7 @@ class Invocation:
     """
 
     def __init__(self, asked: list[str], told: Path) -> None:
+        told.touch()
         self._told = told
         self._process = WARM.Process(target=_invoke, args=(asked, told))
         self._process.start()

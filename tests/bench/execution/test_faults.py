@@ -45,13 +45,19 @@ def family(process: Invocation) -> list[int]:
 
 
 def kill_at_random(
-    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found, kills: int, seeds: int
+    write_grid: Write,
+    tmp_path: Path,
+    start_warm: StartWarm,
+    found: Found,
+    kills: int,
+    seeds: int,
+    steps: int,
 ) -> None:
     """SIGKILLs at random times to workers and invocations change no number and lose no record."""
     grid = write_grid(
         decoders=["gaussian", "optimal", "shared", "per_pixel"],
         seeds=list(range(seeds)),
-        training={**OPTIONS, "steps": 250, "batch": 10, "precision": "float32"},
+        training={**OPTIONS, "steps": steps, "batch": 10, "precision": "float32"},
     )
     assert start_warm(grid, tmp_path / "whole", jobs=2).wait(300) == 0
     expected = found(tmp_path / "whole")
@@ -61,7 +67,7 @@ def kill_at_random(
     results, done = tmp_path / "killed", 0
     process = start_warm(grid, results, jobs=2)
     while done < kills:
-        time.sleep(draws.uniform(0.1, 2))
+        time.sleep(draws.uniform(0.1, steps / 100))
         if process.poll() is None:
             # Half of the time everything, else one process of the three or four.
             with contextlib.suppress(ProcessLookupError):
@@ -99,7 +105,7 @@ def kill_at_random(
 def test_random_kills_change_nothing(
     write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_at_random(write_grid, tmp_path, start_warm, found, kills=4, seeds=1)
+    kill_at_random(write_grid, tmp_path, start_warm, found, kills=4, seeds=1, steps=100)
 
 
 @pytest.mark.slow
@@ -107,7 +113,7 @@ def test_random_kills_change_nothing(
 def test_fifty_random_kills_over_twenty_runs_change_nothing(
     write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
-    kill_at_random(write_grid, tmp_path, start_warm, found, kills=50, seeds=5)
+    kill_at_random(write_grid, tmp_path, start_warm, found, kills=50, seeds=5, steps=250)
 
 
 @pytest.fixture
