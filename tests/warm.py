@@ -39,7 +39,7 @@ class _Process(ForkServerProcess):
 class Warm(ForkServerContext):
     """Starts its processes in tens of milliseconds, after the first one."""
 
-    Process = _Process  # type: ignore[assignment]
+    Process = _Process
 
     def __init__(self) -> None:
         super().__init__()
