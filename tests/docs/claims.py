@@ -65,7 +65,9 @@ class Says:
         if loose := [number for text in literals for number in NUMBER.findall(hidden(text))]:
             yield Change(Span(place.start, place.start), None, f"numbers by hand: {loose}")
         slots = _SLOT.findall(self.text)
-        kinds = [NUMBER.pattern if NUMBER.fullmatch(one) else r"[^|.,;:*()\[\]]+?\b" for one in slots]
+        kinds = [
+            NUMBER.pattern if NUMBER.fullmatch(one) else r"[^|.,;:*()\[\]]+?\b" for one in slots
+        ]
         pattern = _spaced(literals[0]) + "".join(
             f"({kind}){_spaced(text)}" for kind, text in zip(kinds, literals[1:], strict=True)
         )

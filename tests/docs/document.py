@@ -18,11 +18,14 @@ _HIDDEN = (
     re.compile(r"(?<=\])\([^)]*\)"),
     re.compile(r"https?://\S+"),
     re.compile(r"<!--.*?-->", re.DOTALL),
-    re.compile(r"\[-?[01], 1\]|arXiv \d{4}\.\d{5}"),
-    re.compile(r"σ = 1(?!\d|[.,]\d)|95 % interval|8 bits|Tables? [1-3](?: (?:to|and) [1-3])?|Fig(?:ure|\.) 4"),
+    re.compile(r"\[-?[01], 1\]|arXiv \d{4}\.\d{4,5}"),
+    re.compile(
+        r"σ = 1(?!\d|[.,]\d)|95 % interval|8 bits"
+        r"|Tables? [1-3](?: (?:to|and) [1-3])?|Fig(?:ure|\.) 4"
+    ),
 )
 """What holds no number that could be a result: code, the targets of links, comments, ranges of
-data, and what is a name: a paper's, the σ of the decoder `gaussian`, the level of every interval."""
+data, and what is a name: a paper's, the σ of the decoder `gaussian`, the level of an interval."""
 
 _HEADING = re.compile(r"^#{1,3} +(.*)$", re.MULTILINE)
 

@@ -32,9 +32,7 @@ def of_readme() -> Iterator[Claim]:
         f"{number(max(off(gaussian), off(shared)), 1)} % of the printed -log p, the per-pixel σ "
         f"within {number(off(per_pixel), 1)} %",
     )
-    learned, analytic, tuned, pixel = map(
-        decoders.row, ("shared", "optimal", "beta", "per_pixel")
-    )
+    learned, analytic, tuned, pixel = map(decoders.row, ("shared", "optimal", "beta", "per_pixel"))
     yield Says(
         place,
         f"{learned.text(FD)} (learned) and {analytic.text(FD)} (analytic) against {tuned.text(FD)} "
@@ -42,7 +40,11 @@ def of_readme() -> Iterator[Claim]:
         max(learned[FD], analytic[FD]) < min(tuned[FD], pixel[FD]),
     )
     base = balances.row("shared (sigma_lr=20)")
-    by_rule = {row.line["balance"]: row for row in balances.rows() if row.line["family"] in ("beta", "gaussian")}
+    by_rule = {
+        row.line["balance"]: row
+        for row in balances.rows()
+        if row.line["family"] in ("beta", "gaussian")
+    }
     gaps = [
         interval(by_rule[name].minus(base, "neg_log_p_fitted_sigma"), 0)
         for name in ("elbo", "geco", "control")
@@ -163,8 +165,8 @@ def of_protocol() -> Iterator[Claim]:
     yield Says(
         "Statistics",
         f"{word(1)} of {word(len(seeds))} `optimal` runs of `regression` ended at "
-        f"{number(seeds.max(), 1)} nats, the other {word(len(others))} at {number(others.max())} to "
-        f"{number(others.min())}.",
+        f"{number(seeds.max(), 1)} nats, the other {word(len(others))} at "
+        f"{number(others.max())} to {number(others.min())}.",
     )
     place = "Calibration"
     names = ("gaussian", "per_pixel", "shared", "optimal", "optimal_per_image", "beta")

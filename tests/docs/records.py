@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from bench.records.frame import load
 from bench.records.store import Record
-from bench.report.layout import cell_text
+from bench.report.layout import cell_text, with_interval
 from bench.report.tables import Table, build
 from tests.docs.claims import slot, told
 
@@ -36,11 +36,20 @@ def rounded(value: float, digits: int) -> str:
 
 def interval(values: Sequence[float] | pd.Series[float], decimals: int, comma: bool = False) -> str:
     """Mean ± half the width of its 95 % Student-t interval; -1 decimals are tens."""
-    data = np.asarray(values, dtype=float)
-    half = data.std(ddof=1) / math.sqrt(len(data)) * stdtrit(len(data) - 1, 0.975)
-    mean, half = (round(float(value), decimals) for value in (data.mean(), half))
+    mean, half = (round(float(value), decimals) for value in (np.mean(values), half_width(values)))
     places = max(decimals, 0)
     return f"{number(mean, places, comma)} ± {number(half, places, comma)}"
+
+
+def paired(values: pd.Series[float]) -> str:
+    """The same with the digits of a report's cell."""
+    return told(with_interval(float(values.mean()), half_width(values)))
+
+
+def half_width(values: Sequence[float] | pd.Series[float]) -> float:
+    """Half the width of the 95 % Student-t interval of the mean."""
+    data = np.asarray(values, dtype=float)
+    return float(data.std(ddof=1) / math.sqrt(len(data)) * stdtrit(len(data) - 1, 0.975))
 
 
 def scaled(values: pd.Series[float]) -> str:
@@ -50,7 +59,21 @@ def scaled(values: pd.Series[float]) -> str:
     return f"({interval(values / 10**power, 1)})·10{exponent}"
 
 
-WORDS = "none one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = [
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 
 
 def word(count: int) -> str:

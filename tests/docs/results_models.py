@@ -47,8 +47,7 @@ def of_hierarchies() -> Iterator[Claim]:
         f"{grid.seeds}, trained in {grid.precision}",
     )
     heads = (
-        "decoder,-log p,bits/dim,FD (Lite0),CRPS,{} dB,rate,by resolution; top first,"
-        "σ at its floor"
+        "decoder,-log p,bits/dim,FD (Lite0),CRPS,{} dB,rate,by resolution; top first,σ at its floor"
     )
     names = [head.format("PSNR,").replace(";", ",") for head in heads.split(",")]
     columns = ("bits_per_dim", "fd_efficientnet_lite0", "crps", "psnr", "rate")
@@ -181,8 +180,9 @@ def of_videos() -> Iterator[Claim]:
         f"**A learned σ beats the release's β by {spread(by_release, comma=True)} nats and the "
         f"tuned one by {spread(by_tuned, comma=True)}, at a quarter of the tuned one's cost.** "
         "Each of the four learned runs is better than both tuned ones; with two seeds the "
-        f"intervals are wide. Both learn 2σ² = {spread([r['beta_effective'] for r in learned], 3)}, "
-        f"next to the tuned {tuned.at('beta_effective', 4)}.",
+        "intervals are wide. Both learn 2σ² = "
+        f"{spread([r['beta_effective'] for r in learned], 3)}, next to the tuned "
+        f"{tuned.at('beta_effective', 4)}.",
         max(runs) < min(tuned.seeds("neg_log_p"))
         and all(0.2 < row["seconds"] / tuned["seconds"] < 0.3 for row in learned),
     )
@@ -218,7 +218,9 @@ def of_videos() -> Iterator[Claim]:
     yield Says(place, f"* {grid.setting('training.steps')} steps are few")
     behind = [horizon(shared, "psnr_copy")[1:] - horizon(row, "psnr_best")[1:] for row in learned]
     yield Says(
-        place, f"and about {number(-np.mean(behind))} dB less PSNR at every horizon", bool(np.all(np.array(behind) < 0))
+        place,
+        f"and about {number(-np.mean(behind))} dB less PSNR at every horizon",
+        bool(np.all(np.array(behind) < 0)),
     )
     models = [horizon(row, "ssim_best")[-1] for row in grid.rows()]
     copy = horizon(shared, "ssim_copy")
@@ -233,8 +235,8 @@ def of_videos() -> Iterator[Claim]:
 def of_diffusion() -> Iterator[Claim]:
     place = "The autoencoder of latent diffusion"
     grid = diffusion
-    names = "laplace_fixed laplace laplace_optimal shared optimal beta gaussian".split()
-    fixed, laplace, analytic, shared, optimal, beta, gaussian = rows = [*map(grid.row, names)]
+    names = ["laplace_fixed", "laplace", "laplace_optimal", "shared", "optimal", "beta", "gaussian"]
+    fixed, laplace, analytic, _, _, beta, _ = rows = [*map(grid.row, names)]
     yield Says(
         place,
         f"{rounded(parameters(fixed), 3)} parameters, a map of",
@@ -300,4 +302,3 @@ def of_diffusion() -> Iterator[Claim]:
         place,
         f"Distances are {spread(times)} times the floor ({number(least)}) for every row",
     )
-

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.docs.claims import Claim, Says, Tabled, bare
-from tests.docs.records import REFERENCE, Grid, interval, number, spread
+import pandas as pd
+
+from tests.docs.claims import Claim, Says, Tabled
+from tests.docs.records import REFERENCE, Grid, half_width, interval, number, paired, spread
 
 quick, rates, balances, regression = (
     Grid("quick"), Grid("quick-lr"), Grid("balance-quick"), Grid("regression"),
@@ -24,14 +26,14 @@ def of_learning_rates() -> Iterator[Claim]:
     before = number(quick.everything["run.training.lr"].unique().item(), 3)
     yield Says(place, f"with the learning rate {before}. Does that favour one?")
     yield Says(place, f"is told apart from itself at {before}. The shared")
-    heads = "decoder,-log p at {0},tuned,difference,FD at {0},tuned".format(before)
+    heads = "decoder,-log p in `quick`,tuned,difference,FD in `quick`,tuned"
     yield Tabled(
         place,
         heads.split(","),
         [
             (
                 tuned.name, usual.text("neg_log_p"), tuned.text("neg_log_p"),
-                interval(tuned.minus(usual, "neg_log_p"), 1), usual.text(FD), tuned.text(FD),
+                paired(tuned.minus(usual, "neg_log_p")), usual.text(FD), tuned.text(FD),
             )
             for usual, tuned in pairs
         ],
@@ -89,7 +91,7 @@ def of_balances() -> Iterator[Claim]:
         [
             (
                 row.name, number(row["tuning_runs"]), row.text("balance_weight"), row.text(metric),
-                "" if row.name == shared.name else interval(row.minus(shared, metric), 0),
+                "" if row.name == shared.name else paired(row.minus(shared, metric)),
                 *map(row.text, ("rate", "mse", FD)),
             )
             for row in grid.rows()
@@ -97,22 +99,23 @@ def of_balances() -> Iterator[Claim]:
     )  # fmt: skip
     fixed = [row for row in grid.rows() if row.line["family"] in ("beta", "gaussian")]
     losses = [row.minus(shared, metric) for row in fixed]
-    distances = [interval(row.minus(shared, FD), 0) for row in fixed]
-    means = [row.minus(shared, FD).mean() for row in fixed]
-    halves = [float(bare(text).split("± ")[1]) for text in distances]
+    distances = [row.minus(shared, FD) for row in fixed]
+    means = [one.mean() for one in distances]
+    halves = [half_width(one) for one in distances]
     yield Says(
         place,
         "Each of the three ways to find the weight of a fixed σ is "
         f"{spread([one.mean() for one in losses])} nats worse, each interval on one side, and "
-        f"{spread(means)} worse in Fréchet distance (± {spread(halves)} by seed), for six runs more.",
-        all(away(interval(one, 3)) for one in losses),
+        f"{spread(means)} worse in Fréchet distance (± {spread(halves)} by seed), for six runs "
+        "more.",
+        all(map(away, losses)),
     )
     on_top = [row for row in grid.rows() if row.name.startswith("`shared (sigma_lr=20) +")]
     told_ = [interval(row.minus(shared, metric), 0) for row in on_top]
     yield Says(
         place,
         f"changes anything here**: {told_[0]}, {told_[1]} and {told_[2]} nats.",
-        not any(away(interval(row.minus(shared, metric), 3)) for row in on_top),
+        not any(away(row.minus(shared, metric)) for row in on_top),
     )
     floor = on_top[2].column("run.balance.floor").iloc[0]
     yield Says(
@@ -140,10 +143,9 @@ def of_balances() -> Iterator[Claim]:
     )
 
 
-def away(interval_: str) -> bool:
-    """Whether an interval leaves 0 out."""
-    mean, half = (float(one) for one in bare(interval_).split("±"))
-    return abs(mean) > half
+def away(values: pd.Series[float]) -> bool:
+    """Whether the interval of a mean leaves 0 out."""
+    return abs(float(values.mean())) > half_width(values)
 
 
 def of_a_stuck_seed() -> Iterator[Claim]:
@@ -178,4 +180,3 @@ def of_precision() -> Iterator[Claim]:
         texts = [", ".join(values) for values in (*places, [f"`{one}`" for one in commits])]
         lines.append((f"`{folder.name}`", str(len(records)), *texts))
     yield Tabled("Numbers that depend on the CPU", heads.split(","), lines)
-
