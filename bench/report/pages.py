@@ -108,10 +108,13 @@ def write(
             written += [path for figure in drawn for path in figure.paths]
             written += _html(table, drawn, folder, grid, run_pages)
     except OSError as error:
-        raise RequestError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
+        raise unwritable(out, error) from None
     return Report(table, tuple(drawn), tuple(written))
+
+
+def unwritable(out: Path, error: OSError) -> RequestError:
+    """What is said of a folder of reports that cannot be written."""
+    return RequestError(f"--out {out}: cannot be written ({error.strerror}); choose another folder")
 
 
 def check(formats_: Sequence[str], run_pages: str, caption: str) -> None:

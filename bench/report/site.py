@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -29,7 +30,7 @@ NAMES = {"html": "index.html", "markdown": "index.md"}
 class Entry:
     """What the page says of a grid.
 
-    link: its report's page or table, relative to the joining page.
+    link: to its report's page or table, relative to the joining page.
     description: the grid file's; of a grid without a bundled file, that it has none.
     facts: a name and its text each.
     leads: who leads, in sentences by data set and model.
@@ -75,6 +76,10 @@ def write(
     if not grids:
         where = words([f"--results {folder}" for folder in results])
         raise RequestError(f"{where}: no folder of a grid with records; run `sigma-bench run GRID`")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise pages.unwritable(out, error) from None
     paths, entries, failed = list[Path](), list[Entry](), list[str]()
     for name in grids:
         folders = [folder / name for folder in results]
@@ -98,12 +103,16 @@ def _grids(results: Sequence[Path]) -> tuple[list[str], list[str]]:
     grids, left_out = dict[str, None](), list[str]()
     for results_folder in results:
         inside = results_folder.iterdir() if results_folder.is_dir() else ()
-        for folder in sorted(path for path in inside if path.is_dir()):
+        for folder in sorted(filter(_shown, inside)):
             if (folder / "runs").is_dir():
                 grids[folder.name] = None
             else:
                 left_out.append(f"{folder}: left out, no grid's folder (it has no runs/)")
     return sorted(grids), left_out
+
+
+def _shown(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _entry(report: Report, grid: Grid | None, out: Path) -> Entry:
@@ -114,7 +123,7 @@ def _entry(report: Report, grid: Grid | None, out: Path) -> Entry:
     page = next((path for path in report.paths if path.name == "index.html"), report.paths[0])
     return Entry(
         table.grid,
-        page.relative_to(out).as_posix(),
+        quote(page.relative_to(out).as_posix()),
         grid.description if grid else "No grid file of this name is bundled.",
         table.caption[0] if table.partial else None,
         (

@@ -36,7 +36,7 @@ def of_readme() -> Iterator[Claim]:
     yield Says(
         place,
         f"{learned.text(FD)} (learned) and {analytic.text(FD)} (analytic) against {tuned.text(FD)} "
-        f"for a tuned β and {pixel.text(FD)} for a σ of every pixel (MNIST-5k, {decoders.seeds})",
+        f"for a tuned β and {pixel.text(FD)} for a σ of every pixel (MNIST-5k, {decoders.seeds};",
         max(learned[FD], analytic[FD]) < min(tuned[FD], pixel[FD]),
     )
     base = balances.row("shared (sigma_lr=20)")
@@ -99,7 +99,7 @@ def of_readme() -> Iterator[Claim]:
     yield Says(
         place,
         f"The rate bends at β = {number(bend, 4)} ({number(low, 4)} to {number(high, 4)}); both "
-        f"σ-VAEs learn {spread(betas, 3)}.",
+        f"σ-VAEs learn {spread(betas, 3)} ",
     )
 
 
