@@ -95,7 +95,11 @@ def write(
             continue
         paths += report.paths
         entries.append(_entry(report, grid, out))
-    return Site((*paths, *_joined(entries, out, formats_)), tuple(left_out), tuple(failed))
+    try:
+        paths += _joined(entries, out, formats_)
+    except OSError as error:
+        raise pages.unwritable(out, error) from None
+    return Site(tuple(paths), tuple(left_out), tuple(failed))
 
 
 def _grids(results: Sequence[Path]) -> tuple[list[str], list[str]]:

@@ -9,8 +9,8 @@ import numpy as np
 from bench.regression.power import power
 from bench.regression.results import read_results
 from bench.report.terminal import console
-from tests.docs.claims import Claim, Printed, Says, Tabled
-from tests.docs.records import REFERENCE, Grid, Row, interval, number, rounded, spread, told, word
+from tests.docs.claims import Claim, Printed, Says, Tabled, told
+from tests.docs.records import REFERENCE, Grid, Row, interval, number, rounded, spread, word
 from tests.docs.results_models import hierarchical, video
 from tests.docs.results_paper import bend_of, decoders, figure4, off, table3
 from tests.docs.results_tuning import FD, balances, quick, regression

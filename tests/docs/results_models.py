@@ -219,7 +219,7 @@ def of_videos() -> Iterator[Claim]:
     behind = [horizon(shared, "psnr_copy")[1:] - horizon(row, "psnr_best")[1:] for row in learned]
     yield Says(
         place,
-        f"and about {number(-np.mean(behind))} dB less PSNR at every horizon",
+        f"and about {number(float(-np.mean(behind)))} dB less PSNR at every horizon",
         bool(np.all(np.array(behind) < 0)),
     )
     models = [horizon(row, "ssim_best")[-1] for row in grid.rows()]

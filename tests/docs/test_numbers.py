@@ -120,7 +120,10 @@ def test_a_claim_that_cannot_stand_is_told(claim: Claim, told_: str | None) -> N
 
 
 def test_a_number_without_a_record_needs_a_reason() -> None:
-    claims = [says(f"has {told('-509 ± 55')} nats"), Tabled("One", ("a", "b"), [("`x`", "1.50")])]
+    claims: list[Claim] = [
+        says(f"has {told('-509 ± 55')} nats"),
+        Tabled("One", ("a", "b"), [("`x`", "1.50")]),
+    ]
     (wrong,) = complaints("d.md", TEXT, claims, {})
     assert wrong.startswith("d.md:14: 1984 is in no claim and no exception")
     assert not complaints("d.md", TEXT, claims, {"Two": ()})
