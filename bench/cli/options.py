@@ -64,8 +64,13 @@ def sigma_bench(
 
 def fail(message: str, code: int) -> NoReturn:
     """End with one line on standard error."""
-    print(f"sigma-bench: {' '.join(message.split())}", file=sys.stderr)
+    warn(message)
     sys.exit(code)
+
+
+def warn(message: str) -> None:
+    """One line on standard error."""
+    print(f"sigma-bench: {' '.join(message.split())}", file=sys.stderr)
 
 
 MANY = 1000

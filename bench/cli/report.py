@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import DONE, SOME_FAILED, GridName, Json, app, print_columns
+from bench.cli.options import DONE, SOME_FAILED, Json, app, print_columns, warn
 from bench.errors import RequestError
 from bench.grid.read import bundled_grids, read_grid
 from bench.records.labels import JOINT
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: sigma-bench report quick --results here --results copied/from/there")
 def report(
-    grid: GridName,
+    grid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[GRID]",
+            help="A bundled grid's name, or a path; without it every grid that has records, and "
+            "an index page that joins their reports.",
+            autocompletion=lambda: list(bundled_grids()),
+        ),
+    ] = None,
     results: Annotated[
         list[Path],
         typer.Option("--results", help="Folder of records; several (of other machines) merge."),
@@ -49,24 +57,35 @@ def report(
     ] = "full",
 ) -> int:
     """Write a grid's table, figures and pages from its records, finished or not."""
-    from bench.report import pages
+    from bench.report import pages, site
 
+    named = [column for column in columns.split(",") if column]
+    if grid is None:
+        if named:
+            raise RequestError("report --columns: name the GRID whose columns they are")
+        joined = site.write(results, out, format_.split(","), run_pages, caption)
+        for path in joined.paths:
+            print(path)
+        for complaint in (*joined.left_out, *joined.failed):
+            warn(complaint)
+        return SOME_FAILED if joined.failed else DONE
     name, chosen = grid, None
     # A folder of results may outlive its grid file: its name alone is enough.
     if grid in bundled_grids() or not any((folder / grid).is_dir() for folder in results):
         chosen = read_grid(grid)
         name = chosen.name
-    for path in pages.write(
+    written = pages.write(
         name,
         [folder / name for folder in results],
         out,
         format_.split(","),
         chosen.finals if chosen else None,
         grid=chosen,
-        columns=[column for column in columns.split(",") if column],
+        columns=named,
         run_pages=run_pages,
         caption=caption,
-    ):
+    )
+    for path in written.paths:
         print(path)
     return DONE
 

@@ -48,6 +48,22 @@ def findings(table: Table) -> Findings:
     )
 
 
+def leaders(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Who leads in -log p and in the distance, in sentences by data set and model."""
+    names = [name for name in table.metrics if is_shown(name, "overview")]
+    found = [(part.rows, [*_leaders(part.rows, names)]) for part in subsets(table, ())]
+    return tuple((_place(rows), tuple(told)) for rows, told in found[:PLACES] if told)
+
+
+def _leaders(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    return (_unbroken(sentence) for name in names for sentence in _winner(rows, name))
+
+
+def _place(rows: pd.DataFrame) -> str:
+    dataset, model = rows[["dataset", "model"]].iloc[0]
+    return f"{dataset} with {model}"
+
+
 def _run(table: Table) -> Iterator[str]:
     rows = table.frame
     parts = [
@@ -86,8 +102,7 @@ def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
         sentences = [sentence for metric in names for sentence in _winner(rows, metric)]
         sentences += [*_tuned(table, place), *_edges(rows), *_published(rows), *_bends(place)]
         if sentences:
-            dataset, model = rows[["dataset", "model"]].iloc[0]
-            yield f"{dataset} with {model}", tuple(map(_unbroken, sentences))
+            yield _place(rows), tuple(map(_unbroken, sentences))
     if len(places) > PLACES:
         yield "", (f"The table has {len(places) - PLACES} further pairs of data set and model.",)
 

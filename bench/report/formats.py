@@ -25,18 +25,18 @@ def csv(table: Table) -> str:
 
 def markdown(table: Table) -> str:
     """GitHub tables (data sets across first, where several are) with footnotes and caption."""
-    parts = [f"# {_markdown(title(table))}"]
+    parts = [f"# {escaped(title(table))}"]
     if across := overview(table):
         parts += _markdown_table(across)
     parts += _markdown_table(layout(table))
-    caption = "\n".join(f"- {_markdown(sentence)}" for sentence in table.caption)
+    caption = "\n".join(f"- {escaped(sentence)}" for sentence in table.caption)
     return "\n\n".join([*parts, caption]) + "\n"
 
 
 def _markdown_table(shown: Layout) -> Iterator[str]:
     spans = [name for name, width in shown.spans for _ in range(width)]
     heads = [
-        _markdown(f"{span}: " if span else "") + _markdown_cell(head)
+        escaped(f"{span}: " if span else "") + _markdown_cell(head)
         for span, head in zip(spans or [""] * len(shown.headers), shown.headers, strict=True)
     ]
     sides = ["---" if is_text else "---:" for is_text in shown.text_columns]
@@ -44,16 +44,17 @@ def _markdown_table(shown: Layout) -> Iterator[str]:
     rows = [heads, sides, *cells]
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
     for note in shown.footnotes:
-        yield f"\\[{note.mark}\\] {_markdown(note.text)}"
+        yield f"\\[{note.mark}\\] {escaped(note.text)}"
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown(cell.text)
+    text = escaped(cell.text)
     marks = "".join(f" \\[{mark}\\]" for mark in cell.marks)
     return (f"**{text}**" if cell.best else text) + marks
 
 
-def _markdown(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text as Markdown that shows it literally."""
     return re.sub(r"([\\`*_\[\]<>|&])", r"\\\1", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bench.records.store import Record
 from bench.records.validity import COMPLETED
 from bench.report import captions, figures, formats, tables
 from bench.report import run_pages as pages_of_runs
+from bench.report.figures import SavedFigure
 from bench.report.findings import findings
 from bench.report.images import Picture, data_uri
 from bench.report.items import item
@@ -55,6 +57,15 @@ TEMPLATES = jinja2.Environment(
 """The pages' templates; what they are given is escaped."""
 
 
+@dataclass(frozen=True)
+class Report:
+    """A report that was written: its table, its figures in their order, and all of its files."""
+
+    table: Table
+    figures: tuple[SavedFigure, ...]
+    paths: tuple[Path, ...]
+
+
 def write(
     grid_name: str,
     store_folders: Sequence[Path],
@@ -66,8 +77,8 @@ def write(
     columns: Sequence[str] = (),
     run_pages: str = "auto",
     caption: str = "full",
-) -> list[Path]:
-    """Write `out/<grid>/` from the records of one or several folders; returns the files.
+) -> Report:
+    """Write `out/<grid>/` from the records of one or several folders.
 
     Arguments:
         store_folders: each a `results/<grid>`.
@@ -82,13 +93,7 @@ def write(
         RequestError: an unknown format or column, no record, no search for the journal of optuna,
             or a folder that cannot be written.
     """
-    for name in formats_:
-        if name not in ALL_FORMATS:
-            raise RequestError(f"--format {name}: possible: {', '.join(ALL_FORMATS)}")
-    if run_pages not in pages_of_runs.CHOICES:
-        raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, pages_of_runs.CHOICES)}")
-    if caption not in captions.LENGTHS:
-        raise RequestError(f"--caption {caption}: possible: {', '.join(captions.LENGTHS)}")
+    check(formats_, run_pages, caption)
     records, searches = load(store_folders)
     if "optuna" in formats_ and not searches:
         raise RequestError(f"--format optuna: {grid_name} has no finished search to write")
@@ -96,23 +101,46 @@ def write(
     folder = out / grid_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return list(_write(table, records, searches, folder, formats_, grid, run_pages, caption))
+        written = list(_texts(table, records, searches, folder, formats_, caption))
+        drawn: list[SavedFigure] = []
+        if "html" in formats_:
+            drawn = figures.draw(table, searches, folder / "figures", PICTURED)
+            written += [path for figure in drawn for path in figure.paths]
+            written += _html(table, drawn, folder, grid, run_pages)
     except OSError as error:
-        raise RequestError(
-            f"--out {out}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
+        raise unwritable(out, error) from None
+    return Report(table, tuple(drawn), tuple(written))
 
 
-def _write(
+def unwritable(out: Path, error: OSError) -> RequestError:
+    """What is said of a folder of reports that cannot be written."""
+    return RequestError(f"--out {out}: cannot be written ({error.strerror}); choose another folder")
+
+
+def check(formats_: Sequence[str], run_pages: str, caption: str) -> None:
+    """Refuse an unknown format or choice.
+
+    Raises:
+        RequestError: with what is possible.
+    """
+    for name in formats_:
+        if name not in ALL_FORMATS:
+            raise RequestError(f"--format {name}: possible: {', '.join(ALL_FORMATS)}")
+    if run_pages not in pages_of_runs.CHOICES:
+        raise RequestError(f"--run-pages {run_pages}: {nearest(run_pages, pages_of_runs.CHOICES)}")
+    if caption not in captions.LENGTHS:
+        raise RequestError(f"--caption {caption}: possible: {', '.join(captions.LENGTHS)}")
+
+
+def _texts(
     table: Table,
     records: pd.DataFrame,
     searches: Sequence[Record],
     folder: Path,
     names: Sequence[str],
-    grid: Grid | None,
-    run_pages: str,
     caption: str,
 ) -> Iterator[Path]:
+    """Write each of the formats that is one file."""
     writers: dict[str, Callable[[Table], str | bytes]] = {
         "markdown": formats.markdown,
         "latex": partial(formats.latex, caption=caption),
@@ -125,16 +153,18 @@ def _write(
             content = writers[name](table)
             write_bytes(path, content if isinstance(content, bytes) else content.encode())
             yield path
-    drawn: list[Picture] = []
-    if "html" in names:
-        for figure in figures.draw(table, searches, folder / "figures", PICTURED):
-            yield from figure.paths
-            drawn.append(Picture(figure.caption, data_uri(figure.paths[0]), figure.title))
-        written = list(_write_runs(table, folder, grid, run_pages))
-        path = folder / "index.html"
-        write_bytes(path, page(table, drawn, run_pages).encode())
-        yield path
-        yield from written
+
+
+def _html(
+    table: Table, drawn: Sequence[SavedFigure], folder: Path, grid: Grid | None, run_pages: str
+) -> Iterator[Path]:
+    """Write the page, with the figures that were drawn, and the pages of runs."""
+    written = list(_write_runs(table, folder, grid, run_pages))
+    path = folder / "index.html"
+    shown = [Picture(one.caption, data_uri(one.paths[0]), one.title) for one in drawn]
+    write_bytes(path, page(table, shown, run_pages).encode())
+    yield path
+    yield from written
 
 
 def _write_runs(table: Table, folder: Path, grid: Grid | None, run_pages: str) -> Iterator[Path]:

@@ -123,6 +123,8 @@ def test_cuda_where_there_is_none(refused: Refused, write_grid: Write) -> None:
         (["status", "quick", "--resluts", "x"], "--results"),
         (["report", "quick", "--results", "nowhere"], "no finished run"),
         (["report", "quick", "--format", "docx"], "possible: html"),
+        (["report", "--results", "nowhere"], "no folder of a grid with records"),
+        (["report", "--columns", "mse"], "name the GRID"),
     ],
 )
 def test_wrong_words(refused: Refused, words: list[str], told: str) -> None:
@@ -202,6 +204,14 @@ def test_run_status_and_report_of_a_small_grid(
     assert {Path(line).name for line in out.splitlines()} >= {
         "table.md", "table.tex", "table.csv", "index.html",
     }  # fmt: skip
+    (results / "notes").mkdir()
+    code, out, err = call("report", "--results", results, "--out", tmp_path / "all",
+                          "--format", "markdown")  # fmt: skip
+    assert code == 0
+    assert [Path(line).name for line in out.splitlines()] == ["table.md", "index.md"]
+    assert (
+        err == f"sigma-bench: {results / 'notes'}: left out, no grid's folder (it has no runs/)\n"
+    )
     # A change of a key is another experiment beside the first.
     call("run", grid, "--results", results, "--set", "training.epochs=1", "--only", "seed=0")
     assert len(Store(results / "small").run_folders()) == 6

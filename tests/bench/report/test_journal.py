@@ -75,7 +75,7 @@ def written(results: Results, out: Path, *searches: Record) -> dict[str, optuna.
     results.add("shared")
     for search in searches:
         write_checked(results.folder / "searches" / f"{search['id']}.json", search)
-    (path,) = pages.write("grid", [results.folder], out, ["optuna"])
+    (path,) = pages.write("grid", [results.folder], out, ["optuna"]).paths
     assert path == out / "grid" / "searches.journal"
     return studies(path)
 
@@ -83,7 +83,7 @@ def written(results: Results, out: Path, *searches: Record) -> dict[str, optuna.
 @pytest.mark.parametrize("grid", ["quick", "hierarchical-quick"])
 def test_optuna_finds_the_choice_of_committed_searches(grid: str, tmp_path: Path) -> None:
     folder = ROOT / "results" / "reference" / grid
-    (path,) = pages.write(grid, [folder], tmp_path, ["optuna"])
+    (path,) = pages.write(grid, [folder], tmp_path, ["optuna"]).paths
     read = studies(path)
     searches = list(Store(folder).searches())
     assert set(read) == {name(search) for search in searches}

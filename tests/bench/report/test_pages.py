@@ -27,7 +27,7 @@ def trained(results: Results) -> Results:
 
 
 def test_a_report_is_four_tables_a_page_and_figures(trained: Results, tmp_path: Path) -> None:
-    written = pages.write("grid", [trained.folder], tmp_path / "reports")
+    written = pages.write("grid", [trained.folder], tmp_path / "reports").paths
     names = {str(path.relative_to(tmp_path / "reports" / "grid")) for path in written}
     runs = {name for name in names if name.startswith("runs/")}
     assert len(runs) == 6
@@ -43,8 +43,8 @@ def test_a_report_is_four_tables_a_page_and_figures(trained: Results, tmp_path: 
 
 
 def test_latex_alone_is_a_table_without_figures(trained: Results, tmp_path: Path) -> None:
-    written = pages.write("grid", [trained.folder], tmp_path, ["latex"], caption="none")
-    assert written == [tmp_path / "grid" / "table.tex"]
+    written = pages.write("grid", [trained.folder], tmp_path, ["latex"], caption="none").paths
+    assert list(written) == [tmp_path / "grid" / "table.tex"]
     assert not (tmp_path / "grid" / "figures").exists()
     with pytest.raises(RequestError, match="--caption long: possible: full, short, none"):
         pages.write("grid", [trained.folder], tmp_path, ["latex"], caption="long")
@@ -71,14 +71,14 @@ def test_the_page_tells_what_was_lost(trained: Results, tmp_path: Path) -> None:
 
 
 def test_only_the_formats_asked_for_are_written(trained: Results, tmp_path: Path) -> None:
-    written = pages.write("grid", [trained.folder], tmp_path, ["csv"])
+    written = pages.write("grid", [trained.folder], tmp_path, ["csv"]).paths
     assert [path.name for path in tmp_path.rglob("*.*")] == ["table.csv"]
     assert [path.name for path in written] == ["table.csv"]
 
 
 def test_the_same_records_give_the_same_bytes(trained: Results, tmp_path: Path) -> None:
-    first = pages.write("grid", [trained.folder], tmp_path / "1")
-    second = pages.write("grid", [trained.folder], tmp_path / "2")
+    first = pages.write("grid", [trained.folder], tmp_path / "1").paths
+    second = pages.write("grid", [trained.folder], tmp_path / "2").paths
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

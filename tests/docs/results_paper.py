@@ -1,0 +1,237 @@
+"""What docs/results.md says of the grids beside the paper: table3, figure4, decoders-quick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bench.report.figures import information
+from bench.report.figures.subset import subsets
+from bench.report.paper import lookup
+from tests.docs.claims import Claim, Says, Tabled, told
+from tests.docs.records import Grid, Row, number, rounded, spread, word
+
+table3, figure4, decoders = Grid("table3"), Grid("figure4"), Grid("decoders-quick")
+
+
+def printed(row: Row) -> tuple[float, float]:
+    """The paper's -log p and FID of a row of table3; of β the tuned one's."""
+    name = row.line["family"]
+    found = lookup("table3", "mnist", "conv_vae", name, "tuned" if name == "beta" else None)
+    return (found.neg_log_p, found.fid) if found else (np.nan, np.nan)
+
+
+def off(row: Row) -> float:
+    """How far ours is from the paper's -log p, in percent."""
+    return abs(row["neg_log_p"] / printed(row)[0] - 1) * 100
+
+
+def of_table3() -> Iterator[Claim]:
+    place = "Full MNIST and the paper"
+    grid = table3
+    width, latent = grid.setting("model.width"), grid.setting("model.latent")
+    batch, epochs = grid.setting("training.batch"), grid.setting("training.epochs")
+    yield Says(
+        place,
+        f"(width {width}, latent {latent}, batch {batch}, {epochs} epochs), **{grid.seeds}**, "
+        f"trained in {grid.precision}",
+    )
+    yield Says(place, f"FD uses {grid.setting('evaluation.samples')} samples;")
+    heads = [
+        "decoder",
+        "-log p",
+        "± over images",
+        "paper (Table 3)",
+        "FD",
+        "paper's FID",
+        "bits/dim",
+        "σ",
+    ]
+    rows = []
+    for row in grid.rows():
+        # The paper's β is not stated.
+        fid = np.nan if row.line["family"] == "beta" else printed(row)[1]
+        scored = not np.isnan(row["neg_log_p"])
+        error = rounded(row.seeds("neg_log_p_se").mean(), 2) if scored else "-"
+        rows.append((
+            row.name, row.text("neg_log_p"), error, row.text("published_neg_log_p"),
+            row.text("fd_efficientnet_lite0"), "-" if np.isnan(fid) else told(f"{fid:g}"),
+            row.text("bits_per_dim"), row.text("sigma"),
+        ))  # fmt: skip
+    yield Tabled(place, heads, rows)
+    gaussian, low, high, per_pixel, shared, optimal, bernoulli = map(
+        grid.row,
+        ("gaussian", "beta (beta=0.01)", "beta (beta=0.1)", "per_pixel", "shared", "optimal",
+         "bernoulli"),
+    )  # fmt: skip
+    yield Says(
+        place,
+        f"`gaussian` and `shared` are within {number(max(off(gaussian), off(shared)), 1)} % of the "
+        "paper.",
+    )
+    fd = [row["fd_efficientnet_lite0"] for row in (low, gaussian, per_pixel)]
+    yield Says(
+        place,
+        "The distances have the paper's order: `shared` and `bernoulli` best and close to each "
+        "other, then β, then σ = 1, and `per_pixel` far behind.",
+        [max(shared["fd_efficientnet_lite0"], bernoulli["fd_efficientnet_lite0"]), *fd]
+        == sorted([max(shared["fd_efficientnet_lite0"], bernoulli["fd_efficientnet_lite0"]), *fd]),
+    )
+    nats, fid = printed(low)
+    yield Says(
+        place, f"prints one tuned row ({number(nats, 1)}, FID {number(fid, 2)}) without its β"
+    )
+    better, worse = printed(low)[0] - low["neg_log_p"], low["neg_log_p"] - shared["neg_log_p"]
+    yield Says(
+        place,
+        f"At β = {low.at('beta_effective', 2)}, close to the 2σ² = "
+        f"{number(2 * shared['sigma'] ** 2, 4)} that `shared` learns, ours is {number(better)} "
+        f"nats better than the printed number and {number(worse)} nats worse than `shared`.",
+        better > 0 and worse > 0,
+    )
+    yield Says(
+        place,
+        f"At β = {high.at('beta_effective', 1)} it is {high.at('neg_log_p', 1)}, so some β between "
+        "the two gives the printed number",
+        low["neg_log_p"] < printed(low)[0] < high["neg_log_p"],
+    )
+    before, last = history(per_pixel)[-2:]
+    yield Says(
+        place,
+        f"The last epoch's mean loss is {number(last['loss'])} with a root mean variance of "
+        f"{number(last['sigma'])} (averaged over steps); the epoch before has "
+        f"{number(before['loss'])} and {number(before['sigma'], 2)}, within "
+        f"{number(abs(before['loss'] / printed(per_pixel)[0] - 1) * 100)} % of the paper.",
+    )
+    yield Says(
+        place,
+        f"with a larger rate ({optimal.at('rate', 1)} against {shared.at('rate', 1)} nats) at the "
+        "same σ",
+        optimal["rate"] > shared["rate"],
+    )
+
+
+def history(row: Row) -> list[dict[str, float]]:
+    """The epochs of a row's first seed."""
+    path = Path(row.column("folder").iloc[0]) / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def of_figure4() -> Iterator[Claim]:
+    place = "The learned β"
+    grid = figure4
+    fixed = grid.rows(family="beta")
+    shared, optimal = grid.row("shared"), grid.row("optimal")
+    yield Says(
+        place,
+        f"MNIST-5k, width {grid.setting('model.width')}, {grid.setting('training.epochs')} epochs, "
+        f"{word(len(fixed))} fixed β, **{grid.seeds}**, trained in {grid.precision}",
+    )
+    best = min(fixed, key=lambda row: row["neg_log_p"])
+    yield Says(
+        place,
+        f"Both σ-VAEs learn β = {spread([r['beta_effective'] for r in (shared, optimal)], 3)}. No "
+        f"fixed β of the ten has a better mean -log p: {best.text('neg_log_p')} at β = "
+        f"{best.at('beta_effective', 2)}, against {shared.text('neg_log_p')} for `shared` and "
+        f"{optimal.text('neg_log_p')} for `optimal`.",
+        best["neg_log_p"] > max(shared["neg_log_p"], optimal["neg_log_p"]),
+    )
+    by_beta = {row.line["decoder"]: row for row in fixed}
+    low = [row for row in fixed if row["beta_effective"] < 0.5]
+    ten, three, one, third = (by_beta[f"beta (beta={beta})"] for beta in ("10", "3", "1", "0.3"))
+    yield Says(
+        place,
+        f"known](protocol.md#information) at β = {ten.at('beta_effective', 0)} and "
+        f"{three.at('beta_effective', 0)} alone. From β = {one.at('beta_effective', 0)} down",
+    )
+    ceiling = grid.everything["protocol.information.bound"].dropna().unique()
+    yield Says(place, f"the estimate ends at ln N = {number(ceiling.item(), 1)} nats")
+    bend = bend_of(grid)
+    factor = shared["beta_effective"] / bend[0]
+    yield Says(
+        place,
+        f"bends at β = {number(bend[0], 4)} (95 % interval {number(bend[1], 4)} to "
+        f"{number(bend[2], 4)}): two lines in ln β fit it best. The learned β is "
+        f"{number(factor)} times above that.",
+    )
+    known = ("mutual_information", "mutual_information_upper")
+    threes, ones = ([v for name in known for v in row.seeds(name)] for row in (three, one))
+    beta = {row.line["decoder"]: row.at("beta_effective", 0) for row in (ten, three, one)}
+    at = [beta[row.line["decoder"]] for row in (ten, three, one)]
+    yield Says(
+        place,
+        f"The mutual information is {spread(threes, 1)} nats at β = {at[1]} and {spread(ones, 1)} "
+        f"at β = {at[2]}; from β = {third.at('beta_effective', 1)} down the rate is the lesser "
+        f"upper bound. `effective_latents` is {three.at('effective_latents', 1)} at β = {at[1]}, "
+        f"{one.at('effective_latents', 0)} at β = {at[2]} and above "
+        f"{number(np.floor(min(r['effective_latents'] for r in low)))} from β = "
+        f"{third.at('beta_effective', 1)} down. `active_units` counts "
+        f"{one.at('active_units', 0)} up to β = {at[2]}, {three.at('active_units', 1)} "
+        f"at β = {at[1]} and {ten.at('active_units', 0)} at β = {at[0]}.",
+        all(row["active_units"] == one["active_units"] for row in low)
+        and all((row.seeds("rate") < row.seeds("mutual_information_upper")).all() for row in low),
+    )
+    yield Says(place, f"nats at β = {at[2]} (measured: {one.at('rate', 1)})")
+    yield Says(place, f"(measured: {three.at('rate', 1)}). The rate falls to zero")
+
+
+def bend_of(grid: Grid) -> tuple[float, float, float]:
+    """Where the rate of figure4 bends, and the ends of the interval."""
+    (part,) = subsets(grid.table, ())
+    (sweep,) = information.measured(part.completed)
+    found = information.verdict(sweep).bend
+    assert found is not None
+    return found.beta, found.low, found.high
+
+
+def of_decoders() -> Iterator[Claim]:
+    place = "Every decoder on one scale"
+    grid = decoders
+    yield Says(
+        place,
+        f"{grid.minutes} minutes of computing for {grid.seeds}, trained in {grid.precision}",
+    )
+    heads = "decoder,-log p,bits/dim,FD (Lite0),CRPS,calibration error,variance of (x-μ)/σ"
+    columns = ("bits_per_dim", "fd_efficientnet_lite0", "crps", "calibration_error", "z_variance")
+    yield Tabled(
+        place,
+        heads.split(","),
+        [(row.name, likelihood(row), *map(row.text, columns)) for row in grid.rows()],
+    )
+    samples = grid.setting("evaluation.samples")
+    features = number(grid.everything["protocol.distance.dimension"].dropna().unique().item())
+    yield Says(
+        place, f"FD: {samples} samples on {features} features, so the covariance is singular;"
+    )
+    student = grid.row("student_t")
+    densities = [r for r in grid.rows() if not r.line["discrete"] and r["neg_log_p"] < 1e9]
+    second = sorted(row["neg_log_p"] for row in densities)[1]
+    yield Says(
+        place,
+        f"`student_t` leads by {rounded(second - student['neg_log_p'], 1)} nats, and its samples "
+        "do not show it.",
+        student["neg_log_p"] == min(row["neg_log_p"] for row in densities),
+    )
+    faithful, gaussian = grid.row("faithful"), grid.row("gaussian")
+    yield Says(
+        place,
+        f"`faithful` has the samples, rate ({faithful.at('rate', 1)} nats) and mean of `gaussian`, "
+        f"with a likelihood {rounded(gaussian['neg_log_p'] - faithful['neg_log_p'], 2)} nats "
+        "better.",
+    )
+    ranked = sorted((row for row in grid.rows() if row["crps"] >= 0), key=lambda row: row["crps"])
+    yield Says(
+        place,
+        f"The lowest CRPS are those of `bitwise_categorical` ({ranked[0].at('crps', 3)}) and "
+        f"`shared` ({ranked[1].at('crps', 3)}); `gaussian` has the highest.",
+        [ranked[i].line["family"] for i in (0, 1)] == ["bitwise_categorical", "shared"],
+    )
+
+
+def likelihood(row: Row) -> str:
+    """-log p, marked where it is a probability."""
+    mark = " †" if row.line["discrete"] and row.text("neg_log_p") != "-" else ""
+    return row.text("neg_log_p") + mark
