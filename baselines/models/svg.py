@@ -116,9 +116,14 @@ class Svg(SequenceModel):
         latents = centre + scale * drawn.latent
         predicted, _ = self.predictor(torch.cat([vectors, latents], dim=-1))
         batch, steps = vectors.shape[:2]
+        skips = [self._skip(place) for place in range(1, steps + 1)]
         added = [
-            torch.cat([value.split(batch)[self._skip(place)] for place in range(1, steps + 1)])
-            for value in self.decoder.joined([frames_first(value) for value in maps])
+            # Split once: each split has a gradient of its own for all frames.
+            torch.cat([frames[skip] for skip in skips])
+            for frames in (
+                value.split(batch)
+                for value in self.decoder.joined([frames_first(value) for value in maps])
+            )
         ]
         output, changed = self.decoder(
             frames_first(predicted.tanh()), added, state, training=training
