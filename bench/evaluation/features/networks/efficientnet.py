@@ -38,7 +38,7 @@ class EfficientNetLite0(Packaged):
         from torch.nn import functional
 
         with torch.no_grad():
-            stem, blocks, last = _layers(efficientnet_network(weights).to(device))
+            stem, blocks, last = _layers(efficientnet_network(weights), device)
 
         def pixels(images: Tensor) -> Tensor:
             """The stem's output by pixel, (B · 112², 32)."""
@@ -125,7 +125,7 @@ def _pixels(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _layers(network: Any) -> tuple[Convolution, list[Block], Tensor]:
+def _layers(network: Any, device: torch.device) -> tuple[Convolution, list[Block], Tensor]:
     """The stem, the blocks and the last product, (C + 1, features), of the package's network."""
     import torch
 
@@ -137,24 +137,24 @@ def _layers(network: Any) -> tuple[Convolution, list[Block], Tensor]:
         kernel, bias = _folded(convolution, norm)
         weights = kernel.flatten(1).T
         whole = (added.expand(len(weights)) @ weights + bias)[None]
-        return torch.cat([weights, whole]).float()
+        return torch.cat([weights, whole]).float().to(device)
 
     for block in network._blocks:
         expand = None
         if hasattr(block, "_expand_conv"):
             expand = product(block._expand_conv, block._bn0)
-        depthwise = _convolution(block._depthwise_conv, block._bn1)
+        depthwise = _convolution(block._depthwise_conv, block._bn1, device)
         kernel, bias = _folded(block._project_conv, block._bn2)
         outputs, stride = len(bias), depthwise.stride
         skip = block.id_skip and stride == 1 and block._block_args.input_filters == outputs
         added = added + bias if skip else bias
-        project = kernel.flatten(1).T.contiguous().float()
+        project = kernel.flatten(1).T.contiguous().float().to(device)
         blocks.append(Block(expand, depthwise, project, skip))
-    stem = _convolution(network._conv_stem, network._bn0)
+    stem = _convolution(network._conv_stem, network._bn0, device)
     return stem, blocks, product(network._conv_head, network._bn1)
 
 
-def _convolution(convolution: Any, norm: Any) -> Convolution:
+def _convolution(convolution: Any, norm: Any, device: torch.device) -> Convolution:
     import torch
 
     kernel, bias = _folded(convolution, norm)
@@ -162,8 +162,9 @@ def _convolution(convolution: Any, norm: Any) -> Convolution:
     # column of zeros in the kernel make it equal on all sides, without a copy of the maps.
     before, after = convolution.static_padding.padding[:2]
     kernel = torch.nn.functional.pad(kernel, 2 * (after - before, 0))
-    kernel = kernel.float().contiguous(memory_format=torch.channels_last)
-    return Convolution(kernel, bias.float(), convolution.stride[0], after, convolution.groups)
+    kernel = kernel.float().to(device, memory_format=torch.channels_last)
+    bias = bias.float().to(device)
+    return Convolution(kernel, bias, convolution.stride[0], after, convolution.groups)
 
 
 def _folded(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
