@@ -131,12 +131,12 @@ class EightBit(Distribution):
         return _by_piece(transform, parameters, level, uniform).clamp(0, 1)
 
     def crps(self, images: Tensor) -> Tensor:
-        """Σ (F(k) - 1{x ≤ k/255})² / 255 of each value, (..., C, H, W)."""
+        """Σ (F(k) - 1{x ≤ k/255})² / 255 of each value, (..., C, H, W), float64."""
 
         def score(raw: Tensor, level: Tensor) -> Tensor:
             reached = torch.arange(LEVELS - 1, device=raw.device) >= level.unsqueeze(-1)
             gap = self.cumulative(raw) - reached.to(raw.dtype)
-            total: Tensor = gap.square_().sum(-1) / (LEVELS - 1)
+            total: Tensor = gap.square_().sum(-1).double() / (LEVELS - 1)
             return total
 
         return _by_piece(score, *self._broadcast(to_level(images)))

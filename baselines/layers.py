@@ -62,6 +62,28 @@ def output_head(output: nn.Module, detached: nn.Module | None, features: Tensor)
     return torch.cat([result, full_precision(detached, features.detach())], dim=1)
 
 
+def affine(layers: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Apply layers without an activation between them to rows (B, n) as one matrix product.
+
+    They are an affine map, whose weights are what they make of the n unit vectors and of zero: for
+    more rows than that this takes fewer operations. Equal up to rounding, (B, C, H, W).
+
+    >>> layers = nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 5, 2))
+    >>> rows = torch.rand(9, 3)
+    >>> torch.allclose(affine(layers, rows), layers(rows), atol=1e-5)
+    True
+    """
+    if len(rows) <= rows.shape[1]:
+        return layers(rows)
+    units = torch.eye(rows.shape[1] + 1, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    made = full_precision(layers, units).permute(0, 2, 3, 1)
+    # The last row is zero. Channels last, as the layers that follow would have them.
+    zero = made[-1]
+    weights = (made[:-1] - zero).flatten(1)
+    maps = F.linear(rows, weights.T, zero.flatten())
+    return maps.unflatten(1, zero.shape).permute(0, 3, 1, 2)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation that returns its running statistics instead of writing them.
 

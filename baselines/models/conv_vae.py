@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.layers import BatchNorm, ConvTranspose2d, full_precision, output_head
+from baselines.layers import BatchNorm, ConvTranspose2d, affine, full_precision, output_head
 from baselines.models.base import Context, GaussianLatentModel
 from baselines.options import Decay, Size, model
 from baselines.state import State
@@ -74,7 +74,11 @@ class ConvVae(GaussianLatentModel):
         return (mean, log_variance), {}
 
     def decode(self, latent: Tensor, state: State, *, training: bool) -> tuple[Tensor, State]:
-        return output_head(self.output, self.stopped, self.decoder(latent)), {}
+        # No activation comes between the first product and the first convolution.
+        first, rest = self.decoder[:3], self.decoder[3:]
+        # In training one product in bfloat16 would round otherwise than the two.
+        maps = first(latent) if training else affine(first, latent)
+        return output_head(self.output, self.stopped, rest(maps)), {}
 
 
 @model("conv_vae_tf")

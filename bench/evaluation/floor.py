@@ -5,7 +5,6 @@ and computed once for all runs.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from torch import Tensor
 
 from bench.errors import RequestError
 from bench.evaluation.features.base import Extractor
-from bench.evaluation.features.cache import FeatureSet, feature_set
-from bench.files import cache_root, canonical_json, exclusive, read_checked, write_checked
+from bench.evaluation.features.cache import FeatureSet, feature_set, place
+from bench.files import exclusive, read_checked, write_checked
 
-LAYOUT = 1
-"""The version of kept floors; raised when a distance or an extractor's preprocessing changes."""
+LAYOUT = 2
+"""The version of kept floors; raised when a distance's or an extractor's arithmetic changes."""
 
 
 def floor(
@@ -37,22 +36,16 @@ def floor(
         distances: its names and numbers are those that are kept.
         batch: images, or videos, handed to the extractor at once.
     """
-    key = canonical_json(
-        {
-            "layout": LAYOUT,
-            "content": content,
-            "training": list(training.shape),
-            "real": len(real.features),
-            "extractor": extractor.features.name,
-            "metric": extractor.features.metric,
-            "weights": extractor.features.sha256,
-            "precision": extractor.precision,
-            "device": extractor.device.type,
-            "batch": batch,
-        }
+    path, key = place(
+        "floors/{}.json",
+        extractor,
+        layout=LAYOUT,
+        content=content,
+        training=list(training.shape),
+        real=len(real.features),
+        metric=extractor.features.metric,
+        batch=batch,
     )
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = cache_root() / "floors" / f"{name}.json"
     known = _read(path, key)
     if known is not None:
         return known

@@ -94,9 +94,7 @@ def test_a_mixture_of_one_is_that_law(of: Family) -> None:
     law, u = of(numbers(1, 1, SIDE, SIDE)), numbers(1, 1, SIDE, SIDE)
     mixture = LawMixture()
     mixture.add(law)
-    torch.testing.assert_close(
-        mixture.crps(LEVELS), crps(law, LEVELS), rtol=0, atol=2e-6, check_dtype=False
-    )
+    torch.testing.assert_close(mixture.crps(LEVELS), crps(law, LEVELS), rtol=0, atol=2e-6)
     torch.testing.assert_close(mixture.pit(LEVELS, u), pit(law, LEVELS, u), rtol=0, atol=2e-6)
 
 

@@ -1,10 +1,11 @@
 """Models against torch's own distributions and closed forms."""
 
+import pytest
 import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from baselines.models.conv_vae import ConvVaeTf
+from baselines.models.conv_vae import ConvVae, ConvVaeTf
 from baselines.models.linear_vae import LinearVae
 
 
@@ -19,6 +20,15 @@ def test_rate_and_log_ratio_are_those_of_the_gaussians() -> None:
     torch.testing.assert_close(draw.rate, kl_divergence(posterior, prior).sum(-1, keepdim=True))
     ratio = (prior.log_prob(latent) - posterior.log_prob(latent)).sum(-1)
     torch.testing.assert_close(draw.log_ratio, ratio)
+
+
+@pytest.mark.parametrize("rows", [5, 40])
+def test_a_frozen_decoder_is_the_trained_one(rows: int) -> None:
+    torch.manual_seed(0)
+    model = ConvVae(channels=1, resolution=8, width=4, latent=7)
+    latent = torch.randn(rows, 7)
+    trained, frozen = (model.decode(latent, {}, training=on)[0] for on in (True, False))
+    torch.testing.assert_close(frozen, trained)
 
 
 def test_the_tensorflow_models_output_is_its_tanh() -> None:

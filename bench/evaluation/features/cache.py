@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,8 +21,8 @@ from bench.evaluation.fid import Moments
 from bench.evaluation.out_of_memory import Chunks, joined
 from bench.files import cache_root, canonical_json, exclusive, set_aside, write_bytes
 
-LAYOUT = 2
-"""The version of cached features; raised when an extractor's preprocessing or the file changes."""
+LAYOUT = 3
+"""The version of cached features; raised when an extractor's arithmetic or the file changes."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,14 @@ def real_features(
         batch: images, or videos, handed to the extractor at once; part of the key, like the
             extractor, its precision and kind of device, and the shape of `images`.
     """
-    key = canonical_json(
-        {
-            "layout": LAYOUT,
-            "content": content_key,
-            "images": list(images.shape),
-            "extractor": extractor.features.name,
-            "weights": extractor.features.sha256,
-            "precision": extractor.precision,
-            "device": extractor.device.type,
-            "batch": batch,
-        }
+    path, key = place(
+        "features/{}.safetensors",
+        extractor,
+        layout=LAYOUT,
+        content=content_key,
+        images=list(images.shape),
+        batch=batch,
     )
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = cache_root() / "features" / f"{name}.safetensors"
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # without the lock two processes may compute the same
             held.enter_context(exclusive(path))
@@ -86,6 +81,25 @@ def real_features(
         with contextlib.suppress(OSError):
             _write(path, key, computed)
         return computed
+
+
+def place(name: str, extractor: Extractor | VideoExtractor, **facts: Any) -> tuple[Path, str]:
+    """The file in the cache for what an extractor made of images, and the key that it repeats.
+
+    Arguments:
+        name: the file's, with {} for the hash of its key.
+        facts: what the content depends on besides the extractor, its precision and kind of device.
+    """
+    key = canonical_json(
+        {
+            **facts,
+            "extractor": extractor.features.name,
+            "weights": extractor.features.sha256,
+            "precision": extractor.precision,
+            "device": extractor.device.type,
+        }
+    )
+    return cache_root() / name.format(hashlib.sha256(key.encode()).hexdigest()[:32]), key
 
 
 def _write(path: Path, key: str, value: FeatureSet) -> None:

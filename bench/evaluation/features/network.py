@@ -261,9 +261,8 @@ def loading(path: Path, expected: str) -> Iterator[None]:
 def for_inference(network: nn.Module, device: torch.device) -> Any:
     """Fold each batch norm into the convolution registered before it, channels last, on `device`.
 
-    In both bundled networks that convolution is the one whose output it normalises. The features
-    are the same to float32's rounding; on a CPU with few images at once they take 2.5 to 6 times
-    less time.
+    In Inception that convolution is the one whose output it normalises. The features are the same
+    to float32's rounding; on a CPU with few images at once they take less time.
     """
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval

@@ -24,7 +24,6 @@ def test_the_embedded_network_stays_on_a_gpu(
         return made
 
     monkeypatch.setattr(efficientnet, "efficientnet_network", without_weights)
-    monkeypatch.setattr(efficientnet, "for_inference", lambda network, device: network.eval())
     cuda = torch.device("cuda")
     with FakeTensorMode(), cuda, torch.no_grad():
         features = network_named("efficientnet_lite0").load(Path("none"), cuda)
