@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.execution import agent as agent_module
 from bench.execution.agent import Agent
 from bench.execution.cluster import Broken, Gone, Unreachable
 from bench.execution.messages import Engine, Launch, Resources
@@ -43,7 +42,7 @@ class Fate:
 
 
 def _serve(pipe: Connection, folder: Path, fate: Fate) -> None:
-    Pool.context, agent_module.POLL = FORKED, 0.1
+    Pool.context = FORKED
     time.sleep(fate.pauses)
     os.chdir(folder)
     os.environ["SIGMA_BENCH_CACHE"] = str(folder / "cache")

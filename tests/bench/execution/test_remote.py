@@ -178,7 +178,7 @@ def test_a_drained_node_gives_its_checkpoint_back_and_is_not_used_again(
 def test_an_interrupted_grid_has_its_checkpoints_and_goes_on_from_them(
     expand: Expand, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    rows = expand(training={**TRAINING, "epochs": 100})
+    rows = expand(training={**TRAINING, "epochs": 60})
     seen: dict[str, int] = {}
     interrupted: list[Run] = []
 
