@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import ToTensor
 
+from baselines.layers import ConvTranspose2d
 from baselines.options import DECODERS, MODELS
 from baselines.state import State
 from baselines.vae import Vae
@@ -98,7 +100,10 @@ class Pictures(Dataset[Tensor]):
 
 @dataclass
 class Plain:
-    """The loop of tutorials and of the paper's release: float32, contiguous, a loss read a step."""
+    """The loop of tutorials and of the paper's release: float32, contiguous, a loss read a step.
+
+    Its network has torch's layers where ours has faster ones.
+    """
 
     vae: Vae
     state: State
@@ -113,6 +118,7 @@ class Plain:
     @classmethod
     def of(cls, run: Run, images: Tensor, device: str) -> "Plain":
         vae = build(run, images.shape[1], images.shape[-1])
+        _use_torchs_layers(vae)
         return cls(vae, vae.initial_state(), device)
 
     def step(self, images: Tensor, noise: Tensor) -> None:
@@ -128,6 +134,21 @@ class Plain:
             noise = torch.randn(len(part), self.vae.model.noise_size, device=self.device)
             self.step(part.to(self.device), noise)
             yield
+
+
+def _use_torchs_layers(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, ours in parent.named_children():
+            if isinstance(ours, ConvTranspose2d):
+                peer = nn.ConvTranspose2d(
+                    ours.in_channels,
+                    ours.out_channels,
+                    cast(tuple[int, int], ours.kernel_size),
+                    cast(tuple[int, int], ours.stride),
+                    cast(tuple[int, int], ours.padding),
+                )
+                peer.load_state_dict(ours.state_dict())
+                setattr(parent, name, peer)
 
 
 def plain(setting: Setting) -> Arm:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from baselines.layers import ConvTranspose2d
 from bench.rng import generator
 from bench.run import Precision
 from bench.speed import distance, grids, table
@@ -73,6 +74,20 @@ def test_from_equal_weights_the_plain_loop_has_the_loss_of_ours(
     found = np.reshape(plain.losses, (EPOCHS, TINY.steps)).mean(1)
     # Two orders of summation, and steps between: 80 eps of float32, 3 of bfloat16.
     np.testing.assert_allclose(found, [line["loss"] for line in history], rtol=tolerance)
+
+
+def test_the_plain_loop_has_torchs_layers_and_our_weights(setting: Setting) -> None:
+    run = loops.run_of(setting, "float32", 1)
+    images = strokes(TINY.batch)
+    plain = loops.Plain.of(run, images, "cpu").vae
+    assert ConvTranspose2d not in {type(layer) for layer in plain.modules()}
+    ours = build(run, 1, 28)
+    noise = torch.randn(TINY.batch, ours.model.noise_size)
+    losses = [
+        vae(images / 255, noise, vae.initial_state(), torch.float32)[0].loss
+        for vae in (plain, ours)
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_the_plain_loop_sees_every_image_once_an_epoch(setting: Setting) -> None:
