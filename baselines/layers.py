@@ -159,8 +159,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     oneDNN fills its vectors with output channels, of which the layer that ends in an image has
     one; and it sums the gradient of a bias in a loop that takes up to a quarter of the layer's
-    whole backward pass. On other devices this is torch's layer. One group, no dilation, no output
-    padding.
+    whole backward pass. On other devices this is torch's layer, and so it is with groups, dilation
+    or output padding.
 
     >>> ours, torchs = ConvTranspose2d(3, 1, 5, padding=2), nn.ConvTranspose2d(3, 1, 5, padding=2)
     >>> _ = ours.load_state_dict(torchs.state_dict())
@@ -170,7 +170,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     """
 
     def forward(self, value: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if value.device.type != "cpu" or self.bias is None or output_size is not None:
+        other = self.groups > 1 or self.dilation != (1, 1) or any(self.output_padding)
+        if value.device.type != "cpu" or self.bias is None or output_size is not None or other:
             return super().forward(value, output_size)
         tensors = (value, self.weight, self.bias)
         if torch.is_autocast_enabled("cpu"):
@@ -187,10 +188,10 @@ class _ConvTranspose2d(torch.autograd.Function):
     def forward(
         value: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int]
     ) -> Tensor:
-        phases = phases_per_side(value, weight, stride)
+        phases = phases_per_side(value, weight, stride, padding)
         if phases == 1:
             return F.conv_transpose2d(value, weight, bias, stride, padding)
-        return _by_phase(value, weight, bias, padding, phases)
+        return _by_phase(value, weight, bias, phases)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -219,15 +220,19 @@ class _ConvTranspose2d(torch.autograd.Function):
         return value_gradient, weight_gradient, bias_gradient, None, None
 
 
-def phases_per_side(value: Tensor, weight: Tensor, stride: list[int]) -> int:
+def phases_per_side(value: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> int:
     """How many neighbouring pixels per side can share the vectors of one output channel.
 
+    1 where the output is not as large as the input.
+
     >>> images = torch.zeros(1, 3, 28, 28).contiguous(memory_format=torch.channels_last)
-    >>> phases_per_side(images, torch.zeros(3, 1, 5, 5), [1, 1])
+    >>> phases_per_side(images, torch.zeros(3, 1, 5, 5), [1, 1], [2, 2])
     4
     """
     channels_last = value.stride(-3) == 1
     if stride != [1, 1] or value.dtype != torch.float32 or not channels_last:
+        return 1
+    if any(size != 1 + 2 * width for size, width in zip(weight.shape[-2:], padding, strict=True)):
         return 1
     for phases in (4, 2):
         fits = weight.shape[1] * phases**2 <= LANES
@@ -236,10 +241,8 @@ def phases_per_side(value: Tensor, weight: Tensor, stride: list[int]) -> int:
     return 1
 
 
-def _by_phase(
-    value: Tensor, weight: Tensor, bias: Tensor, padding: list[int], phases: int
-) -> Tensor:
-    """A transposed convolution of stride 1, a square of `phases`² pixels at a time.
+def _by_phase(value: Tensor, weight: Tensor, bias: Tensor, phases: int) -> Tensor:
+    """A transposed convolution that keeps the size, a square of `phases`² pixels at a time.
 
     It is the convolution with the flipped kernel. A square's pixels are as many channels of a
     convolution of stride `phases`, whose kernel is the flipped one shifted by the pixel's place.
@@ -257,7 +260,7 @@ def _by_phase(
         kernels,
         bias.repeat_interleave(phases**2),
         stride=phases,
-        padding=[height - 1 - padding[0], width - 1 - padding[1]],
+        padding=[height // 2, width // 2],
     )
     return F.pixel_shuffle(squares, phases)
 

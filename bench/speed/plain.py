@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ToTensor
 
+from baselines.layers import ConvTranspose2d
 from baselines.state import State
 from baselines.vae import Vae
 from bench.run import Run
@@ -38,7 +40,10 @@ class Pictures(Dataset[Tensor]):
 
 @dataclass
 class Plain:
-    """The loop of tutorials and of the paper's release: float32, contiguous, a loss read a step."""
+    """The loop of tutorials and of the paper's release: float32, contiguous, a loss read a step.
+
+    Its network has torch's layers where ours has faster ones.
+    """
 
     vae: Vae
     state: State
@@ -54,6 +59,7 @@ class Plain:
     def of(cls, run: Run, items: Tensor, device: str) -> "Plain":
         """That of a run's untrained VAE, for such items as those (N, ..., C, H, W)."""
         vae = build(run, items.shape[-3], items.shape[-1])
+        _use_torchs_layers(vae)
         return cls(vae, vae.initial_state(), device)
 
     def step(self, items: Tensor, noise: Tensor) -> None:
@@ -93,3 +99,18 @@ class Plain:
 
     def _noise(self, count: int) -> Tensor:
         return torch.randn(count, self.vae.model.noise_size, device=self.device)
+
+
+def _use_torchs_layers(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, ours in parent.named_children():
+            if isinstance(ours, ConvTranspose2d):
+                peer = nn.ConvTranspose2d(
+                    ours.in_channels,
+                    ours.out_channels,
+                    cast(tuple[int, int], ours.kernel_size),
+                    cast(tuple[int, int], ours.stride),
+                    cast(tuple[int, int], ours.padding),
+                )
+                peer.load_state_dict(ours.state_dict())
+                setattr(parent, name, peer)

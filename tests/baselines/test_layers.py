@@ -29,7 +29,7 @@ def results(layer: nn.Module, images: Tensor, precision: torch.dtype) -> list[Te
 @pytest.mark.parametrize(
     ("channels", "outputs", "kernel", "stride", "side"),
     [(8, 1, 5, 1, 28), (8, 2, 5, 1, 12), (7, 4, 5, 1, 10), (8, 6, 5, 1, 8), (8, 1, 5, 1, 7),
-     (8, 4, 6, 2, 7)],
+     (8, 1, 3, 1, 8), (8, 4, 6, 2, 7)],
 )  # fmt: skip
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_it_is_the_layer_of_torch(
@@ -78,10 +78,22 @@ def test_in_float32_all_gradients_are_those_of_float64(
 def test_the_phases_fill_the_lanes() -> None:
     """A square of pixels of every output channel, no more than a vector holds."""
     images = torch.zeros(1, 3, 28, 28).contiguous(memory_format=torch.channels_last)
-    chosen = [phases_per_side(images, torch.zeros(3, n, 5, 5), [1, 1]) for n in range(1, 6)]
+    kernels = [torch.zeros(3, n, 5, 5) for n in range(1, 6)]
+    chosen = [phases_per_side(images, kernel, [1, 1], [2, 2]) for kernel in kernels]
     assert chosen == [4, 2, 2, 2, 1]
     assert all(n * phases**2 <= LANES for n, phases in enumerate(chosen, 1))
-    assert phases_per_side(images, torch.zeros(3, 1, 6, 6), [2, 2]) == 1
+    assert phases_per_side(images, torch.zeros(3, 1, 6, 6), [2, 2], [2, 2]) == 1
+    # The output is larger than the input, whose squares it would have.
+    assert phases_per_side(images, torch.zeros(3, 1, 3, 3), [1, 1], [0, 0]) == 1
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2}, {"output_padding": 1}])
+def test_it_takes_the_options_of_torchs_layer(options: dict[str, int]) -> None:
+    peer = nn.ConvTranspose2d(4, 2, 3, 2, 1, **options)  # type: ignore[arg-type]
+    ours = ConvTranspose2d(4, 2, 3, 2, 1, **options)  # type: ignore[arg-type]
+    ours.load_state_dict(peer.state_dict())
+    images = torch.randn(5, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours(images), peer(images))
 
 
 def test_what_has_no_gradient_gets_none() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from baselines.layers import ConvTranspose2d
 from bench.evaluation.evaluate import evaluate
 from bench.rng import generator
 from bench.run import Precision
@@ -96,6 +97,20 @@ def test_so_it_has_for_the_other_models(setting: Setting, tmp_path: Path, name: 
 def test_pictures_are_their_8_bits_over_255(setting: Setting, index: int) -> None:
     items = [release(setting), *others(setting)][index].data(2)
     torch.testing.assert_close(Pictures(items)[1], items[1] / 255)
+
+
+def test_the_plain_loop_has_torchs_layers_and_our_weights(setting: Setting) -> None:
+    run = release(setting).run("float32", 1)
+    images = strokes(TINY.batch)
+    plain = Plain.of(run, images, "cpu").vae
+    assert ConvTranspose2d not in {type(layer) for layer in plain.modules()}
+    ours = build(run, 1, 28)
+    noise = torch.randn(TINY.batch, ours.model.noise_size)
+    losses = [
+        vae(images / 255, noise, vae.initial_state(), torch.float32)[0].loss
+        for vae in (plain, ours)
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_the_plain_loop_sees_every_image_once_an_epoch(setting: Setting) -> None:
