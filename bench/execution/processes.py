@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Pool:
     """At most `resources.jobs` workers, started as tasks come and dealt to the devices in turn."""
 
     name = "local"
-    context: BaseContext = multiprocessing.get_context("spawn")
+    context: SpawnContext | ForkContext = multiprocessing.get_context("spawn")
 
     def __init__(
         self,

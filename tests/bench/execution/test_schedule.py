@@ -166,6 +166,7 @@ def test_a_run_has_the_same_numbers_alone_in_a_grid_and_beside_others(
     assert more["metrics"]["neg_log_p"] == pytest.approx(whole["metrics"]["neg_log_p"], rel=1e-2)
 
 
+@pytest.mark.usefixtures("spawned")
 def test_a_workers_environment_is_not_its_parents(expand: Expand, tmp_path: Path) -> None:
     before = dict(os.environ)
     assert go(expand(decoders=["optimal"]), tmp_path)[0].well
