@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("baselines",),
     ("bench.errors", "bench.metric"),
+    ("bench.catalogue",),
     (
         "bench.text",
         "bench.files",

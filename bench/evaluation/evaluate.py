@@ -12,7 +12,7 @@ from bench.evaluation.context import Evaluated, EvaluationContext, Scores
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.scorer import POSTERIOR, Measure, Scorer, score
-from bench.metrics import Home
+from bench.metric import Home
 from bench.run import Run
 from bench.training.checkpoint import Trained
 

@@ -13,8 +13,9 @@ from pydantic import (
 )
 
 from baselines.options import BALANCES, BalanceSpec, DecoderSpec, ModelSpec, Size
+from bench.catalogue import METRICS
 from bench.grid.knob import Each, Knob, Range, Values, spread
-from bench.metrics import METRICS, is_objective
+from bench.metrics import is_objective
 from bench.run import (
     ELBO,
     INT64,

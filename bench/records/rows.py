@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from baselines.options import BALANCES, DECODERS
-from bench.metrics import Units, better, find, order
+from bench.metric import Units
+from bench.metrics import better, find, order
 from bench.records.frame import Line, column_of, lines_of, missing
 from bench.records.identity import IMPLIED, SOURCE, identify
 from bench.records.store import Record

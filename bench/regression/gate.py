@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.errors import RequestError, nearest
-from bench.metrics import Threshold, better
+from bench.metric import Threshold
+from bench.metrics import better
 from bench.metrics import threshold as default_threshold
 from bench.records.rows import counts_images
 from bench.regression.results import ResultRow, ResultSet, differences

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 
 from scipy.special import ndtri
 
-from bench.metrics import Threshold, better, is_shown
+from bench.metric import Threshold
+from bench.metrics import better, is_shown
 from bench.metrics import threshold as default_threshold
 from bench.regression.gate import ALPHA, counting_error
 from bench.regression.results import ResultSet

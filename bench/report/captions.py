@@ -8,7 +8,8 @@ import pandas as pd
 
 from bench.data import note
 from bench.grid.knob import Knob
-from bench.metrics import Metric, better, extractor, find, floor_of, heading, is_distance, is_shown
+from bench.metric import Metric
+from bench.metrics import better, extractor, find, floor_of, heading, is_distance, is_shown
 from bench.records.frame import Line, column_of, lines_of
 from bench.records.labels import symbols
 from bench.records.rows import metrics_of

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.errors import RequestError, nearest
-from bench.metrics import Units, draws, find, heading, is_distance, is_loose, is_shown, is_sliced
+from bench.metric import Units
+from bench.metrics import draws, find, heading, is_distance, is_loose, is_shown, is_sliced
 from bench.records.frame import Line, column_of, lines_of, missing
 from bench.records.labels import TUNED
 from bench.records.rows import metrics_of, rows, tested

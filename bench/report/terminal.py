@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from bench.metrics import METRICS, find
+from bench.catalogue import METRICS
+from bench.metrics import find
 from bench.report.layout import Cell, Layout, default_columns, header, layout, title
 from bench.report.tables import Table
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.metrics import Units, find, heading
+from bench.metric import Units
+from bench.metrics import find, heading
 from bench.records.frame import column_of
 from bench.report.figures.style import QUIET, Style, band, canvas, finish, legend, style_context
 from bench.report.figures.subset import Sketch, Subset, chunks_of, points_of, seeds, with_columns

@@ -16,6 +16,7 @@ from baselines.models.base import Model
 from baselines.options import DecoderSpec
 from baselines.state import State
 from baselines.vae import Vae
+from bench.catalogue import METRICS
 from bench.data import Dataset
 from bench.data.dataset import Description
 from bench.evaluation import evaluate as evaluate_module
@@ -23,7 +24,6 @@ from bench.evaluation.context import Evaluated, EvaluationContext, Scores
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor
 from bench.evaluation.scorer import PosteriorSample
-from bench.metrics import METRICS
 from bench.run import Evaluation, Features, Run, Training
 from bench.training.checkpoint import Trained
 from tests.specs import decoder_spec, model_spec
