@@ -11,7 +11,13 @@ from typing import NoReturn
 
 import typer
 
-from bench.cli import inspect, report, run, translate  # noqa: F401  (each registers its commands)
+from bench.cli import (  # noqa: F401  (each registers its commands)
+    inspect,
+    report,
+    run,
+    status,
+    translate,
+)
 from bench.cli.options import DONE, INTERRUPTED, SOME_FAILED, app, fail
 from bench.errors import WRONG_REQUEST, RequestError
 
