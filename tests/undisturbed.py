@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.execution.chains import BY_HAND
 from bench.execution.messages import Task
-from bench.execution.schedule import BY_HAND
 from bench.execution.worker import Worker
 from bench.grid.expand import Row
 from bench.records.store import Store

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.errors import RequestError
 from bench.execution.launcher import Fleet, Tally
-from bench.execution.listeners import Listener
+from bench.execution.listeners import Everyone, Listener
 from bench.execution.messages import Message, Task
 from bench.execution.outcome import Outcome
 from bench.execution.pilot import Pilot
@@ -58,7 +58,8 @@ def follow(
     interruption, store = Interruption(), fleet.store
     progress = PilotProgress(store.folder.name, count_runs(rows), console)
     follower = Follower(fleet, jobs or MOST_PILOTS, interruption)
-    schedule = Schedule(store, lambda: follower, [progress, *listeners], interruption=interruption)
+    everyone = Everyone([progress, *listeners])
+    schedule = Schedule(store, lambda: follower, everyone, interruption=interruption)
     fleet.forget_ended()
     before = {record["id"] for record in store.records() if done(record)}
     outcome = schedule.rows(rows)

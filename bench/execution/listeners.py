@@ -1,5 +1,7 @@
 """The interface of whoever follows a grid while it runs: progress, a tracker, a stopwatch."""
 
+from collections.abc import Iterable
+
 from bench.grid.expand import Row
 from bench.records.store import Record
 from bench.run import Run
@@ -42,3 +44,50 @@ class Listener:
 
     def close(self) -> None:
         """No more calls follow."""
+
+
+class Everyone(Listener):
+    """Passes each call on to several listeners, in their order."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self.listeners = tuple(listeners)
+
+    def started(self, run: Run) -> None:
+        for listener in self.listeners:
+            listener.started(run)
+
+    def epoch(self, run: Run, line: dict[str, float]) -> None:
+        for listener in self.listeners:
+            listener.epoch(run, line)
+
+    def measuring(self, run: Run, how_far: str) -> None:
+        for listener in self.listeners:
+            listener.measuring(run, how_far)
+
+    def finished(self, run: Run, record: Record) -> None:
+        for listener in self.listeners:
+            listener.finished(run, record)
+
+    def found(self, identity: str) -> None:
+        for listener in self.listeners:
+            listener.found(identity)
+
+    def held(self, run: Run) -> None:
+        for listener in self.listeners:
+            listener.held(run)
+
+    def dropped(self, run: Run) -> None:
+        for listener in self.listeners:
+            listener.dropped(run)
+
+    def chosen(self, row: Row, choice: Choice) -> None:
+        for listener in self.listeners:
+            listener.chosen(row, choice)
+
+    def say(self, text: str) -> None:
+        for listener in self.listeners:
+            listener.say(text)
+
+    def close(self) -> None:
+        for listener in self.listeners:
+            listener.close()

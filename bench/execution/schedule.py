@@ -5,18 +5,18 @@ Any number of processes may work on one store at a time; its leases share the ru
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from bench import tuning
 from bench.devices import DeviceClass, cores
 from bench.errors import RequestError
+from bench.execution.chains import Chains
 from bench.execution.cost_model import CostModel
 from bench.execution.deaths import MAX_DEATHS, ending
-from bench.execution.listeners import Listener
+from bench.execution.listeners import Everyone, Listener
 from bench.execution.messages import Engine, Keep, Launch, Message, Resources, Task
 from bench.execution.outcome import DISK_FULL, HELD, INTERRUPTED, Outcome
 from bench.execution.pilot import PATIENCE, Alone
@@ -32,8 +32,6 @@ from bench.run import Run
 
 MOST_JOBS = 8
 """The most jobs that are chosen by default: each worker on a CPU takes about 1 GB."""
-
-BY_HAND = {"rule": "by hand"}
 
 
 def default_jobs(devices: Sequence[str], runs: int, threads: int = 1, per_gpu: int = 1) -> int:
@@ -84,7 +82,7 @@ def execute(
     total = count_runs(rows)
     jobs = jobs or default_jobs(devices, total, threads, per_gpu)
     resources = Resources(devices, jobs, threads, per_gpu)
-    everyone = [Progress(grid, total, console), *listeners]
+    everyone = Everyone([Progress(grid, total, console), *listeners])
     start = partial(launch, store, resources)
     manner = manner or Alone()
     interruption = Interruption(manner.signals)
@@ -97,34 +95,16 @@ def count_runs(rows: Iterable[Row]) -> int:
 
 
 @dataclass
-class PendingRuns:
-    """Runs of a row that may go side by side; what follows waits for all their records.
-
-    A row that waits for the search `lender` has none yet; after it, `shared` names it.
-    """
-
-    row: Row
-    runs: list[Run]
-    selection: dict[str, Any]
-    steps: tuning.SearchCoroutine | None = None
-    shared: dict[str, str] = field(default_factory=dict)
-    lender: str = ""
-
-
-@dataclass
 class Schedule:
     """Has the records of rows by an engine, which is launched once there is a run to compute."""
 
     store: Store
     launch: Callable[[], Engine]
-    listeners: Sequence[Listener]
+    listener: Listener
     keep: Keep = "weights"
     manner: Alone = field(default_factory=Alone)
     outcome: Outcome = field(default_factory=Outcome)
     records: dict[str, Record] = field(default_factory=dict)
-    finals: set[str] = field(default_factory=set)
-    choices: dict[str, tuning.Choice] = field(default_factory=dict)
-    unchosen: int = 0
     asked: set[str] = field(default_factory=set)
     queue: TaskQueue = field(default_factory=lambda: TaskQueue(CostModel()))
     current: dict[str, Task] = field(default_factory=dict)
@@ -133,6 +113,9 @@ class Schedule:
     departures: Counter[str] = field(default_factory=Counter)
     interruption: Interruption = field(default_factory=Interruption)
     engine: Engine | None = None
+
+    def __post_init__(self) -> None:
+        self.chains = Chains(self.store, self.records, self._ask, self.listener)
 
     def rows(self, rows: Sequence[Row]) -> Outcome:
         """Have every row's records; a failed run never stops the others."""
@@ -149,23 +132,26 @@ class Schedule:
                 self.outcome.stopped = DISK_FULL
             finally:
                 self._end()
-        known = {key: record for key, record in self.records.items() if key in self.finals}
+        finals = self.chains.finals
+        known = {key: record for key, record in self.records.items() if key in finals}
         self.outcome.records, self.outcome.signal = known, self.interruption.number
-        self.outcome.left = len(self.finals) - len(known) + self.unchosen
+        self.outcome.left = len(finals) - len(known) + self.chains.unchosen
+        self.outcome.failed_searches = self.chains.failed_searches
         return self.outcome
 
     def _until_done(self, rows: Sequence[Row]) -> None:
         # A search is the longest chain of runs that wait for each other, so it starts first.
-        pending = [self._begin(row) for row in sorted(rows, key=lambda row: row.search is None)]
+        in_order = sorted(rows, key=lambda row: row.search is None)
+        pending = [self.chains.begin(row) for row in in_order]
         self.queue.rotate(self.manner.share)
         while not (self.interruption.asked or self.outcome.stopped):
-            pending = [after for runs in pending if (after := self._advance(runs))]
+            pending = [after for runs in pending if (after := self.chains.advance(runs))]
             if not pending:
                 return
             self._work()
         self.outcome.stopped = self.outcome.stopped or INTERRUPTED
         if self.engine is not None and self.engine.busy:
-            self._say(f"{self.outcome.stopped}: stopping at the next step of each run")
+            self.listener.say(f"{self.outcome.stopped}: stopping at the next step of each run")
             self.engine.stop()
             while self.engine.busy:
                 self._listen(self.engine, None)
@@ -176,77 +162,13 @@ class Schedule:
                 self.engine.close()
             except KeyboardInterrupt:
                 self.engine.kill()
-        for listener in self.listeners:
-            listener.close()
+        self.listener.close()
 
-    # -- rows and their searches ---------------------------------------------------------------
-
-    def _begin(self, row: Row) -> PendingRuns:
-        if row.lender is None:
-            return self._own(row, {})
-        self.unchosen += len(row.finals)
-        return PendingRuns(row, [], {}, lender=tuning.search_id(row.lender))
-
-    def _own(self, row: Row, shared: dict[str, str]) -> PendingRuns:
-        """The first runs of a row whose options are set, or searched for by itself."""
-        if row.search is None or not row.runs:
-            selection = {"rule": "shared", **shared} if shared else BY_HAND
-            return self._ask(PendingRuns(row, list(row.finals), selection))
-        search = tuning.search_id(row)
-        choice = tuning.recall(row, self.store)
-        if choice is not None:
-            for identity in {identity for trial in choice.trials for identity in trial.runs}:
-                self._found(identity)
-            self.choices[search] = choice
-            return self._ask(self._final(row, choice, shared))
-        self.unchosen += len(row.finals)
-        steps = tuning.search(row)
-        selection = {"rule": "trial", "search": search}
-        return self._ask(PendingRuns(row, next(steps), selection, steps, shared))
-
-    def _ask(self, pending: PendingRuns) -> PendingRuns:
-        """Find the records of pending runs, and queue the runs that have none."""
-        for run in pending.runs:
-            if not self._known(run) and run.id not in self.asked:
-                self.asked.add(run.id)
-                self.queue.push(Task(run, pending.selection, keep=self.keep))
-        if pending.steps is None:
-            self.finals.update(run.id for run in pending.runs)
-        return pending
-
-    def _advance(self, pending: PendingRuns) -> PendingRuns | None:
-        """What follows once all records of `pending` exist; None when its row is finished."""
-        if pending.lender:
-            choice = self.choices.get(pending.lender)
-            if choice is None:
-                return pending
-            self.unchosen -= len(pending.row.finals)
-            pending = self._own(tuning.lend(pending.row, choice), {"shared": pending.lender})
-        while all(run.id in self.records for run in pending.runs):
-            records = [self.records[run.id] for run in pending.runs]
-            row, steps = pending.row, pending.steps
-            if steps is None:
-                return None
-            try:
-                asked = steps.send(records)
-            except StopIteration as stop:
-                pending = self._ask(self._chosen(row, stop.value, pending.shared))
-            else:
-                pending = self._ask(replace(pending, runs=asked))
-        return pending
-
-    def _chosen(self, row: Row, choice: tuning.Choice, shared: dict[str, str]) -> PendingRuns:
-        write_checked(tuning.summary_path(row, self.store), tuning.summary(row, choice))
-        for listener in self.listeners:
-            listener.chosen(row, choice)
-        self.choices[tuning.search_id(row)] = choice
-        self.unchosen -= len(row.finals)
-        return self._final(row, choice, shared)
-
-    def _final(self, row: Row, choice: tuning.Choice, shared: dict[str, str]) -> PendingRuns:
-        self.outcome.failed_searches += choice.values is None
-        selection = {"rule": "tuned", "search": tuning.search_id(row), **shared}
-        return PendingRuns(row, list(tuning.final_runs(row, choice)), selection)
+    def _ask(self, run: Run, selection: dict[str, Any]) -> None:
+        """Find a run's record, or queue the run."""
+        if not self._known(run) and run.id not in self.asked:
+            self.asked.add(run.id)
+            self.queue.push(Task(run, selection, keep=self.keep))
 
     # -- tasks and messages --------------------------------------------------------------------
 
@@ -262,8 +184,7 @@ class Schedule:
             if self._known(task.run):
                 continue
             self.current[task.run.id] = task
-            for listener in self.listeners:
-                listener.started(task.run)
+            self.listener.started(task.run)
             self.engine.give(task)
         if not (self.current or self.held):
             return
@@ -282,7 +203,7 @@ class Schedule:
 
     def _handle(self, message: Message) -> None:
         if message.kind == "notice":
-            self._say(message.content)
+            self.listener.say(message.content)
             return
         task = self.current.get(message.run)
         if task is None or task.attempt != message.attempt:
@@ -290,12 +211,10 @@ class Schedule:
         run, content = task.run, message.content
         if message.kind == "epoch":
             self.deaths.pop(run.id, None)
-            for listener in self.listeners:
-                listener.epoch(run, content)
+            self.listener.epoch(run, content)
             return
         if message.kind == "measuring":
-            for listener in self.listeners:
-                listener.measuring(run, content)
+            self.listener.measuring(run, content)
             return
         del self.current[run.id]
         match message.kind:
@@ -303,16 +222,15 @@ class Schedule:
                 self.outcome.new += 1
                 self._finished(run, content)
             case "found":
-                self._found(run.id)
+                self.listener.found(run.id)
                 self._settle(run, content)
             case "held":
-                for listener in self.listeners:
-                    listener.held(run)
+                self.listener.held(run)
                 self.held.append(task)
             case "wrong":
                 raise RequestError(content)
             case "full":
-                self._dropped(run)
+                self.listener.dropped(run)
                 self.outcome.stopped = DISK_FULL
             case "stopped":
                 self._died(task, "its worker was told to stop")
@@ -323,11 +241,11 @@ class Schedule:
 
     def _left(self, task: Task, reason: str | None) -> None:
         """Queue a run again whose worker lost its place; the run has no part in that."""
-        self._dropped(task.run)
+        self.listener.dropped(task.run)
         if not self.outcome.stopped:
             self.departures[task.run.id] += 1
             count = self.departures[task.run.id]
-            self._say(
+            self.listener.say(
                 f"run {task.run.id}: its worker was taken away"
                 + (f", {reason}" if reason else "")
                 + f" ({count} times so far); continuing from its checkpoint"
@@ -337,12 +255,12 @@ class Schedule:
     def _died(self, task: Task, reason: str, deaths: int = MAX_DEATHS) -> None:
         """Queue a run again whose worker ended, or record it as failed after so many `deaths`."""
         run = task.run
-        self._dropped(run)
+        self.listener.dropped(run)
         if self.outcome.stopped:
             return
         self.deaths[run.id] += 1
         if self.deaths[run.id] < deaths:
-            self._say(f"run {run.id}: {reason}; continuing from its checkpoint")
+            self.listener.say(f"run {run.id}: {reason}; continuing from its checkpoint")
             self.queue.push(task.next_attempt())
             return
         record = new_record(run, task.selection)
@@ -361,7 +279,7 @@ class Schedule:
         record = self.store.record(run)
         if record is None or not self.manner.settles(record):
             return False
-        self._found(run.id)
+        self.listener.found(run.id)
         self._settle(run, record)
         return True
 
@@ -369,21 +287,6 @@ class Schedule:
         self.records[run.id] = brief(record)
         self.queue.costs.add(record)
 
-    # -- listeners -----------------------------------------------------------------------------
-
     def _finished(self, run: Run, record: Record) -> None:
-        for listener in self.listeners:
-            listener.finished(run, record)
+        self.listener.finished(run, record)
         self._settle(run, record)
-
-    def _found(self, identity: str) -> None:
-        for listener in self.listeners:
-            listener.found(identity)
-
-    def _dropped(self, run: Run) -> None:
-        for listener in self.listeners:
-            listener.dropped(run)
-
-    def _say(self, text: str) -> None:
-        for listener in self.listeners:
-            listener.say(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.execution.schedule import BY_HAND
+from bench.execution.chains import BY_HAND
 from bench.files import checksum
 from bench.grid.expand import Row
 from bench.records.frame import load

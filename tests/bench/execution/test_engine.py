@@ -13,12 +13,13 @@ from rich.console import Console
 from bench.devices import DeviceClass
 from bench.errors import RequestError
 from bench.evaluation.context import Evaluated
+from bench.execution.chains import BY_HAND
 from bench.execution.deaths import MAX_DEATHS
 from bench.execution.engine import GROUP, find_engine
 from bench.execution.messages import Launch, Message, Resources, Task
 from bench.execution.outcome import Outcome
 from bench.execution.processes import Pool
-from bench.execution.schedule import BY_HAND, execute
+from bench.execution.schedule import execute
 from bench.execution.signals import Interruption
 from bench.execution.worker import Worker
 from bench.grid.expand import Row

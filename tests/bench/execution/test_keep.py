@@ -8,8 +8,8 @@ import pytest
 
 from bench.errors import RequestError
 from bench.evaluation.load import load_run
+from bench.execution.chains import BY_HAND
 from bench.execution.messages import Keep, Task
-from bench.execution.schedule import BY_HAND
 from bench.execution.worker import Worker
 from bench.grid.expand import Row
 from bench.records.store import Record, Store

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.errors import RequestError
+from bench.execution.chains import BY_HAND
 from bench.execution.code import code_digest
 from bench.execution.cost_model import CostModel
 from bench.execution.messages import Task
 from bench.execution.pilot import LONGEST_PATIENCE, ORDERS, Alone, Pilot
 from bench.execution.queue import TaskQueue
-from bench.execution.schedule import BY_HAND
 from bench.execution.signals import Interruption
 from bench.files import checksum, write_checked
 from bench.grid.expand import Row

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.errors import RequestError
+from bench.execution.chains import BY_HAND
 from bench.execution.messages import Task
-from bench.execution.schedule import BY_HAND
 from bench.execution.supplies import Supply, needed, relocated
 from bench.grid.expand import Row
 from bench.run import Features, Run

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.execution.chains import BY_HAND
 from bench.execution.messages import Message, Task
-from bench.execution.schedule import BY_HAND
 from bench.execution.status import survey
 from bench.execution.worker import Worker
 from bench.files import digest, write_checked
