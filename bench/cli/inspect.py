@@ -9,6 +9,7 @@ import typer
 
 from baselines.options import BALANCES, DECODERS, MODELS
 from bench import data, plugins
+from bench.catalogue import METRICS
 from bench.cli.options import DONE, SOME_FAILED, Device, Json, app, print_columns
 from bench.data.download import console_progress
 from bench.data.images import CHOICES
@@ -17,7 +18,6 @@ from bench.doctor import examine
 from bench.errors import RequestError, nearest
 from bench.evaluation.features.base import NETWORKS
 from bench.grid.read import bundled_grids, read_grid
-from bench.metrics import METRICS
 
 
 @app.command("list", epilog="Example: sigma-bench list decoders")
@@ -170,7 +170,8 @@ def speed(
         typer.Option(
             "--only",
             metavar="ROW",
-            help="Measure this row: training, arithmetic, distance, features, overhead, two-jobs.",
+            help="Measure this row: training, models, arithmetic, distance, features, evaluation, "
+            "overhead, engines, two-jobs.",
         ),
     ] = [],  # noqa: B006
     device: Device = "auto",
@@ -179,7 +180,7 @@ def speed(
     ] = 3,
     as_json: Json = False,
 ) -> int:
-    """Time this harness against the usual way, in pairs: training, features, a grid."""
+    """Time this harness against the usual way, in pairs: training, measuring, a grid."""
     from bench.speed import table
 
     resolved = resolve_device(device)

@@ -1,10 +1,12 @@
 """The overhead of a grid over its trainings, and the gain of a second job."""
 
 import io
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,17 @@ from rich.console import Console
 from bench import data
 from bench.evaluation.features.base import resolve
 from bench.execution.listeners import Listener
+from bench.execution.messages import Launch
+from bench.execution.processes import Pool
 from bench.execution.schedule import execute
-from bench.grid.expand import Row
+from bench.grid.expand import Row, expand
 from bench.grid.read import read_grid
 from bench.grid.schema import Grid
 from bench.records.store import Record, Store
-from bench.run import Evaluation, Run
+from bench.run import Run
 from bench.speed.pairs import Arm, Finding, alternate, spread
 from bench.speed.setting import Setting
-from bench.speed.training import run_of
+from bench.speed.workload import release
 from bench.training.train import train
 
 EPOCHS = (1, 4)
@@ -38,8 +42,18 @@ class Stamps(Listener):
         self.records.append((time.perf_counter(), record))
 
 
-def executed(setting: Setting, runs: list[Run], jobs: int) -> tuple[float, Stamps]:
+def executed(
+    setting: Setting,
+    runs: list[Run],
+    jobs: int,
+    launch: Launch = Pool,
+    devices: Sequence[str] = (),
+) -> tuple[float, Stamps]:
     """Execute runs as `sigma-bench run` does; returns the time of the start and the records.
+
+    Arguments:
+        launch: the engine.
+        devices: those that the engine wants; the setting's own by default.
 
     Raises:
         KeyboardInterrupt: a signal stopped it.
@@ -50,8 +64,9 @@ def executed(setting: Setting, runs: list[Run], jobs: int) -> tuple[float, Stamp
         store = Store.open(Path(folder), "speed")
         rows = [Row((run,)) for run in runs]
         console = Console(file=io.StringIO())
+        chosen = devices or [setting.device]
         start = time.perf_counter()
-        outcome = execute(rows, store, "speed", [setting.device], jobs, console, [stamps])
+        outcome = execute(rows, store, "speed", chosen, jobs, console, [stamps], launch=launch)
         if outcome.stopped:
             raise KeyboardInterrupt
         for _, record in stamps.records:
@@ -68,6 +83,21 @@ def digits(setting: Setting, count: int) -> str:
     return f"npz:{path}"
 
 
+def run_of_quick(setting: Setting, images: int, samples: int, epochs: int) -> Run:
+    """A run of the grid `quick` with the decoder `optimal`, on so many digits."""
+    changes = {
+        "datasets": [digits(setting, images)],
+        "models": [{"name": "conv_vae", "width": max(1, setting.size.width // 2)}],
+        "training.epochs": epochs,
+        "evaluation.samples": samples,
+    }
+    grid = read_grid("quick", [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+    assert isinstance(grid, Grid)
+    only, network = ["decoder=optimal"], resolve("auto")
+    (row,) = expand(grid, device=setting.device, features=network, only=only, prepare=True)
+    return row.runs[0]
+
+
 def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Run]:
     """`count` runs that differ only in their seeds."""
     name = digits(setting, images)
@@ -80,20 +110,18 @@ def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Ru
 
 def overhead(setting: Setting) -> Iterator[Finding]:
     """Row `overhead`: a small real grid with one job, whose worker has to start first."""
-    template = run_of(setting, setting.precision, epochs=2)
+    template = release(setting).run(setting.precision, epochs=2)
     small = template.model.model_copy(update={"width": max(1, setting.size.width // 2)})
     template = template.model_copy(update={"model": small})
     runs = runs_of(setting, template, setting.size.run_images, setting.size.runs)
     start, stamps = executed(setting, runs, jobs=1)
     first, *others = stamps.records
-    apart = [
-        after - before for (before, _), (after, _) in zip(stamps.records, others, strict=False)
-    ]
-    added = [took - _computing(record) for took, (_, record) in zip(apart, others, strict=True)]
+    apart = between(stamps)
+    added = added_to(stamps)
     per_run = statistics.median(added)
     share = sum(added) / sum(apart)
     imports = first[0] - start - first[1]["cost"]["seconds"]
-    loading = max(0.0, first[1]["cost"]["seconds"] - _computing(first[1]) - per_run)
+    loading = max(0.0, first[1]["cost"]["seconds"] - computing(first[1]) - per_run)
     per_epoch = epoch_overhead(setting, template)
     share_of_quick = _share_of_quick(per_run, per_epoch, [record for _, record in others])
     yield Finding(
@@ -125,7 +153,18 @@ def _share_of_quick(per_run: float, per_epoch: float, records: Sequence[Record])
     return float(added / (added + trained * quick.training.epochs / measured))
 
 
-def _computing(record: Record) -> float:
+def between(stamps: Stamps) -> list[float]:
+    """The seconds of each run but the first, from record to record, of one worker."""
+    return [after - before for (before, _), (after, _) in pairwise(stamps.records)]
+
+
+def added_to(stamps: Stamps) -> list[float]:
+    """The part of `between` that is neither training nor measuring."""
+    records = [record for _, record in stamps.records[1:]]
+    return [took - computing(record) for took, record in zip(between(stamps), records, strict=True)]
+
+
+def computing(record: Record) -> float:
     return float(record["cost"]["training_seconds"] + record["cost"]["evaluation_seconds"])
 
 
@@ -153,18 +192,8 @@ def two_jobs(setting: Setting) -> Iterator[Finding]:
         yield Finding(name, "two jobs / one", note="left out: this process has one core")
         return
     size = setting.size
-    template = run_of(setting, setting.precision, epochs=1)
     # Trained and measured as in `quick`, so that the time includes the parts that use no core.
-    network = resolve("auto")
-    samples = size.shared_images // 20 if network else 0
-    measured = Evaluation(
-        samples=samples,
-        iwae=16,
-        features=network if samples else None,
-        distances=("means",),
-    )
-    small = template.model.model_copy(update={"width": max(1, size.width // 2)})
-    template = template.model_copy(update={"model": small, "evaluation": measured})
+    template = run_of_quick(setting, size.shared_images, size.shared_images // 20, epochs=1)
     shared = size.shared_runs
     runs = runs_of(setting, template, size.shared_images, shared + 2)
 

@@ -35,6 +35,7 @@ class Size:
     run_images: int = 5000
     shared_runs: int = 4
     shared_images: int = 2000
+    samples: int = 500
 
 
 FULL = Size()

@@ -56,14 +56,17 @@ def rows() -> dict[str, Measurement]:
     # The BLAS of pytorch-fid and SciPy reads it when it is loaded. Workers have one thread, since
     # next to a busy process several take minutes for what one does in seconds.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    from bench.speed import distance, grids, training
+    from bench.speed import distance, engines, evaluation, grids, training
 
     return {
         "training": training.loop,
+        "models": training.models,
         "arithmetic": training.arithmetic,
         "distance": distance.distance,
         "features": distance.features,
+        "evaluation": evaluation.evaluation,
         "overhead": grids.overhead,
+        "engines": engines.engines,
         "two-jobs": grids.two_jobs,
     }
 

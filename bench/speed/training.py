@@ -6,25 +6,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.transforms import ToTensor
 
-from baselines.options import DECODERS, MODELS
-from baselines.state import State
-from baselines.vae import Vae
-from bench.run import Evaluation, Precision, Run, Training
+from bench.run import Precision
 from bench.speed.pairs import Arm, Finding, alternate
+from bench.speed.plain import Plain
 from bench.speed.setting import Setting, threads
+from bench.speed.workload import Workload, others, release
 from bench.training.checkpoint import Epoch
-from bench.training.train import build, train
+from bench.training.train import train
 
 WARM = 2
 """Steps of the plain loop before the clock starts; ours has an epoch before it."""
@@ -41,103 +35,34 @@ REST = "element-wise, sums and copies"
 OUTSIDE = "outside operators"
 
 
-def run_of(setting: Setting, precision: Precision, epochs: int, seed: int = 0) -> Run:
-    """A run of the release's size: `conv_vae` of width 32 and 20 latents, `optimal`, batch 128."""
-    return Run(
-        dataset="digits",
-        content="0" * 64,
-        split_seed=0,
-        model=MODELS["conv_vae"].model_validate(
-            {"name": "conv_vae", "width": setting.size.width, "latent": 20}
-        ),
-        decoder=DECODERS["optimal"](name="optimal"),
-        training=Training(epochs=epochs, batch=setting.size.batch, precision=precision),
-        evaluation=Evaluation(samples=0, iwae=0),
-        seed=seed,
-    )
-
-
-def ours(setting: Setting, precision: Precision) -> Arm:
+def ours(setting: Setting, work: Workload, precision: Precision) -> Arm:
     """The second epoch of `bench.training.train`; seconds a step."""
-    images = setting.images(setting.size.steps * setting.size.batch)
 
     def arm() -> float:
-        return _train(setting, precision, images)["seconds"] / setting.size.steps
+        return _train(setting, work, precision)["seconds"] / setting.size.steps
 
     return arm
 
 
 def _train(
     setting: Setting,
+    work: Workload,
     precision: Precision,
-    images: Tensor,
     on_epoch: Callable[[Epoch], None] = lambda line: None,
 ) -> Epoch:
+    items = work.data(setting.size.steps * work.batch)
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
-        run = run_of(setting, precision, epochs=2)
-        return train(run, images, Path(folder), on_epoch).history[-1]
+        return train(work.run(precision, epochs=2), items, Path(folder), on_epoch).history[-1]
 
 
-# -- as tutorials write it ---------------------------------------------------------------------
-
-
-class Pictures(Dataset[Tensor]):
-    """Images (N, 1, H, W), 8 bits; each is made a PIL image and transformed on access."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images[:, 0].cpu().numpy()
-        self.transform = ToTensor()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        transformed: Tensor = self.transform(Image.fromarray(self.images[index], mode=None))
-        return transformed
-
-
-@dataclass
-class Plain:
-    """The loop of tutorials and of the paper's release: float32, contiguous, a loss read a step."""
-
-    vae: Vae
-    state: State
-    device: str
-    losses: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.vae.to(self.device)
-        self.state = {name: value.to(self.device) for name, value in self.state.items()}
-        self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=1e-3)
-
-    @classmethod
-    def of(cls, run: Run, images: Tensor, device: str) -> "Plain":
-        vae = build(run, images.shape[1], images.shape[-1])
-        return cls(vae, vae.initial_state(), device)
-
-    def step(self, images: Tensor, noise: Tensor) -> None:
-        terms, self.state = self.vae(images, noise, self.state, torch.float32)
-        self.optimizer.zero_grad()
-        terms.loss.backward()
-        self.optimizer.step()
-        self.losses.append(terms.loss.item())
-
-    def epoch(self, images: Tensor, batch: int) -> Iterator[None]:
-        """Yields after each step over 8-bit images (N, 1, H, W)."""
-        for part in DataLoader(Pictures(images), batch_size=batch, shuffle=True):
-            noise = torch.randn(len(part), self.vae.model.noise_size, device=self.device)
-            self.step(part.to(self.device), noise)
-            yield
-
-
-def plain(setting: Setting) -> Arm:
+def plain(setting: Setting, work: Workload) -> Arm:
     """The plain loop's steps after the first few; seconds a step."""
-    size = setting.size
-    images = setting.images((WARM + size.steps) * size.batch)
-    loop = Plain.of(run_of(setting, "float32", 1), images, setting.device)
+    count = setting.size.steps
+    items = work.data((WARM + count) * work.batch)
+    loop = Plain.of(work.run("float32", epochs=1), items, setting.device)
 
     def arm() -> float:
-        steps = loop.epoch(images, size.batch)
+        steps = loop.epoch(items, work.batch)
         for _ in range(WARM):
             next(steps)
         setting.wait()
@@ -145,18 +70,18 @@ def plain(setting: Setting) -> Arm:
         for _ in steps:
             pass
         setting.wait()
-        return (time.perf_counter() - start) / size.steps
+        return (time.perf_counter() - start) / count
 
     return arm
 
 
 def loop(setting: Setting) -> Iterator[Finding]:
     """Row `training`: on a CPU with one thread, as a worker has it, and with all cores."""
-    precision = setting.precision
+    work, precision = release(setting), setting.precision
     for count in _thread_counts(setting):
         with threads(count):
-            pairs = alternate(plain(setting), ours(setting, precision), setting.repeats)
-        images = setting.size.batch / min(pairs.ours)
+            pairs = alternate(plain(setting, work), ours(setting, work, precision), setting.repeats)
+        images = work.batch / min(pairs.ours)
         yield Finding(
             "training" + _on(setting, count),
             "a step: DataLoader of PIL images and ToTensor, float32, contiguous, Adam, loss.item() "
@@ -164,6 +89,35 @@ def loop(setting: Setting) -> Iterator[Finding]:
             pairs,
             {"threads": count, "images_per_second": images},
             f"ours trains on {images:.0f} images a second at best",
+        )
+
+
+def models(setting: Setting) -> Iterator[Finding]:
+    """Row `models`: the same of the hierarchy and the video model, with one thread.
+
+    Both sides have our layers: the loop, the precision and the memory layout are compared.
+    """
+    precision = setting.precision
+    for work in others(setting):
+        flops = step_flops(setting, work)
+        with threads(1):
+            pairs = alternate(plain(setting, work), ours(setting, work, precision), setting.repeats)
+            best = 1 / min(peak(setting, getattr(torch, precision))() for _ in range(2))
+        items, achieved = work.batch / min(pairs.ours), flops / min(pairs.ours)
+        yield Finding(
+            f"training, {work.name}" + _on(setting, 1),
+            f"a step of `{work.name}`, size tiny, batch {work.batch}, 32x32, as in `training` / "
+            f"ours in {precision}",
+            pairs,
+            {
+                f"{work.noun}s_per_second": items,
+                "flop_per_step": flops,
+                "flop_per_second": achieved,
+                "peak_flop_per_second": best,
+                "share_of_peak": achieved / best,
+            },
+            f"ours trains on {items:.0f} {work.noun}s a second at best; {achieved / 1e9:.0f} of "
+            f"{best / 1e9:.0f} GFLOP/s",
         )
 
 
@@ -183,16 +137,17 @@ def _on(setting: Setting, count: int) -> str:
 def arithmetic(setting: Setting) -> Iterator[Finding]:
     """Row `arithmetic`: a step's FLOP/s over that of the best of several matrix products."""
     precision = setting.precision
-    flops = step_flops(setting)
+    work = release(setting)
+    flops = step_flops(setting, work)
     for count in _thread_counts(setting):
         with threads(count):
-            step = ours(setting, precision)
+            step = ours(setting, work, precision)
             pairs = alternate(
                 peak(setting, getattr(torch, precision)),
                 lambda step=step: step() / flops,  # type: ignore[misc]
                 setting.repeats,
             )
-            shares = parts(setting, precision)
+            shares = parts(setting, work, precision)
         achieved, best = 1 / min(pairs.ours), 1 / min(pairs.baseline)
         split = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         yield Finding(
@@ -211,13 +166,13 @@ def arithmetic(setting: Setting) -> Iterator[Finding]:
         )
 
 
-def step_flops(setting: Setting) -> float:
+def step_flops(setting: Setting, work: Workload) -> float:
     """Floating-point operations of the products of one step, forward and backward."""
-    images = setting.images(setting.size.batch)
-    loop = Plain.of(run_of(setting, "float32", 1), images, setting.device)
-    noise = torch.randn(len(images), loop.vae.model.noise_size, device=setting.device)
+    items = work.data(work.batch)
+    loop = Plain.of(work.run("float32", epochs=1), items, setting.device)
+    noise = torch.randn(len(items), loop.vae.model.noise_size, device=setting.device)
     with FlopCounterMode(display=False) as counter:
-        loop.step(images / 255, noise)
+        loop.step(items / 255, noise)
     return float(counter.get_total_flops())
 
 
@@ -238,9 +193,8 @@ def peak(setting: Setting, precision: torch.dtype) -> Arm:
     return arm
 
 
-def parts(setting: Setting, precision: Precision) -> dict[str, float]:
+def parts(setting: Setting, work: Workload, precision: Precision) -> dict[str, float]:
     """How the time of our steps divides over groups of operators; sums to 1."""
-    images = setting.images(setting.size.steps * setting.size.batch)
     os.environ.setdefault(
         "KINETO_LOG_LEVEL", "5"
     )  # else it writes a line to standard error at each start
@@ -252,7 +206,7 @@ def parts(setting: Setting, precision: Precision) -> dict[str, float]:
         told.append(line)
         profiler.start() if len(told) == 1 else profiler.stop()
 
-    seconds = _train(setting, precision, images, on_epoch)["seconds"]
+    seconds = _train(setting, work, precision, on_epoch)["seconds"]
     spent: Counter[str] = Counter()
     for event in profiler.key_averages():
         if setting.on_cuda != (event.device_type.name == "CUDA"):
