@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -314,6 +315,31 @@ def test_engines_that_are_not_here_are_left_out(
     assert 'pip install "sigma-vae-bench[ray]"' in ray.note
     assert slurm.note == "left out: sbatch is not on the path"
     assert ray.pairs is slurm.pairs is None
+
+
+SLURM = {
+    "sbatch": 'cat >"$0.job"; sh "$0.job" >"$0.log" 2>&1 & echo $! >"$0.pid"; echo 1',
+    "squeue": """kill -0 "$(cat "${0%squeue}sbatch.pid")" && echo 1_0 RUNNING 0 ||
+        { echo 'Invalid job id specified' >&2; exit 1; }""",
+    "scancel": "exit 0",
+}
+"""Commands like Slurm's, which start the one pilot as a process of this machine."""
+
+
+@pytest.mark.slow
+def test_a_pilots_runs_are_timed(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    found = list(engines.engines(setting))[1]
+    # By the clock of records, which has whole seconds.
+    assert found.facts["seconds_per_run"] > -2, found.note
+    assert not list(tmp_path.glob(".sigma-bench-speed-*"))
 
 
 @pytest.mark.slow
