@@ -80,8 +80,8 @@ def affine(layers: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     # The last row is zero. Channels last, as the layers that follow would have them.
     zero = made[-1]
     weights = (made[:-1] - zero).flatten(1)
-    maps = F.linear(rows, weights.T, zero.flatten())
-    return maps.unflatten(1, zero.shape).permute(0, 3, 1, 2)
+    maps: Tensor = F.linear(rows, weights.T, zero.flatten()).unflatten(1, zero.shape)
+    return maps.permute(0, 3, 1, 2)
 
 
 class BatchNorm(nn.Module):
