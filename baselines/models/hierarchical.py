@@ -299,5 +299,5 @@ class Hierarchical(Model):
             return features
         # Channels innermost, as the features are: the sum over a batch in the offset's gradient
         # then takes a quarter of the time.
-        offset = self.offsets[str(side)].permute(1, 2, 0)
+        offset: Tensor = self.offsets[str(side)].permute(1, 2, 0)
         return (enlarged(features, side).permute(0, 2, 3, 1) + offset).permute(0, 3, 1, 2)

@@ -145,7 +145,7 @@ class Usual:
     def __init__(self, measured: Measured, network: peer.Network) -> None:
         self.setting, self.network = measured.setting, network
         self.samples = measured.run.evaluation.samples
-        vae = copy.deepcopy(measured.trained.vae).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        vae = copy.deepcopy(measured.trained.vae).to(memory_format=torch.contiguous_format)
         self.plain = Plain(vae.eval(), measured.trained.state, self.setting.device)
         self.test = measured.dataset.test
         self.real = self._moments(self.test.cpu(), "real")

@@ -22,7 +22,7 @@ from bench.evaluation.features.networks.inception import Inception, inception_ne
 from bench.evaluation.features.networks.squeezenet import SqueezeNet
 from bench.files import sha256_file
 from bench.run import Features
-from bench.speed.distance import random_inception
+from bench.speed.peer import random_inception
 
 
 @pytest.fixture
