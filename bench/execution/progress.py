@@ -168,11 +168,13 @@ class Progress(Listener):
         line = current.lines[-1]
         last = training.done(line)
         stage = "measuring" if last == total else f"{unit} {last + 1}/{total}"
-        return (
-            f"{name}  {stage}  -elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
-            f"rate {line['rate']:.4g}  sigma {line['sigma']:.3g}  "
-            f"{line['images_per_second']:.0f} images/s"
-        )
+        terms = "every step skipped"
+        if "loss" in line:
+            terms = (
+                f"-elbo {line['loss']:.4g}  distortion {line['distortion']:.4g}  "
+                f"rate {line['rate']:.4g}  sigma {line['sigma']:.3g}"
+            )
+        return f"{name}  {stage}  {terms}  {line['images_per_second']:.0f} images/s"
 
     @staticmethod
     def _name(run: Run) -> str:

@@ -139,7 +139,10 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 def _is_epoch(line: Any) -> bool:
     """Whether a line of a history has what is drawn, as numbers that can be."""
-    if not isinstance(line, dict) or not line.keys() >= {"epoch", "loss", "sigma"}:
+    if not isinstance(line, dict) or "epoch" not in line:
+        return False
+    # An epoch that skipped every step has no terms.
+    if not line.keys() >= {"loss", "sigma"} and "skipped" not in line:
         return False
     drawn = [line[key] for key in ("epoch", *CURVES) if key in line]
     return all(type(value) in (int, float) and not abs(value) > LARGEST for value in drawn)

@@ -111,6 +111,7 @@ def _use_torchs_layers(network: nn.Module) -> None:
                     cast(tuple[int, int], ours.kernel_size),
                     cast(tuple[int, int], ours.stride),
                     cast(tuple[int, int], ours.padding),
+                    bias=ours.bias is not None,
                 )
                 peer.load_state_dict(ours.state_dict())
                 setattr(parent, name, peer)

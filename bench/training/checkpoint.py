@@ -23,7 +23,8 @@ Epoch = dict[str, float]
 """A line of history.jsonl.
 
 `epoch`, counted from 0; `steps`, how many the run has done; the mean of each term, and of `weight`,
-the rate's, under a balance that has one; `skipped`, steps of the epoch, where the run skips any;
+the rate's, under a balance that has one; `skipped`, steps of the epoch, where the run skips any,
+and no mean where it skipped all;
 `seconds`; `images_per_second`.
 """
 

@@ -72,13 +72,13 @@ def find_divergence(
 def mean_terms(terms: Tensor, training: Training) -> dict[str, float]:
     """The mean of each column over the steps (steps, columns) that were taken.
 
-    Where the run skips steps it has `skipped`, their number, as well, and the means are NaN where
-    all were skipped.
+    Where the run skips steps it has `skipped`, their number, as well; where all were skipped it has
+    no means.
 
     >>> import torch
     >>> mean_terms(torch.tensor([[3.0, 2.0, 1.0, 0.5], [torch.nan] * 4]), Training(skip=400))
     {'loss': 3.0, 'distortion': 2.0, 'rate': 1.0, 'sigma': 0.5, 'skipped': 1}
     """
     taken = terms[terms.isfinite().all(dim=1)]
-    means = dict(zip(COLUMNS, taken.mean(0).tolist(), strict=False))
+    means = dict(zip(COLUMNS, taken.mean(0).tolist(), strict=False)) if len(taken) else {}
     return means if training.skip is None else {**means, "skipped": len(terms) - len(taken)}

@@ -114,7 +114,8 @@ def train(
             log[index].copy_(step.terms)
         begun = PartialEpoch()
         terms_read = log.double().cpu()
-        before = {key: trained.history[-1][key] for key in step.columns} if epoch else {}
+        told = trained.history[-1] if epoch else {}
+        before = {key: told[key] for key in step.columns if key in told}
         trained.divergence = find_divergence(terms_read, first, before, run.training, patience)
         if trained.divergence is not None:
             return trained

@@ -18,6 +18,7 @@ from bench.grid.read import read_grid
 from bench.records.store import Store
 from bench.records.validity import DIVERGED
 from bench.run import Training
+from bench.training.checkpoint import Epoch
 from bench.training.step import Step
 from bench.training.train import train
 from bench.training.weights import load, save
@@ -181,6 +182,23 @@ def test_a_run_that_skips_from_a_step_on_has_diverged_there(
         assert divergence is None or divergence.last.keys() == {
             "loss", "distortion", "rate", "sigma"
         }  # fmt: skip
+
+
+def test_a_last_epoch_of_few_steps_may_skip_them_all(
+    expand: Expand, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no mean of any term, so its line is JSON."""
+    settings = {"steps": 4, "batch": len(images) // 3, "skip": 1e9}
+    run = expand(training=settings, models=[{"name": "linear_vae", "latent": 2}])[0].runs[0]
+    plant_nan(monkeypatch, 3)
+    told: list[Epoch] = []
+    trained = train(run, images, tmp_path, told.append)
+    assert trained.divergence is None
+    assert told == trained.history
+    assert "loss" in told[0]
+    assert told[1].keys() == {"epoch", "steps", "skipped", "seconds", "images_per_second"}
+    assert told[1]["skipped"] == 1
+    json.dumps(told, allow_nan=False)
 
 
 def test_half_of_the_images_are_mirrored_anew_in_each_epoch(
