@@ -20,6 +20,9 @@ from bench.training.step import scaled
 CHUNK_VALUES = 1 << 24
 """The most numbers of a pass at once: 64 MiB in float32; measures hold a few copies in float64."""
 
+IN_CACHE = 128
+"""How many images, or frames, a CPU decodes at once: the maps of more leave its caches."""
+
 POSTERIOR = "posterior draw"
 """The stream of the one draw of each scored image that its measures share."""
 
@@ -34,7 +37,8 @@ SAMPLES = "samples"
 class Scorer:
     """A trained VAE, frozen for scoring: its σ comes from training, never from what it scores.
 
-    `most` images, or frames, are decoded at once, which changes no number beyond rounding.
+    `most` images, or frames, are drawn together, and decoded at once on a GPU. How many are decoded
+    at once changes no number beyond rounding.
     """
 
     vae: Vae
@@ -54,22 +58,33 @@ class Scorer:
         Counted are the network's output, its noise and its context. Of videos, how many sequences
         or predictions, whichever are longer.
         """
-        model = self.vae.model
-        shape = model.data_shape
-        if isinstance(model, SequenceModel):
-            shape = (max(model.frames, model.past + model.predicted), *model.image_shape)
-        known = next(chain(self.vae.parameters(), self.state.values()), torch.empty(0))
-        one = torch.zeros(1, *model.data_shape, dtype=torch.uint8, device=known.device)
+        model, shape = self.vae.model, self._shape
+        one = torch.zeros(1, *model.data_shape, dtype=torch.uint8, device=self._device)
         with torch.inference_mode():
             context = sum(part.numel() for part in self.encode(one))
         output = self.vae.decoder.outputs * math.prod(shape)
         most = self.most // math.prod(shape[:-3])
         return max(1, min(most, CHUNK_VALUES // (output + model.noise_size + context)))
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The longest that is decoded: an image's, or that of a sequence or its predictions."""
+        model = self.vae.model
+        if isinstance(model, SequenceModel):
+            return (max(model.frames, model.past + model.predicted), *model.image_shape)
+        return tuple(model.data_shape)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(chain(self.vae.parameters(), self.state.values()), torch.empty(0)).device
+
     @cached_property
     def chunks(self) -> Chunks:
-        """How many images are decoded at once: a chunk, or fewer once memory has run out."""
-        return Chunks(self.chunk)
+        """How many images are decoded at once: a chunk, fewer on a CPU or in little memory."""
+        if self._device.type != "cpu":
+            return Chunks(self.chunk)
+        frames = math.prod(self._shape[:-3])
+        return Chunks(min(self.chunk, max(1, IN_CACHE // frames)))
 
     @cached_property
     def _drawn_together(self) -> Chunks:

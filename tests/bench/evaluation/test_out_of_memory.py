@@ -284,16 +284,16 @@ from bench.evaluation.scorer import Scorer, score
 
 decoder = build_decoder(DECODERS["per_pixel"]())
 model = build_model(
-    MODELS["conv_vae"](width=32, latent=4), channels=1, resolution=28, outputs=decoder.outputs
+    MODELS["conv_vae"](width=128, latent=4), channels=1, resolution=28, outputs=decoder.outputs
 )
 vae = Vae(model, decoder)
 scorer = Scorer(vae, vae.initial_state(), torch.float32)
-images = torch.randint(0, 256, (512, 1, 28, 28), dtype=torch.uint8)
+images = torch.randint(0, 256, (128, 1, 28, 28), dtype=torch.uint8)
 measure = lambda: score(scorer, images, 0, "draw", {"distortion": distortion})["distortion"]
 whole = measure()
 score(scorer, images[:1], 0, "draw", {"distortion": distortion})
 held = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
-# For 512 images a map of 32 channels at their own size is 49 MiB, and the map before it 25: what a
+# For 128 images a map of 128 channels at their own size is 49 MiB, and the map before it 25: what a
 # CPU's convolution needs beside them decides nothing.
 resource.setrlimit(resource.RLIMIT_AS, (held + (60 << 20),) * 2)
 assert (measure() / whole - 1).abs().max() < 1e-5
@@ -308,5 +308,5 @@ def test_a_process_whose_memory_is_limited_goes_on_with_less() -> None:
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert 1 <= int(done.stdout) < 512
-    assert "out of memory with 512 at once" in done.stderr
+    assert 1 <= int(done.stdout) < 128
+    assert "out of memory with 128 at once" in done.stderr
