@@ -225,11 +225,11 @@ def test_encoder_and_bound_see_what_the_decoder_scores(monkeypatch: pytest.Monke
     run = of.run.model_copy(update={"evaluation": evaluation})
     evaluate(run, Trained(of.scorer.vae, {}), of.dataset, extractor)
     counts = [len(data) for data in seen]
-    assert counts == [150, 128, 22, 150, 150, 150, 128, 22, 32, 28]
-    # seen[4] are the validation images, to which a σ is fitted, seen[5] those of training.
-    whole = [torch.cat(seen[first:last]) for first, last in ((0, 1), (1, 3), (3, 4), (6, 8))]
+    assert counts == 6 * [128, 22] + [32, 28]
+    # The fourth pair are the validation images, which a σ is fitted to, the fifth those of training.
+    whole = [torch.cat(seen[first : first + 2]) for first in (0, 2, 4, 10)]
     assert all(data.equal(expected) for data in whole)
-    assert torch.cat(seen[8:]).equal(expected[:60])
+    assert torch.cat(seen[12:]).equal(expected[:60])
 
 
 def test_the_bound_of_one_draw_scores_the_same_data() -> None:
