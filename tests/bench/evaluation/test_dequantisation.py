@@ -226,7 +226,7 @@ def test_encoder_and_bound_see_what_the_decoder_scores(monkeypatch: pytest.Monke
     evaluate(run, Trained(of.scorer.vae, {}), of.dataset, extractor)
     counts = [len(data) for data in seen]
     assert counts == 6 * [128, 22] + [32, 28]
-    # The fourth pair are the validation images, which a σ is fitted to, the fifth those of training.
+    # The fourth pair are the validation images, for the fitted σ, the fifth those of training.
     whole = [torch.cat(seen[first : first + 2]) for first in (0, 2, 4, 10)]
     assert all(data.equal(expected) for data in whole)
     assert torch.cat(seen[12:]).equal(expected[:60])
