@@ -235,7 +235,7 @@ def with_interval(mean: float, half_width: float) -> str:
     if max(abs(mean), half_width) < TINY:
         return f"{mean:.1e} ± {half_width:.1e}"
     decimals = _decimals(half_width, 2)
-    return f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
+    return f"{mean:z.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def _decimals(value: float, digits: int) -> int:

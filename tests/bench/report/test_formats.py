@@ -319,6 +319,7 @@ def test_notes_of_a_column_left_out_hang_on_the_row(table: Table) -> None:
         (0.0, math.nan, "0.000 ±?"),
         (7.23e-6, 9.4e-7, "7.2e-06 ± 9.4e-07"),
         (123456.7, math.nan, "123457 ±?"),
+        (-0.4, 480.0, "0 ± 480"),
     ],
 )
 def test_a_number_has_the_digits_that_its_interval_allows(
