@@ -17,8 +17,8 @@ from bench.records.validity import search_fault
 from bench.report.captions import edges_of
 from tests.bench.test_hostile import VALUES, changed, places
 
-REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference" / "quick"
-(PATH,) = REFERENCE.glob("searches/*.json")
+# Written by a version that searched for β alone.
+PATH = Path(__file__).with_name("searches") / "2f6c18c7159a77c5.json"
 OLD = {k: v for k, v in json.loads(PATH.read_text()).items() if k != "sha256"}
 LR = Knob(part="training", option="lr", low=0, high=0.1, scale="linear", each="model")
 
