@@ -98,7 +98,7 @@ def quiet() -> Iterator[None]:
 
 
 @settings(
-    max_examples=40,
+    max_examples=80,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(place=st.sampled_from(list(places(SOUND))), value=VALUES | st.just(...))
