@@ -90,7 +90,7 @@ class Pool:
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            with _environment(self.resources.threads):
+            with environment_with(_variables(self.resources.threads)):
                 process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -162,13 +162,12 @@ def _receive(connection: Connection) -> dict[str, Any]:
     return content
 
 
-@contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
+def _variables(threads: int) -> dict[str, str]:
     """The environment variables of a worker, which BLAS and OpenMP read when they are loaded.
 
     That is before a worker's first line, so the parent has them while it starts one.
     """
-    wanted = {
+    return {
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         # SciPy's eigenvalues fork and join thousands of times: next to a busy process several
@@ -177,6 +176,11 @@ def _environment(threads: int) -> Iterator[None]:
         # A thread that spins while its sibling waits for a busy core slows a run down many times.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
     }
+
+
+@contextlib.contextmanager
+def environment_with(wanted: Mapping[str, str]) -> Iterator[None]:
+    """A block in which environment variables have other values, for the processes it starts."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -17,6 +17,7 @@ from bench.devices import DeviceClass
 from bench.errors import one_line
 from bench.execution.code import TOP
 from bench.execution.engine import find_engine
+from bench.execution.processes import environment_with
 from bench.execution.ray import OWN_ADDRESS
 from bench.records.store import Record, Store
 from bench.run import Run
@@ -47,9 +48,7 @@ def engines(setting: Setting) -> Iterator[Finding]:
 
 def small_runs(setting: Setting) -> list[Run]:
     """Runs of one epoch, a quarter of the release's width, of which nothing slow is measured."""
-    template = release(setting).run(setting.precision, epochs=1)
-    small = template.model.model_copy(update={"width": max(1, setting.size.width // 4)})
-    template = template.model_copy(update={"model": small})
+    template = release(setting, 4).run(setting.precision, epochs=1)
     return runs_of(setting, template, setting.size.shared_images, setting.size.runs)
 
 
@@ -103,9 +102,7 @@ def ray_node() -> Iterator[str]:
     # Its processes inherit these: workers import this very code.
     path = os.pathsep.join(filter(None, [str(TOP), os.environ.get("PYTHONPATH")]))
     settings = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
+    with environment_with(settings):
         cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -119,12 +116,6 @@ def ray_node() -> Iterator[str]:
             yield cluster.address
         finally:
             cluster.shutdown()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 # -- Slurm -------------------------------------------------------------------------------------

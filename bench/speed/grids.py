@@ -110,9 +110,7 @@ def runs_of(setting: Setting, template: Run, images: int, count: int) -> list[Ru
 
 def overhead(setting: Setting) -> Iterator[Finding]:
     """Row `overhead`: a small real grid with one job, whose worker has to start first."""
-    template = release(setting).run(setting.precision, epochs=2)
-    small = template.model.model_copy(update={"width": max(1, setting.size.width // 2)})
-    template = template.model_copy(update={"model": small})
+    template = release(setting, 2).run(setting.precision, epochs=2)
     runs = runs_of(setting, template, setting.size.run_images, setting.size.runs)
     start, stamps = executed(setting, runs, jobs=1)
     first, *others = stamps.records

@@ -1,6 +1,5 @@
 """Measuring the rows in their order, and the table that shows them."""
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from bench.devices import cores
 from bench.errors import RequestError, nearest
 from bench.execution import environment
+from bench.execution.processes import environment_with
 from bench.speed.pairs import Finding
 from bench.speed.setting import FULL, Setting, Size, threads
 
@@ -92,25 +92,11 @@ def measure(
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="sigma-bench-speed-") as folder, threads(cores()):
         setting = Setting(device, repeats, cores(), size or FULL, Path(folder))
-        with _cache(Path(folder) / "cache"):
+        # This process and its workers have a cache of their own.
+        with environment_with({"SIGMA_BENCH_CACHE": str(Path(folder) / "cache")}):
             described = {**environment.describe(device), "precision": setting.precision}
             for name, row in known.items():
                 if not only or name in only:
                     say(name)
                     findings.extend(row(setting))
     return Speed(described, findings)
-
-
-@contextlib.contextmanager
-def _cache(folder: Path) -> Iterator[None]:
-    """Let this process and its workers use a cache of their own."""
-    variable = "SIGMA_BENCH_CACHE"
-    before = os.environ.get(variable)
-    os.environ[variable] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before

@@ -93,10 +93,7 @@ def loop(setting: Setting) -> Iterator[Finding]:
 
 
 def models(setting: Setting) -> Iterator[Finding]:
-    """Row `models`: the same of the hierarchy and the video model, with one thread.
-
-    Both sides have our layers: the loop, the precision and the memory layout are compared.
-    """
+    """Row `models`: the same of the hierarchy and the video model, with one thread."""
     precision = setting.precision
     for work in others(setting):
         flops = step_flops(setting, work)

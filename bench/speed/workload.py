@@ -51,9 +51,14 @@ class Workload:
         )
 
 
-def release(setting: Setting) -> Workload:
-    """The release's size: `conv_vae` of width 32 and 20 latents, batch 128, on digits."""
-    options = {"name": "conv_vae", "width": setting.size.width, "latent": 20}
+def release(setting: Setting, divisor: int = 1) -> Workload:
+    """The release's size: `conv_vae` of width 32 and 20 latents, batch 128, on digits.
+
+    Arguments:
+        divisor: of the width, for a smaller model.
+    """
+    width = max(1, setting.size.width // divisor)
+    options = {"name": "conv_vae", "width": width, "latent": 20}
     return Workload(options, setting.size.batch, setting.images)
 
 
