@@ -6,14 +6,15 @@ and computed once for all runs.
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from bench.errors import RequestError
 from bench.evaluation.features.base import Extractor
-from bench.evaluation.features.cache import FeatureSet, feature_set, place
-from bench.files import exclusive, read_checked, write_checked
+from bench.evaluation.features.cache import FeatureSet, feature_set, kept, place
+from bench.files import read_checked, write_checked
 
 LAYOUT = 2
 """The version of kept floors; raised when a distance's or an extractor's arithmetic changes."""
@@ -46,25 +47,17 @@ def floor(
         metric=extractor.features.metric,
         batch=batch,
     )
-    known = _read(path, key)
-    if known is not None:
-        return known
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):  # without the lock two processes may compute the same
-            held.enter_context(exclusive(path))
-        known = _read(path, key)
-        if known is not None:
-            return known
-        found = distances(feature_set(training.split(batch), extractor), real)
-        # A cache that cannot be written costs time, never the answer.
-        with contextlib.suppress(OSError):
-            write_checked(path, {"key": key, "distances": found})
-        return found
+    return kept(
+        path,
+        partial(_read, path, key),
+        lambda: distances(feature_set(training.split(batch), extractor), real),
+        lambda found: write_checked(path, {"key": key, "distances": found}),
+    )
 
 
 def _read(path: Path, key: str) -> dict[str, float] | None:
     with contextlib.suppress(RequestError):
-        kept = read_checked(path)
-        if kept is not None and kept.get("key") == key:
-            return dict(kept["distances"])
+        content = read_checked(path)
+        if content is not None and content.get("key") == key:
+            return dict(content["distances"])
     return None

@@ -63,8 +63,12 @@ class Scorer:
         with torch.inference_mode():
             context = sum(part.numel() for part in self.encode(one))
         output = self.vae.decoder.outputs * math.prod(shape)
-        most = self.most // math.prod(shape[:-3])
-        return max(1, min(most, CHUNK_VALUES // (output + model.noise_size + context)))
+        most = CHUNK_VALUES // (output + model.noise_size + context)
+        return max(1, min(self._items(self.most), most))
+
+    def _items(self, images: int) -> int:
+        """How many images, sequences or predictions so many images or frames are, at least one."""
+        return max(1, images // math.prod(self._shape[:-3]))
 
     @property
     def _shape(self) -> tuple[int, ...]:
@@ -81,10 +85,8 @@ class Scorer:
     @cached_property
     def chunks(self) -> Chunks:
         """How many images are decoded at once: a chunk, fewer on a CPU or in little memory."""
-        if self._device.type != "cpu":
-            return Chunks(self.chunk)
-        frames = math.prod(self._shape[:-3])
-        return Chunks(min(self.chunk, max(1, IN_CACHE // frames)))
+        on_cpu = self._device.type == "cpu"
+        return Chunks(min(self.chunk, self._items(IN_CACHE)) if on_cpu else self.chunk)
 
     @cached_property
     def _drawn_together(self) -> Chunks:

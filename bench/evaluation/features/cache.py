@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,8 @@ from bench.evaluation.features.video import VideoExtractor
 from bench.evaluation.fid import Moments
 from bench.evaluation.out_of_memory import Chunks, joined
 from bench.files import cache_root, canonical_json, exclusive, set_aside, write_bytes
+
+T = TypeVar("T")
 
 LAYOUT = 3
 """The version of cached features; raised when an extractor's arithmetic or the file changes."""
@@ -70,16 +72,35 @@ def real_features(
         images=list(images.shape),
         batch=batch,
     )
+    found: FeatureSet = kept(
+        path,
+        partial(_read, path, key),
+        lambda: feature_set(torch.split(images, batch), extractor),
+        partial(_write, path, key),
+    )
+    return found.to(extractor.device)
+
+
+def kept(
+    path: Path,
+    read: Callable[[], T | None],
+    compute: Callable[[], T],
+    write: Callable[[T], None],
+) -> T:
+    """What `read` finds in the file, or else what `compute` returns, which `write` then keeps.
+
+    Of several processes one computes, and the others wait for it.
+    """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # without the lock two processes may compute the same
             held.enter_context(exclusive(path))
-        cached = _read(path, key)
-        if cached is not None:
-            return cached.to(extractor.device)
-        computed = feature_set(torch.split(images, batch), extractor)
+        known = read()
+        if known is not None:
+            return known
+        computed = compute()
         # A cache that cannot be written costs time, never the answer.
         with contextlib.suppress(OSError):
-            _write(path, key, computed)
+            write(computed)
         return computed
 
 
