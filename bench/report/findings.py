@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,14 @@ def findings(table: Table) -> Findings:
 def leaders(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Who leads in -log p and in the distance, in sentences by data set and model."""
     names = [name for name in table.metrics if is_shown(name, "overview")]
-    found = [(part.rows, [*_leaders(part.rows, names)]) for part in subsets(table, ())]
-    return tuple((_place(rows), tuple(told)) for rows, told in found[:PLACES] if told)
+    places = islice(subsets(table, ()), PLACES)
+    told = (_of_place(place.rows, _winners(place.rows, names)) for place in places)
+    return tuple(one for one in told if one[1])
 
 
-def _leaders(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    return (_unbroken(sentence) for name in names for sentence in _winner(rows, name))
-
-
-def _place(rows: pd.DataFrame) -> str:
+def _of_place(rows: pd.DataFrame, sentences: Iterable[str]) -> tuple[str, tuple[str, ...]]:
     dataset, model = rows[["dataset", "model"]].iloc[0]
-    return f"{dataset} with {model}"
+    return f"{dataset} with {model}", tuple(map(_unbroken, sentences))
 
 
 def _run(table: Table) -> Iterator[str]:
@@ -99,10 +97,10 @@ def _shows(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     for place in places[:PLACES]:
         rows = place.rows
         names = [*_headline(table), *(name for name in ENDS if name in rows)]
-        sentences = [sentence for metric in names for sentence in _winner(rows, metric)]
-        sentences += [*_tuned(table, place), *_edges(rows), *_published(rows), *_bends(place)]
+        sentences = [*_winners(rows, names), *_tuned(table, place)]
+        sentences += [*_edges(rows), *_published(rows), *_bends(place)]
         if sentences:
-            yield _place(rows), tuple(map(_unbroken, sentences))
+            yield _of_place(rows, sentences)
     if len(places) > PLACES:
         yield "", (f"The table has {len(places) - PLACES} further pairs of data set and model.",)
 
@@ -114,6 +112,10 @@ def _unbroken(sentence: str) -> str:
 
 def _headline(table: Table) -> list[str]:
     return [name for name in table.metrics if is_shown(name, "findings")]
+
+
+def _winners(rows: pd.DataFrame, names: Iterable[str]) -> Iterator[str]:
+    return (sentence for name in names for sentence in _winner(rows, name))
 
 
 def _winner(rows: pd.DataFrame, metric: str) -> Iterator[str]:
