@@ -1,7 +1,8 @@
 """The devices of this machine and their precision, found without importing torch.
 
 A run's id depends on its precision, and `auto` depends on the hardware, so `--dry-run` and `status`
-need it, too. `doctor` compares the answer with torch's.
+need it, too. `doctor` compares the answer with torch's. The rates of a processor are measured by
+another process (`bench.processor`).
 """
 
 import ctypes
@@ -14,6 +15,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from bench import processor
 from bench.errors import RequestError
 
 DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
@@ -26,6 +28,9 @@ NO_MEMORY = re.compile(
 _CAPABILITY_MAJOR = 75
 # The first compute capability, Ampere's, that multiplies bfloat16 matrices.
 BFLOAT16_CAPABILITY = 8
+# How many times as fast as float32 a processor's bfloat16 must be for `auto` to mean it. Two
+# that were measured have 5.7 (AMX) and 0.53; three repetitions of the latter differed by 0.2 %.
+WORTHWHILE = 1.2
 
 
 class DeviceClass(StrEnum):
@@ -133,18 +138,21 @@ def native_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         capability = cuda_capabilities()[int(device.partition(":")[2] or 0)]
         return capability >= BFLOAT16_CAPABILITY
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux: unknown, so not claimed
-        return False
-    return re.search(r"^flags\b.*\b(avx512_bf16|amx_bf16)\b", flags, re.MULTILINE) is not None
+    flags = processor.field("flags") or ""  # not Linux: unknown, so not claimed
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
 def resolve_precision(asked: str, device: str) -> str:
-    """`float32` or `bfloat16`: the one asked for, or for `auto` bfloat16 where it is native."""
-    if asked == "auto":
-        return "bfloat16" if native_bfloat16(device) else "float32"
-    return asked
+    """`float32` or `bfloat16`: the one asked for, or for `auto` bfloat16 where it is native.
+
+    On this machine's processor it must be faster, too: one measurement tells (`bfloat16_gain`).
+    """
+    if asked != "auto":
+        return asked
+    if not native_bfloat16(device):
+        return "float32"
+    gain = None if device.startswith("cuda") else processor.bfloat16_gain()
+    return "bfloat16" if gain is None or gain >= WORTHWHILE else "float32"
 
 
 def out_of_memory(error: BaseException) -> bool:

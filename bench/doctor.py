@@ -3,16 +3,16 @@
 import importlib.util
 import shutil
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bench import data
-from bench.devices import cuda_capabilities, native_bfloat16
+from bench.devices import cuda_capabilities, resolve_precision
 from bench.errors import RequestError
 from bench.evaluation.features.base import NETWORKS
 from bench.files import cache_root
+from bench.processor import rates
 
 
 class Finding(NamedTuple):
@@ -76,7 +76,7 @@ def _devices() -> list[Finding]:
             Finding("broken", "CUDA devices", told, "match torch's build and the driver")
         )
     for device in ("cpu", *(f"cuda:{index}" for index in range(seen))):
-        precision = "bfloat16" if native_bfloat16(device) else "float32"
+        precision = resolve_precision("auto", device)
         findings.append(
             Finding("ok", f"{device} precision", f"auto means {precision}; {_speed(device)}")
         )
@@ -84,22 +84,9 @@ def _devices() -> list[Finding]:
 
 
 def _speed(device: str) -> str:
-    """The matrix-product rate in both precisions, best of three."""
-    import torch
-
-    size = 8192 if device.startswith("cuda") else 1024
-    rates = []
-    for dtype in (torch.float32, torch.bfloat16):
-        factor = torch.randn(size, size, device=device, dtype=dtype)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            product = factor @ factor
-            product[0, 0].item()
-            times.append(time.perf_counter() - start)
-        name = str(dtype).removeprefix("torch.")
-        rates.append(f"{name} {2 * size**3 / min(times) / 1e12:.2f} TFLOP/s")
-    return ", ".join(rates)
+    """The rate of a matrix product in both precisions."""
+    measured = rates(device, 8192 if device.startswith("cuda") else 1024)
+    return ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in measured.items())
 
 
 def _data() -> list[Finding]:

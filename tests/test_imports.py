@@ -16,11 +16,12 @@ LAYERS = (
     (
         "bench.text",
         "bench.files",
-        "bench.devices",
         "bench.rng",
         "bench.metrics",
         "bench.significance",
     ),
+    ("bench.processor",),
+    ("bench.devices",),
     ("bench.run",),
     ("bench.data",),
     ("bench.plugins",),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench import processor
 from bench.devices import cores
 
 VERSIONS = ("sigma-vae-bench", "torch", "torchvision", "optuna", "numpy", "scipy", "pytorch-fid")
@@ -22,7 +23,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": {name: version for name in VERSIONS if (version := _version(name))},
-        "device": torch.cuda.get_device_name(device) if on_cuda else processor(),
+        "device": torch.cuda.get_device_name(device) if on_cuda else _processor(),
         "device_class": "cuda" if on_cuda else "cpu",
         "cuda": torch.version.cuda if on_cuda else None,
         "threads": torch.get_num_threads(),
@@ -59,14 +60,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 @cache
-def processor() -> str:
+def _processor() -> str:
     """The processor's name and how many of its cores this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    name = processor.field("model name") or platform.processor() or platform.machine()
     return f"{name}, {cores()} cores"

@@ -87,7 +87,7 @@ AskedPrecision = Literal["auto", "float32", "bfloat16"]
 
 
 class TrainingOptions(TrainingSettings):
-    """The key `training`; `auto` is the precision that the device computes natively."""
+    """The key `training`; `auto` is the precision in which the device is fastest."""
 
     precision: AskedPrecision = "auto"
 

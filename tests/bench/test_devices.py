@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import devices
+from bench import devices, processor
 from bench.errors import RequestError
 from bench.execution.engine import devices_on
 from bench.execution.schedule import MOST_JOBS, default_jobs
@@ -30,6 +30,25 @@ def test_native_bfloat16_is_torchs() -> None:
     if None in probes:
         pytest.skip("this torch does not tell what the processor multiplies")
     assert devices.native_bfloat16("cpu") == any(probe() for probe in probes if probe)
+
+
+@pytest.mark.parametrize(
+    ("flags", "gain", "precision"),
+    [
+        ("avx2 avx512f", None, "float32"),
+        ("avx512f avx512_bf16", 0.57, "float32"),
+        ("avx512f avx512_bf16", 1.9, "bfloat16"),
+        ("avx512f avx512_bf16 amx_bf16", 5.7, "bfloat16"),
+        ("amx_bf16", None, "bfloat16"),  # not measurable
+    ],
+)
+def test_a_processor_trains_in_bfloat16_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, flags: str, gain: float | None, precision: str
+) -> None:
+    monkeypatch.setattr(processor, "field", {"flags": flags}.get)
+    monkeypatch.setattr(processor, "bfloat16_gain", lambda: gain)
+    assert devices.resolve_precision("auto", "cpu") == precision
+    assert devices.resolve_precision("bfloat16", "cpu") == "bfloat16"
 
 
 def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
