@@ -21,8 +21,13 @@ from bench.files import cache_root, digest, write_json
 logger = logging.getLogger("sigma-bench")
 
 ROUNDS = 5
-# They hold torch's libraries to an instruction set.
-INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+# Of oneDNN, torch and MKL.
+INSTRUCTION_SETS = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_ENABLE_INSTRUCTIONS",
+)
 SECONDS = 120
 
 
@@ -34,6 +39,11 @@ def field(name: str) -> str | None:
         return None
     found = re.search(rf"^{name}\s*:\s*(.*)$", told, re.MULTILINE)
     return found[1] if found else None
+
+
+def restrictions() -> dict[str, str]:
+    """The variables of the environment that hold torch's libraries to an instruction set."""
+    return {name: os.environ[name] for name in INSTRUCTION_SETS if os.environ.get(name)}
 
 
 def rates(device: str, size: int) -> dict[str, float]:
@@ -105,7 +115,7 @@ def _what_decides() -> dict[str, str | None]:
         "processor": field("model name"),
         "flags": field("flags"),
         "torch": version("torch"),
-        **{name: os.environ.get(name) for name in INSTRUCTION_SETS},
+        **restrictions(),
     }
 
 

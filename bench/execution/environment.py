@@ -27,6 +27,7 @@ def describe(device: str) -> dict[str, Any]:
         "device_class": "cuda" if on_cuda else "cpu",
         "cuda": torch.version.cuda if on_cuda else None,
         "threads": torch.get_num_threads(),
+        **({"instruction_sets": held} if (held := processor.restrictions()) else {}),
     }
 
 

@@ -256,7 +256,9 @@ def _differing_settings(lines: pd.DataFrame, knobs: Sequence[Sequence[Knob]]) ->
 
     def differs(column: str) -> bool:
         by_hand = measured & np.array([column not in tuned for tuned in own], dtype=bool)
-        return _differs(lines[by_hand], column, _WITHIN.get(column))
+        within = _WITHIN.get(column) or "schema"
+        groups = lines.loc[by_hand, column].groupby(lines.loc[by_hand, within], dropna=False)
+        return bool(groups.nunique(dropna=False).max() > 1)  # NaN for no rows
 
     differing = list(filter(differs, _settings(lines)))
     return [
@@ -274,11 +276,6 @@ def _settings(lines: pd.DataFrame) -> Iterator[str]:
         own = column.startswith(parts) or column in ("run.content", "run.split_seed")
         if own and column not in IMPLIED | {SOURCE}:
             yield column
-
-
-def _differs(measured: pd.DataFrame, column: str, within: str | None) -> bool:
-    groups = measured[column].groupby(measured[within or "schema"], dropna=False)
-    return bool(groups.nunique(dropna=False).max() > 1)  # NaN for no rows
 
 
 def _name(column: str) -> str:

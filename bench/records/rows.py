@@ -199,11 +199,11 @@ def _best(
     discrete = table["discrete"].to_numpy(dtype=bool)
     best: list[list[str]] = [[] for _ in range(len(table))]
     tested: list[list[str]] = [[] for _ in range(len(table))]
+    by_seed = _BySeed(completed, table.index)
     for name, direction in directions.items():
         if direction is None:
             continue
-        seeds = completed.pivot_table(f"metrics.{name}", "row", "run.seed", aggfunc="first")
-        values = seeds.reindex(table.index).to_numpy(dtype=float)
+        values = by_seed.values(f"metrics.{name}")
         least = _counting_errors(name, table, completed)
         metric = find(name)
         for group in groups:
@@ -219,6 +219,23 @@ def _best(
             for row in own[verdict.compared]:
                 tested[row].append(name)
     return list(map(tuple, best)), list(map(tuple, tested))
+
+
+class _BySeed:
+    """The columns of records as arrays (rows, seeds), NaN where a row has no number of a seed."""
+
+    def __init__(self, records: pd.DataFrame, rows: pd.Index) -> None:
+        seeds, self.seed = np.unique(records["run.seed"].to_numpy(), return_inverse=True)
+        self.records, self.row = records, rows.get_indexer(records["row"])
+        self.shape = len(rows), len(seeds)
+
+    def values(self, column: str) -> NDArray[np.float64]:
+        """Seeds of which no row has a number are left out; of twins the first number counts."""
+        numbers = self.records[column].to_numpy(dtype=float)
+        known = np.flatnonzero(~np.isnan(numbers))[::-1]  # the last that is written stays
+        found = np.full(self.shape, np.nan)
+        found[self.row[known], self.seed[known]] = numbers[known]
+        return found[:, ~np.isnan(found).all(axis=0)]
 
 
 def counts_images(name: str) -> bool:

@@ -62,7 +62,7 @@ def complaint(read: Callable[[], object]) -> str:
 
 
 def records() -> list[Record]:
-    chosen = sorted(REFERENCE.glob("runs/*/record.json"))
+    chosen = sorted(REFERENCE.glob("runs/**/record.json"))
     return [json.loads(path.read_text()) for path in chosen]
 
 

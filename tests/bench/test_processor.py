@@ -12,6 +12,25 @@ import torch
 from bench import processor
 
 
+class Measured:
+    """In place of the process that measures: what it says, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def run(self, *arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+        self.asked += 1
+        told = json.dumps({"float32": 100.0 * self.asked, "bfloat16": 150.0 * self.asked**2})
+        return subprocess.CompletedProcess("python", 0, told)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    made = Measured()
+    monkeypatch.setattr(subprocess, "run", made.run)
+    return made
+
+
 @pytest.fixture(autouse=True)
 def forgetful() -> Iterator[None]:
     """Each test asks anew."""
@@ -45,40 +64,40 @@ def test_rates_are_of_one_thread_and_leave_the_number_alone() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_the_gain_is_measured_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gain = processor.bfloat16_gain()
-    assert gain is not None
-    assert gain > 0
+def test_the_gain_is_measured_once_and_kept(cache: Path, measured: Measured) -> None:
+    assert processor.bfloat16_gain() == 1.5
     (kept,) = cache.glob("*.json")
     told = json.loads(kept.read_text())
-    rates = told["flop_per_second"]
-    assert gain == told["bfloat16_gain"] == rates["bfloat16"] / rates["float32"]
+    assert told["flop_per_second"] == {"float32": 100, "bfloat16": 150}
     assert told["torch"] == torch.__version__.partition("+")[0]
-
-    monkeypatch.setattr(subprocess, "run", None)  # it would fail if it measured again
-    processor.bfloat16_gain.cache_clear()
-    assert processor.bfloat16_gain() == gain
+    assert asked_again() == 1.5
+    assert measured.asked == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"bfloat16_gain": null}'])
-def test_a_torn_file_is_measured_again(cache: Path, content: str) -> None:
+def test_a_torn_file_is_measured_again(cache: Path, measured: Measured, content: str) -> None:
     processor.bfloat16_gain()
     (kept,) = cache.glob("*.json")
     kept.write_text(content)
-    processor.bfloat16_gain.cache_clear()
-    again = processor.bfloat16_gain()
-    assert again is not None
-    assert json.loads(kept.read_text())["bfloat16_gain"] == again
+    assert asked_again() == 3
+    assert json.loads(kept.read_text())["bfloat16_gain"] == 3
 
 
+@pytest.mark.parametrize("name", processor.INSTRUCTION_SETS)
 def test_another_instruction_set_is_another_measurement(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    processor.bfloat16_gain()
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert processor.bfloat16_gain() == 1.5
+    monkeypatch.setenv(name, "AVX2")
+    assert asked_again() == 3
+    monkeypatch.delenv(name)
+    assert asked_again() == 1.5
+
+
+def asked_again() -> float | None:
+    """What the next process hears."""
     processor.bfloat16_gain.cache_clear()
-    processor.bfloat16_gain()
-    assert len(list(cache.glob("*.json"))) == 2
+    return processor.bfloat16_gain()
 
 
 @pytest.mark.parametrize("cause", [OSError("no more processes"), None])
@@ -98,14 +117,16 @@ def test_what_cannot_be_measured_is_said_and_not_kept(
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SIGMA_BENCH_CACHE", str(tmp_path / "file"))
-    assert processor.bfloat16_gain() is not None
+    assert [processor.bfloat16_gain(), asked_again()] == [1.5, 3]
 
 
-def test_it_answers_from_any_folder_without_torch(cache: Path, tmp_path: Path) -> None:
+def test_another_process_measures_from_any_folder_without_torch_in_this_one(
+    cache: Path, tmp_path: Path
+) -> None:
     script = (
         "import sys; from bench.processor import bfloat16_gain; gain = bfloat16_gain(); "
         "print(gain, 'torch' in sys.modules)"
@@ -114,5 +135,7 @@ def test_it_answers_from_any_folder_without_torch(cache: Path, tmp_path: Path) -
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
     )
     gain, loaded = done.stdout.split()
-    assert float(gain) > 0
     assert loaded == "False", done.stderr
+    (kept,) = cache.glob("*.json")
+    rates = json.loads(kept.read_text())["flop_per_second"]
+    assert float(gain) == rates["bfloat16"] / rates["float32"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.docs import other_pages, results_models, results_paper, results_tuning
+from tests.docs import other_pages, results_models, results_paper, results_tuning, speed_page
 from tests.docs.claims import Claim
 from tests.docs.records import ROOT
 
@@ -44,6 +44,7 @@ CLAIMS: dict[str, tuple[Claims, ...]] = {
     "docs/faq.md": (other_pages.of_questions,),
     "docs/regression.md": (other_pages.of_regression,),
     "docs/protocol.md": (other_pages.of_protocol,),
+    "docs/speed.md": (speed_page.of_speed,),
     "results/reference/README.md": (other_pages.of_reference,),
 }
 

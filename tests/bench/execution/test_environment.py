@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import processor
 from bench.execution import environment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,3 +54,11 @@ def test_the_parent_never_imports_torch(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_permitted_instruction_set_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in processor.INSTRUCTION_SETS:
+        monkeypatch.delenv(name, raising=False)
+    assert "instruction_sets" not in environment.describe("cpu")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert environment.describe("cpu")["instruction_sets"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
