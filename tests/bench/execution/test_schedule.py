@@ -210,10 +210,10 @@ def finish(process: Invocation) -> None:
 
 
 def test_two_invocations_share_the_work(
-    write_grid: Callable[..., Path], tmp_path: Path, start: Start, found: Found
+    write_grid: Callable[..., Path], tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
     grid = write_grid(decoders=["gaussian", "optimal", "shared", "per_pixel"], seeds=[0, 1])
-    both = [start(grid, tmp_path / "results") for _ in range(2)]
+    both = [start_warm(grid, tmp_path / "results") for _ in range(2)]
     told = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     # Together they computed each run once.

@@ -14,9 +14,11 @@ import pytest
 from bench.errors import Stopped
 from bench.execution.signals import Interruption, Stop
 from bench.records.store import Record
+from tests.bench.execution.invocation import Invocation
 
 Write = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
+StartWarm = Callable[..., Invocation]
 Found = Callable[[Path], dict[str, Record]]
 
 LAST = (
@@ -64,7 +66,7 @@ def test_a_worker_leaves_at_once_only_where_that_is_said(monkeypatch: pytest.Mon
             signal.signal(number, handler)
 
 
-def until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+def until(condition: Callable[[], object], process: "subprocess.Popen[str] | Invocation") -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -83,7 +85,7 @@ def workers(process: "subprocess.Popen[str]") -> list[int]:
 
 
 def test_a_stop_within_an_epoch_keeps_its_steps(
-    write_grid: Write, tmp_path: Path, start: Start, found: Found
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
     """The checkpoint is of a step, not of an epoch, and the run ends as an undisturbed one."""
     grid = write_grid(
@@ -91,13 +93,13 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
         training={"epochs": 1, "batch": 1, "precision": "float32"},
         models=[{"name": "conv_vae", "width": 8, "latent": 3}],
     )
-    assert start(grid, tmp_path / "whole").wait(120) == 0
+    assert start_warm(grid, tmp_path / "whole").wait(120) == 0
 
     results = tmp_path / "stopped"
     for kill in (os.kill, os.killpg):
         for path in results.glob("small/runs/*/*/run.json"):
             path.unlink()  # written anew as each run begins
-        process = start(grid, results)
+        process = start_warm(grid, results)
         until(lambda: list(results.glob("small/runs/*/*/run.json")), process)
         time.sleep(0.2)
         kill(process.pid, signal.SIGTERM)
@@ -110,7 +112,7 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
         assert list(results.glob("small/runs/*/*/checkpoint.pt"))
         histories = results.glob("small/runs/*/*/history.jsonl")
         assert not any(history.read_text() for history in histories)
-    assert start(grid, results).wait(120) == 0
+    assert start_warm(grid, results).wait(120) == 0
     assert found(results) == found(tmp_path / "whole")
 
 
