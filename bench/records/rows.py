@@ -61,11 +61,13 @@ def rows(frame: pd.DataFrame, searches: Sequence[Record]) -> Rows:
         table[name] = (members["status"] == status).groupby(members["row"], sort=False).sum()
     table = table.join(_statistics(members))
     table = table.join(_cost(groups, lines, found))
-    table["discrete"] = _discrete(lines)
-    table["best"], table["tested"] = _best(table, lines, members)
+    # Joined, since pandas warns of so many columns that are inserted one by one.
+    table = table.join(_discrete(lines).rename("discrete"))
+    best, compared = _best(table, lines, members)
     known = members.dropna(subset="id")
     ids = known["id"].groupby(known["row"], sort=False).agg(tuple)
-    table["ids"] = [ids.get(row, ()) for row in table.index]
+    last = {"best": best, "tested": compared, "ids": [ids.get(row, ()) for row in table.index]}
+    table = table.join(pd.DataFrame(last, index=table.index))
     places = list(map(_order, lines_of(table), lines_of(lines)))
     sequence = sorted(range(len(table)), key=places.__getitem__)
     return Rows(*(part.iloc[sequence].reset_index(drop=True) for part in (table, lines)))

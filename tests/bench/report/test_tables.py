@@ -53,6 +53,14 @@ def test_one_seed_has_no_interval(results: Results) -> None:
     assert math.isnan(row["neg_log_p_half_width"])
 
 
+def test_hundreds_of_metrics_draw_no_warning(results: Results) -> None:
+    """As many as runs on videos have; pandas warns of a frame that is put together column by
+    column, and here warnings are errors."""
+    for seed in range(2):
+        results.add(seed=seed, metrics={f"iwae_{k}": -900.0 - seed for k in range(1, 200)})
+    assert results.table().frame.iloc[0]["iwae_199"] == -900.5
+
+
 def test_rows_differ_in_anything_but_the_seed(results: Results) -> None:
     for seed in range(3):
         results.add("shared", seed=seed)
