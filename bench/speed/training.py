@@ -192,9 +192,8 @@ def peak(setting: Setting, precision: torch.dtype) -> Arm:
 
 def parts(setting: Setting, work: Workload, precision: Precision) -> dict[str, float]:
     """How the time of our steps divides over groups of operators; sums to 1."""
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "5"
-    )  # else it writes a line to standard error at each start
+    # Else the profiler writes lines to standard error at each start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * setting.on_cuda
     profiler = profile(activities=activities)
     told: list[Epoch] = []

@@ -91,7 +91,8 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
     grid = write_grid(
         decoders=["optimal", "gaussian"],
         training={"epochs": 1, "batch": 1, "precision": "float32"},
-        models=[{"name": "conv_vae", "width": 8, "latent": 3}],
+        # Wide, so that a run of one epoch outlasts both signals by seconds.
+        models=[{"name": "conv_vae", "width": 20, "latent": 3}],
     )
     assert start_warm(grid, tmp_path / "whole").wait(120) == 0
 
@@ -101,7 +102,7 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
             path.unlink()  # written anew as each run begins
         process = start_warm(grid, results)
         until(lambda: list(results.glob("small/runs/*/*/run.json")), process)
-        time.sleep(0.2)
+        time.sleep(0.1)
         kill(process.pid, signal.SIGTERM)
         told = process.communicate(timeout=60)[1]
         assert process.returncode == 130
