@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cli.app import main
 from bench.execution.processes import Pool
+from bench.execution.signals import SIGNALS
 from tests.warm import FORKED, WARM
 
 
@@ -25,6 +26,8 @@ def interruptible() -> None:
 def _invoke(asked: list[str], told: Path) -> None:
     os.setsid()
     interruptible()
+    # The warm process was begun while a worker was started, and signals are blocked around that.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for path, number in ((Path(os.devnull), 1), (told, 2)):
         with path.open("a") as file:
             os.dup2(file.fileno(), number)
