@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,19 @@ def restrictions() -> dict[str, str]:
     return {name: os.environ[name] for name in INSTRUCTION_SETS if os.environ.get(name)}
 
 
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def rates(device: str, size: int) -> dict[str, float]:
     """FLOP/s of a square matrix product in each precision, the best of five taken in turn.
 
@@ -64,17 +78,13 @@ def rates(device: str, size: int) -> dict[str, float]:
         for name in ("float32", "bfloat16")
     }
     taken: dict[str, list[float]] = {name: [] for name in factors}
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         for _ in range(ROUNDS):
             for name, factor in factors.items():
                 start = clock()
                 product = factor @ factor
                 product[0, 0].item()  # a GPU is waited for
                 taken[name].append(clock() - start)
-    finally:
-        torch.set_num_threads(before)
     return {name: 2 * size**3 / min(times) for name, times in taken.items()}
 
 
@@ -85,7 +95,8 @@ def bfloat16_gain() -> float | None:
     A process without torch answers, too: another one measures, once for each processor, version of
     torch and permitted instruction set (2 to 5 seconds), and the cache's folder keeps the answer.
     """
-    kept = cache_root() / "products" / f"{digest(_what_decides())}.json"
+    decides = _what_decides()
+    kept = cache_root() / "products" / f"{digest(decides)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return float(json.loads(kept.read_text())["bfloat16_gain"])
     try:
@@ -106,7 +117,7 @@ def bfloat16_gain() -> float | None:
         logger.warning("the processor's bfloat16 could not be measured: %s", error)
         return None
     with contextlib.suppress(OSError):  # measured again by the next process
-        write_json(kept, {"bfloat16_gain": gain, "flop_per_second": measured, **_what_decides()})
+        write_json(kept, {"bfloat16_gain": gain, "flop_per_second": measured, **decides})
     return gain
 
 

@@ -16,12 +16,13 @@ from bench import data
 from bench.data import Dataset
 from bench.evaluation.evaluate import evaluate
 from bench.evaluation.features.base import Extractor, build
+from bench.processor import threads
 from bench.run import EvaluationSettings, Run
 from bench.speed import peer
 from bench.speed.grids import run_of_quick
 from bench.speed.pairs import Arm, Finding, Pairs, alternate
 from bench.speed.plain import Plain
-from bench.speed.setting import Setting, threads
+from bench.speed.setting import Setting
 from bench.training.checkpoint import Trained
 from bench.training.train import train
 

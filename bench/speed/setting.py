@@ -1,8 +1,7 @@
 """The setting of the rows: device, repeats, sizes, images, a clock."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,14 +94,3 @@ def strokes(count: int) -> Tensor:
     noise = torch.rand(count, 1, 7, 7, generator=generator(0, "strokes"))
     smooth = torch.nn.functional.interpolate(noise, (28, 28), mode="bicubic")
     return ((smooth - 0.6).clamp(0, 0.4) * 637.5).byte()
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

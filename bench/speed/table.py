@@ -11,8 +11,9 @@ from bench.devices import cores
 from bench.errors import RequestError, nearest
 from bench.execution import environment
 from bench.execution.processes import environment_with
+from bench.processor import threads
 from bench.speed.pairs import Finding
-from bench.speed.setting import FULL, Setting, Size, threads
+from bench.speed.setting import FULL, Setting, Size
 
 Measurement = Callable[[Setting], Iterator[Finding]]
 

@@ -12,10 +12,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.processor import threads
 from bench.run import Precision
 from bench.speed.pairs import Arm, Finding, alternate
 from bench.speed.plain import Plain
-from bench.speed.setting import Setting, threads
+from bench.speed.setting import Setting
 from bench.speed.workload import Workload, others, release
 from bench.training.checkpoint import Epoch
 from bench.training.train import train

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bench.speed.table import seconds
 from tests.docs.claims import Claim, Says, Tabled, told
 from tests.docs.records import REFERENCE, number, rounded
 
@@ -21,10 +22,6 @@ def rows(name: str) -> dict[str, Row]:
     return {row["name"]: row for row in read["rows"]}
 
 
-def duration(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
 def ratio(row: Row) -> str:
     return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
 
@@ -34,7 +31,7 @@ def tabled(measured: dict[str, Row]) -> Sequence[Sequence[str]]:
     for name, row in measured.items():
         if "ratio" not in row:
             continue
-        sides = [duration(row[f"{side}_seconds"]) for side in ("baseline", "ours")]
+        sides = [seconds(row[f"{side}_seconds"]) for side in ("baseline", "ours")]
         if name.startswith("arithmetic"):
             facts = row["facts"]
             rates = (facts["peak_flop_per_second"], facts["flop_per_second"])
@@ -88,14 +85,21 @@ def of_speed() -> Iterator[Claim]:
     yield Says(PLACE, f"The steps of `hierarchical` and `svg` reach {' and '.join(rates)} GFLOP/s:")
     yield Tabled(PLACE, ("held to AVX2", *HEADS[1:]), tabled(held))
     parts = facts["evaluation"]
+    (bound,) = (name for name in parts if name.startswith("seconds_of_bound_of_"))
+    draws = number(int(bound.split("_")[4]))
     taken = [
-        number(parts[f"seconds_of_{part}"], 1)
-        for part in ("likelihoods", "bound_of_16_draws", "features", "samples_and_distances")
+        number(parts[name], 1)
+        for name in (
+            "seconds_of_likelihoods",
+            bound,
+            "seconds_of_features",
+            "seconds_of_samples_and_distances",
+        )
     ]
     yield Says(
         PLACE,
         f"Of the {number(parts['seconds'], 1)} s that measuring a run of `quick` takes here, the "
-        f"likelihoods take {taken[0]} s, the bound of {number(16)} draws {taken[1]} s, the feature "
+        f"likelihoods take {taken[0]} s, the bound of {draws} draws {taken[1]} s, the feature "
         f"network {taken[2]} s, samples and distances {taken[3]} s.",
     )
     training = free["training, 1 thread"]["ratio"]
