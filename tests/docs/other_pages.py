@@ -189,7 +189,6 @@ def of_protocol() -> Iterator[Claim]:
 
 ADDED = {
     "table3": "`sigma-bench run table3 --only seed=0` (without the search), full MNIST",
-    "figure4": "`sigma-bench run figure4` (stopped and continued: its seconds include pauses)",
     "hierarchical-quick": "`sigma-bench run hierarchical-quick` (without pictures)",
     "video-quick": "`sigma-bench run video-quick` (of the pictures only the predictions)",
     "regression": "[below](#the-regression-baseline)",
