@@ -93,9 +93,21 @@ class Decoder(Configured, nn.Module):
     def sigma(self, distribution: Distribution) -> Tensor:
         """The root mean variance of p(x|z), a scalar for the training curve, read at every step.
 
-        A family whose variance is expensive returns an estimate.
+        A family whose variance is expensive returns an estimate. One pixel whose variance is beyond
+        float32 counts as much as float32 can hold, since its density is finite all the same.
+
+        >>> from baselines.decoders.gaussian import PerPixelGaussian
+        >>> decoder = PerPixelGaussian(min_log_sigma=None)
+        >>> output = torch.tensor([0.5, 50.0]).view(1, 2, 1, 1)  # σ = e⁵⁰, σ² = e¹⁰⁰
+        >>> law = decoder(output, {})
+        >>> law.log_prob(torch.ones(1, 1, 1, 1)).item() + 50  # -ln √(2π)
+        -0.918...
+        >>> decoder.sigma(law).isfinite().item()
+        True
         """
-        return distribution.variance.mean().sqrt()
+        variance = distribution.variance
+        largest = torch.finfo(variance.dtype).max / variance.numel()
+        return variance.clamp(max=largest).mean().sqrt()
 
     def learning_rates(self) -> dict[str, float]:
         """Factors on the learning rate by parameter name, where they differ from 1."""
