@@ -138,8 +138,7 @@ def native_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         capability = cuda_capabilities()[int(device.partition(":")[2] or 0)]
         return capability >= BFLOAT16_CAPABILITY
-    flags = processor.field("flags") or ""  # not Linux: unknown, so not claimed
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+    return not processor.flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def resolve_precision(asked: str, device: str) -> str:

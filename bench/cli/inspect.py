@@ -184,9 +184,7 @@ def speed(
     from bench.speed import table
 
     resolved = resolve_device(device)
-    measured = table.measure(
-        only, resolved, repeats, lambda row: print(f"measuring: {row}", file=sys.stderr)
-    )
+    measured = table.measure(only, resolved, repeats, lambda line: print(line, file=sys.stderr))
     if as_json:
         print(json.dumps(measured.as_dict(), indent=1))
         return DONE

@@ -62,6 +62,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 @cache
 def _processor() -> str:
-    """The processor's name and how many of its cores this process may use."""
+    """The processor's name, its fastest instruction set and how many cores this process may use."""
     name = processor.field("model name") or platform.processor() or platform.machine()
-    return f"{name}, {cores()} cores"
+    fastest = f" with {found}" if (found := processor.fastest()) else ""
+    return f"{name}{fastest}, {cores()} cores"

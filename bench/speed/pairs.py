@@ -61,6 +61,10 @@ class Finding:
     facts: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 
+    def __str__(self) -> str:
+        told = (f"ratio {self.pairs}" if self.pairs else "", self.note)
+        return f"{self.name}: {'; '.join(filter(None, told))}"
+
     def as_dict(self) -> dict[str, Any]:
         measured = self.pairs.as_dict() if self.pairs else {}
         return {

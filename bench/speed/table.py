@@ -81,7 +81,8 @@ def measure(
 ) -> Speed:
     """Measure the rows that `only` names, or all, with `repeats` pairs each, on `device`.
 
-    Nothing stays on disk; `say` gets the name of each row before it is measured.
+    Nothing stays on disk; `say` gets a line before a row is measured and one for each finding, so
+    that one who stops the command keeps what it found.
 
     Raises:
         RequestError: a name that is no row's.
@@ -98,6 +99,8 @@ def measure(
             described = {**environment.describe(device), "precision": setting.precision}
             for name, row in known.items():
                 if not only or name in only:
-                    say(name)
-                    findings.extend(row(setting))
+                    say(f"measuring: {name}")
+                    for finding in row(setting):
+                        findings.append(finding)
+                        say(f"measured: {finding}")
     return Speed(described, findings)

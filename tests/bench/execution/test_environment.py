@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench import processor
+from bench.devices import cores
 from bench.execution import environment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,3 +63,24 @@ def test_a_permitted_instruction_set_is_part_of_it(monkeypatch: pytest.MonkeyPat
     assert "instruction_sets" not in environment.describe("cpu")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert environment.describe("cpu")["instruction_sets"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("sse2 avx2", "A Processor with AVX2, "),
+        ("avx2 avx512f", "A Processor with AVX-512, "),
+        ("avx512_bf16 avx512f avx2", "A Processor with AVX512-BF16, "),
+        ("avx2 avx512_bf16 amx_bf16", "A Processor with AMX, "),
+        ("sse2", "A Processor, "),
+        (None, "A Processor, "),
+    ],
+)
+def test_processors_of_one_name_and_unlike_speed_are_two_devices(
+    monkeypatch: pytest.MonkeyPatch, flags: str | None, name: str
+) -> None:
+    told = {"model name": "A Processor", "flags": flags}
+    monkeypatch.setattr(processor, "field", told.get)
+    environment._processor.cache_clear()
+    assert environment.describe("cpu")["device"] == f"{name}{cores()} cores"
+    environment._processor.cache_clear()

@@ -198,6 +198,11 @@ def rows(call: Call, *names: str, repeats: int = 2) -> dict[str, dict[str, Any]]
         f"measuring: {name}" for name in names
     ]
     told = json.loads(out)
+    # Each is told when it is found: who stops the command keeps it.
+    found = [line for line in err.splitlines() if line.startswith("measured")]
+    assert [line.split(":")[1].strip() for line in found] == [row["name"] for row in told["rows"]]
+    for line, row in zip(found, told["rows"], strict=True):
+        assert f"ratio {row['ratio']:.2f} (" in line if "ratio" in row else row["note"] in line
     assert {"device", "threads", "precision", "versions"} <= set(told["environment"])
     for row in told["rows"]:
         assert row["compares"]
