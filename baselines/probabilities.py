@@ -28,8 +28,8 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
 
     Returns:
         Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian, Student-t, Laplace and
-        continuous Bernoulli; for another base a mass too small for a difference of two cdfs is
-        density times width.
+        continuous Bernoulli. A mass too small for a difference of two cdfs is density times width:
+        in a law 10⁹ times as wide as a bin, and of another base in its tails.
 
     Raises:
         TypeError: for a distribution of neither kind.
@@ -51,7 +51,7 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
         lower, upper = torch.where(mirror, -upper, lower), torch.where(mirror, -lower, upper)
         below, up_to = _log_cdf(base, lower), _log_cdf(base, upper)
         mass = up_to + log1mexp(up_to - below)
-        fine = up_to > -math.inf
+        fine = (up_to > -math.inf) & (upper - lower > COARSE)
     else:
         below, up_to = (_cdf(base, _edge(level + step)) for step in (0, 1))
         mass = (up_to - below).log()

@@ -93,8 +93,7 @@ class Decoder(Configured, nn.Module):
     def sigma(self, distribution: Distribution) -> Tensor:
         """The root mean variance of p(x|z), a scalar for the training curve, read at every step.
 
-        A family whose variance is expensive returns an estimate. One pixel whose variance is beyond
-        float32 counts as much as float32 can hold, since its density is finite all the same.
+        A family whose variance is expensive returns an estimate.
 
         >>> from baselines.decoders.gaussian import PerPixelGaussian
         >>> decoder = PerPixelGaussian(min_log_sigma=None)
@@ -105,9 +104,7 @@ class Decoder(Configured, nn.Module):
         >>> decoder.sigma(law).isfinite().item()
         True
         """
-        variance = distribution.variance
-        largest = torch.finfo(variance.dtype).max / variance.numel()
-        return variance.clamp(max=largest).mean().sqrt()
+        return bounded(distribution.variance).mean().sqrt()
 
     def learning_rates(self) -> dict[str, float]:
         """Factors on the learning rate by parameter name, where they differ from 1."""
@@ -117,6 +114,19 @@ class Decoder(Configured, nn.Module):
         """The mean image from raw output: a sigmoid onto [0, 1], or the output itself."""
         output = output.float()
         return torch.sigmoid(output) if self.link == "sigmoid" else output
+
+
+LARGEST_VARIANCE = torch.finfo(torch.float32).max / 2**24
+"""So large that the sum of 16 million still fits in float32, as many as a batch has."""
+
+
+def bounded(variance: Tensor) -> Tensor:
+    """The variance, at most `LARGEST_VARIANCE`: beyond float32 a density is still finite.
+
+    >>> bounded(torch.tensor([0.25, torch.inf])).isfinite().all().item()
+    True
+    """
+    return variance.clamp(max=LARGEST_VARIANCE)
 
 
 def descended(loss: Tensor, surrogate: Tensor | None) -> Tensor:

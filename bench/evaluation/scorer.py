@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
 
+from baselines.decoders.base import bounded
 from baselines.models.base import Context, Moments, SequenceModel
 from baselines.state import State
 from baselines.vae import Vae
@@ -241,9 +242,8 @@ class PosteriorSample:
 
     @cached_property
     def variance(self) -> Tensor:
-        """The variance of p(x|z), (B, C, H, W)."""
-        variance: Tensor = self.distribution.variance
-        return variance
+        """The variance of p(x|z), (B, C, H, W), bounded so that its mean is finite."""
+        return bounded(self.distribution.variance)
 
 
 Measure = Callable[[PosteriorSample], Tensor]

@@ -10,7 +10,9 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from baselines.build import build_decoder, build_model
+from baselines.decoders.gaussian import gaussian
 from baselines.vae import Vae
+from bench.evaluation.calibration import mean_crps, z_moments
 from bench.evaluation.context import mean_and_error
 from bench.evaluation.iwae import importance_weighted
 from bench.evaluation.likelihood import (
@@ -23,7 +25,7 @@ from bench.evaluation.likelihood import (
     rate,
     squared_error,
 )
-from bench.evaluation.scorer import Scorer, score
+from bench.evaluation.scorer import PosteriorSample, Scorer, score
 from bench.run import Evaluation, Run, Training
 from bench.training.step import scaled
 from bench.training.train import train
@@ -70,6 +72,20 @@ def test_the_sigma_of_the_data_is_recovered(
     found = scores["variance"].mean().sqrt().item()
     assert found == pytest.approx(sigma, rel=0.03)
     assert fitted_sigma(scores["squared_error"], SIDE**2) == pytest.approx(sigma, rel=0.03)
+
+
+@pytest.mark.parametrize("log_sigma", [20.0, 30.0, 44.0, 60.0, 85.0])
+def test_a_pixel_whose_variance_is_beyond_float32_spoils_no_measure(log_sigma: float) -> None:
+    log_sigmas = torch.zeros(2, 1, SIDE, SIDE)
+    log_sigmas[0, 0, 3, 3] = log_sigma
+    images = torch.full((2, 1, SIDE, SIDE), 100 / 255)
+    drawn = PosteriorSample(images, gaussian(images, log_sigmas), torch.zeros(2), ())
+    for measure in (mean_variance, distortion, eight_bit_distortion, z_moments, mean_crps):
+        assert measure(drawn).isfinite().all()
+    # Of the bin as of the density: the one pixel is e^-log_sigma times as likely.
+    for measure in (distortion, eight_bit_distortion):
+        assert measure(drawn).diff().item() == pytest.approx(-log_sigma, abs=1e-3)
+    assert mean_variance(drawn)[1].item() == pytest.approx(1)
 
 
 def test_per_pixel_recovers_a_sigma_that_varies_over_the_image(tmp_path: Path) -> None:
