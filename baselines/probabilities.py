@@ -29,7 +29,7 @@ def log_mass(distribution: Distribution, images: Tensor) -> Tensor:
     Returns:
         Nats, (..., C, H, W), float64. Accurate in the tails for Gaussian, Student-t, Laplace and
         continuous Bernoulli. A mass too small for a difference of two cdfs is density times width:
-        in a law 10⁹ times as wide as a bin, and of another base in its tails.
+        in a law 10¹² times as wide as a bin, and of another base in its tails.
 
     Raises:
         TypeError: for a distribution of neither kind.

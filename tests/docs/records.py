@@ -21,6 +21,8 @@ from tests.docs.claims import slot, told
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
 
+FD = "fd_efficientnet_lite0"
+
 
 def number(value: float, decimals: int = 0, comma: bool = False) -> str:
     """A value of the records at so many decimals; `comma` groups its thousands."""

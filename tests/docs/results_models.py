@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.docs.claims import Claim, Says, Tabled
 from tests.docs.records import (
+    FD,
     Grid,
     Row,
     interval,
@@ -50,7 +51,7 @@ def of_hierarchies() -> Iterator[Claim]:
         "decoder,-log p,bits/dim,FD (Lite0),CRPS,{} dB,rate,by resolution; top first,σ at its floor"
     )
     names = [head.format("PSNR,").replace(";", ",") for head in heads.split(",")]
-    columns = ("bits_per_dim", "fd_efficientnet_lite0", "crps", "psnr", "rate")
+    columns = ("bits_per_dim", FD, "crps", "psnr", "rate")
     for heading, rows in (("digits", digits), ("photos", photos)):
         # The two tables differ in their first heading.
         own = [f"decoder, {heading}", *names[1:]]
@@ -254,7 +255,7 @@ def of_diffusion() -> Iterator[Claim]:
     )
     columns = (
         "calibration_error", "z_variance", "rate", "psnr", "ssim", "crps",
-        "fd_efficientnet_lite0_reconstruction",
+        f"{FD}_reconstruction",
     )  # fmt: skip
     yield Tabled(
         place,
@@ -297,8 +298,8 @@ def of_diffusion() -> Iterator[Claim]:
         beta["neg_log_p_fitted_sigma"] == min(row["neg_log_p_fitted_sigma"] for row in rows),
     )
     yield Says(place, f"begin wide and {grid.setting('training.steps')} steps are too few for them")
-    least = fixed["fd_efficientnet_lite0_floor"]
-    times = [row["fd_efficientnet_lite0"] / least for row in rows]
+    least = fixed[f"{FD}_floor"]
+    times = [row[FD] / least for row in rows]
     yield Says(
         place,
         f"Distances are {spread(times)} times the floor ({number(least)}) for every row",

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tests.docs.claims import Claim, Says, Tabled
-from tests.docs.records import REFERENCE, Grid, half_width, interval, number, paired, spread
+from tests.docs.records import FD, REFERENCE, Grid, half_width, interval, number, paired, spread
 
 quick, rates, balances, regression = (
     Grid("quick"), Grid("quick-lr"), Grid("balance-quick"), Grid("regression"),
 )  # fmt: skip
-
-FD = "fd_efficientnet_lite0"
 
 
 def of_learning_rates() -> Iterator[Claim]:
