@@ -54,7 +54,8 @@ def fastest() -> str | None:
 
     None where none is known.
     """
-    return next((name for flag, name in SETS.items() if flag in flags()), None)
+    has = flags()
+    return next((name for flag, name in SETS.items() if flag in has), None)
 
 
 def restrictions() -> dict[str, str]:

@@ -68,13 +68,14 @@ def of_table3() -> Iterator[Claim]:
         "then σ = 1, and `per_pixel` far behind.",
         order == sorted(order),
     )
+    searched = beta["tuning_seconds"] / 60
     worse, farther = beta.minus(shared, "neg_log_p"), beta.minus(shared, FD)
     yield Says(
         place,
         f"The search chose β = {beta.at('beta_effective', 3)}; `shared` learns 2σ² = "
         f"{number(2 * shared['sigma'] ** 2, 4)}. With the tuned β -log p is {paired(worse)} nats "
         f"worse, seed by seed, and FD {paired(farther)} higher. Its trials took "
-        f"{number(beta['tuning_seconds'] / 60)} minutes, {number(tuning_in_runs(beta, shared), 1)} "
+        f"{number(searched)} minutes, {number(searched / minutes_of(shared), 1)} "
         "times one run of `shared` with all measures.",
         worse.min() > 0 and farther.min() > 0,
     )
@@ -91,9 +92,9 @@ def of_table3() -> Iterator[Claim]:
         f"ours is {number(nats - beta['neg_log_p'])} nats better.",
         nats > beta["neg_log_p"],
     )
-    epochs = history(per_pixel)
-    worst = max(epochs, key=lambda line: line["sigma"])
-    best = min(line["loss"] for line in epochs)
+    course = history(per_pixel)
+    worst = max(course, key=lambda line: line["sigma"])
+    best = min(line["loss"] for line in course)
     yield Says(
         place,
         f"`per_pixel` trains unsteadily: its seeds end at {spread(per_pixel.seeds('neg_log_p'))} "
@@ -120,11 +121,6 @@ def trials_of(grid: Grid) -> int:
 def minutes_of(row: Row) -> float:
     """A final run's minutes, training and measuring, the mean over seeds."""
     return (row["seconds"] - row["tuning_seconds"]) / row["n"] / 60
-
-
-def tuning_in_runs(tuned: Row, other: Row) -> float:
-    """How many runs of another row the search of one took the time of."""
-    return tuned["tuning_seconds"] / 60 / minutes_of(other)
 
 
 def history(row: Row) -> list[dict[str, float]]:
