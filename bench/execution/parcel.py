@@ -1,10 +1,12 @@
 """A run's files as bytes: how a run goes on in a store on another disk.
 
-A parcel is a zip archive without compression, whose members are named from the store's folder. An
-archive that was cut or changed on its way is recognised, by its directory and its checksums.
+A parcel is the SHA-256 of a zip archive without compression, then the archive, whose members are
+named from the store's folder. One that was cut or changed on its way is recognised: the archive's
+own checksums are of its members alone, and a changed directory may leave one out.
 """
 
 import contextlib
+import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -66,7 +68,12 @@ def pack(folder: Path, files: Iterable[Path]) -> bytes:
             with contextlib.suppress(FileNotFoundError):
                 archive.writestr(path.relative_to(folder).as_posix(), path.read_bytes())
         held = archive.namelist()
-    return made.getvalue() if held else b""
+    return sealed(made.getvalue()) if held else b""
+
+
+def sealed(archive: bytes) -> bytes:
+    """A parcel of an archive."""
+    return hashlib.sha256(archive).digest() + archive
 
 
 def unpack(parcel: bytes, folder: Path) -> None:
@@ -80,12 +87,11 @@ def unpack(parcel: bytes, folder: Path) -> None:
     """
     if not parcel:
         return
-    try:
-        with zipfile.ZipFile(io.BytesIO(parcel)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-    # A damaged archive makes the reader raise nearly anything.
-    except Exception as error:
-        raise Torn(str(error)) from error
+    packed = parcel[hashlib.sha256().digest_size :]
+    if sealed(packed) != parcel:
+        raise Torn("its content does not have its checksum")
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
     places = {name: PurePosixPath(name) for name in files}
     if any(place.is_absolute() or ".." in place.parts for place in places.values()):
         raise Torn("it names a place outside the store")

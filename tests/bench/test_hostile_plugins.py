@@ -150,7 +150,7 @@ def test_printing_and_another_folder_at_import_change_nothing(
     assert len(json.loads(out)) == 1
     assert "hello" in err
     code, _, err = sigma_bench(
-        "run", grid.name, "--results", "here", cwd=tmp_path, SIGMA_BENCH_CACHE="cache"
+        "run", grid.name, "--results", "here", "--jobs", 1, cwd=tmp_path, SIGMA_BENCH_CACHE="cache"
     )
     assert code == 0, err
     assert list((tmp_path / "here" / "small" / "runs").glob("*/*/record.json"))

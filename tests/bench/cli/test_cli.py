@@ -1,11 +1,6 @@
 """The command line: exit codes, one clear line for what is wrong, data as JSON."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,32 +236,3 @@ def test_doctor_examines(call: Call) -> None:
     assert findings["data mnist5k"]["verdict"] == "ok"
     assert findings["features efficientnet_lite0"]["verdict"] == "ok"
     assert "TFLOP/s" in findings["cpu precision"]["found"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_with_130_and_goes_on_later(
-    write_grid: Write, tmp_path: Path, session_cache: Path, number: signal.Signals
-) -> None:
-    grid = write_grid(decoders=["optimal"], training={"epochs": 400, "batch": 10})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", str(grid), "--results", str(tmp_path / "r"),
-         "--jobs", "1", "--device", "cpu"],
-        env={**os.environ, "SIGMA_BENCH_CACHE": str(session_cache)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell's background jobs ignore SIGINT, and their children would.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "r").glob("small/runs/*/*/checkpoint.pt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("sigma-bench: interrupted")
-    assert "Traceback" not in err + out
-    assert not list((tmp_path / "r").glob("small/runs/*/*/record.json"))

@@ -1,12 +1,14 @@
 """A run's files as bytes come out as they went in, or not at all."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.execution.parcel import Torn, pack, unpack
+from bench.execution.parcel import Torn, pack, sealed, unpack
 
 names = st.lists(
     st.text("abcdefghijklmnopqrstuvwxyz_é", min_size=1, max_size=8), min_size=1, max_size=3
@@ -56,20 +58,16 @@ def test_a_torn_parcel_writes_nothing(
 
 
 @given(files, st.data())
-def test_a_changed_byte_is_noticed_where_it_matters(
+def test_a_changed_byte_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes], data: st.DataObject
 ) -> None:
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there")
     changed = bytearray(pack(here, write(here, content)))
     place = data.draw(st.integers(0, len(changed) - 1))
     changed[place] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with pytest.raises(Torn):
         unpack(bytes(changed), there)
-    except Torn:
-        assert read(there) == {}
-    else:
-        # A date or an attribute changed, which says nothing of a file's content.
-        assert sorted(read(there).values()) == sorted(content.values())
+    assert read(there) == {}
 
 
 def test_an_empty_parcel_has_no_files(tmp_path: Path) -> None:
@@ -86,12 +84,13 @@ def test_a_big_parcel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside"])
 def test_a_parcel_stays_inside_its_folder(name: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "store" / "there"
-    placeholder = "x" * len(name)
-    parcel = pack(here, write(here, {placeholder: b"evil"}))
+    there = tmp_path / "store" / "there"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr(name, b"evil")
     with pytest.raises(Torn, match="outside the store"):
-        unpack(parcel.replace(placeholder.encode(), name.encode()), there)
-    assert read(tmp_path) == {f"here/{placeholder}": b"evil"}
+        unpack(sealed(archive.getvalue()), there)
+    assert read(tmp_path) == {}
 
 
 def test_the_record_is_written_last(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_killed_worker_goes_on_from_the_checkpoint_that_came_back(
 def test_a_drained_node_gives_its_checkpoint_back_and_is_not_used_again(
     expand: Expand, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    rows = expand(decoders=["gaussian"], training={**TRAINING, "epochs": 60})
+    rows = expand(decoders=["gaussian"], training={**TRAINING, "epochs": 30})
     loopback = Loopback(tmp_path, 1)
     epochs: list[float] = []
 
@@ -172,14 +172,14 @@ def test_a_drained_node_gives_its_checkpoint_back_and_is_not_used_again(
     assert outcome.well
     assert told.count("its worker was taken away") == 1
     assert "machine0 is being taken away" in told
-    assert epochs == [float(number) for number in range(60)]
+    assert epochs == [float(number) for number in range(30)]
     assert written(rows) == undisturbed(rows)
 
 
 def test_an_interrupted_grid_has_its_checkpoints_and_goes_on_from_them(
     expand: Expand, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    rows = expand(training={**TRAINING, "epochs": 60})
+    rows = expand(training={**TRAINING, "epochs": 30})
     seen: dict[str, int] = {}
     interrupted: list[Run] = []
 

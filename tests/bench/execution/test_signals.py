@@ -84,6 +84,21 @@ def workers(process: "subprocess.Popen[str]") -> list[int]:
     ]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_a_grid_with_130_and_one_line(
+    write_grid: Write, tmp_path: Path, start_warm: StartWarm, number: signal.Signals
+) -> None:
+    grid = write_grid(decoders=["optimal"], training={"epochs": 400, "batch": 10})
+    process = start_warm(grid, tmp_path / "r")
+    until(lambda: list(tmp_path.glob("r/small/runs/*/*/checkpoint.pt")), process)
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert re.fullmatch(LAST, told.splitlines()[-1])
+    assert "Traceback" not in told
+    assert not list(tmp_path.glob("r/small/runs/*/*/record.json"))
+
+
 def test_a_stop_within_an_epoch_keeps_its_steps(
     write_grid: Write, tmp_path: Path, start_warm: StartWarm, found: Found
 ) -> None:
@@ -92,7 +107,7 @@ def test_a_stop_within_an_epoch_keeps_its_steps(
         decoders=["optimal", "gaussian"],
         training={"epochs": 1, "batch": 1, "precision": "float32"},
         # Wide, so that a run of one epoch outlasts both signals by seconds.
-        models=[{"name": "conv_vae", "width": 20, "latent": 3}],
+        models=[{"name": "conv_vae", "width": 12, "latent": 3}],
     )
     assert start_warm(grid, tmp_path / "whole").wait(120) == 0
 
