@@ -206,7 +206,7 @@ def of_protocol() -> Iterator[Claim]:
 
 
 ADDED = {
-    "table3": "`sigma-bench run table3 --only dataset=mnist --only seed=0 --only seed=1`, in part",
+    "table3": "`sigma-bench run table3 --only dataset=mnist`",
     "hierarchical-quick": "`sigma-bench run hierarchical-quick` (without pictures)",
     "video-quick": "`sigma-bench run video-quick` (of the pictures only the predictions)",
     "regression": "[below](#the-regression-baseline)",

@@ -175,6 +175,7 @@ def of_precision() -> Iterator[Claim]:
             sorted(records[f"environment.{name}"].unique()) for name in ("precision", "device")
         ]
         commits = sorted({str(commit)[:7] for commit in records["environment.commit"]})
-        texts = [", ".join(values) for values in (*places, [f"`{one}`" for one in commits])]
+        # A device's name may hold a comma.
+        texts = ["; ".join(values) for values in (*places, [f"`{one}`" for one in commits])]
         lines.append((f"`{folder.name}`", str(len(records)), *texts))
     yield Tabled("Numbers that depend on the CPU", heads.split(","), lines)
