@@ -41,7 +41,7 @@ def tabled(measured: dict[str, Row]) -> Sequence[Sequence[str]]:
 
 
 def of_speed() -> Iterator[Claim]:
-    free, held = rows("speed"), rows("speed-avx2")
+    free, held, half = rows("speed"), rows("speed-avx2"), rows("speed-bfloat16")
     yield Tabled(PLACE, HEADS, tabled(free))
     facts = {name: row["facts"] for name, row in free.items()}
     inception, lite = (facts[f"features, {name}"] for name in ("inception", "efficientnet_lite0"))
@@ -84,6 +84,7 @@ def of_speed() -> Iterator[Claim]:
     rates = [number(model["flop_per_second"] / 1e9) for model in models]
     yield Says(PLACE, f"The steps of `hierarchical` and `svg` reach {' and '.join(rates)} GFLOP/s:")
     yield Tabled(PLACE, ("held to AVX2", *HEADS[1:]), tabled(held))
+    yield Tabled(PLACE, ("in bfloat16", *HEADS[1:]), tabled(half))
     parts = facts["evaluation"]
     (bound,) = (name for name in parts if name.startswith("seconds_of_bound_of_"))
     draws = number(int(bound.split("_")[4]))
