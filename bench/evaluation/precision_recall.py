@@ -95,8 +95,12 @@ def binomial_error(share: float, count: int) -> float:
 
 
 def _radii(points: Tensor, ks: tuple[int, ...], chunks: Chunks, most: int) -> Tensor:
-    """The squared distances of points (n, F) to their k-th nearest others, (n, ks)."""
+    """The squared distances of points (n, F) to their k-th nearest others, (n, ks).
+
+    A point on a ball's edge is in it: they are larger by what a product of two rows may be off.
+    """
     lengths = _squared_lengths(points)
+    rounding = points.shape[1] * torch.finfo(lengths.dtype).eps * lengths
 
     def of(rows: Tensor, size: int) -> Tensor:
         # The nearest is the point itself, or one equal to it.
@@ -106,7 +110,8 @@ def _radii(points: Tensor, ks: tuple[int, ...], chunks: Chunks, most: int) -> Te
         ]
         return torch.cat(parts)
 
-    return torch.cat([chunks.attempt(len(rows), partial(of, rows)) for rows in points.split(most)])
+    parts = [chunks.attempt(len(rows), partial(of, rows)) for rows in points.split(most)]
+    return torch.cat(parts) + rounding[:, None]
 
 
 def _distances(rows: Tensor, centres: Tensor, lengths: Tensor) -> Tensor:

@@ -55,9 +55,8 @@ def test_a_set_covers_itself_far_from_the_origin_in_float32() -> None:
     features = 1000 + sample(200, 64, 0)
     found = manifold(features, features)
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
-    # An image is in its own ball and, on average, in those of five others. The fifth has it on the
-    # edge, where the rounding of two products decides, which on some CPUs are not the same.
-    assert found.density == pytest.approx(6 / 5, abs=0.01)
+    # An image is in its own ball and, on average, in those of five others, the fifth on its edge.
+    assert found.density == pytest.approx(6 / 5)
     assert manifold(features, features + 10) == (0, 0, 0, 0, 0)
 
 
