@@ -24,11 +24,11 @@ def blocks(title: str) -> dict[str, str]:
 def run_printed(
     printed: Mapping[str, str], folder: Path, settings: Iterable[str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run the printed command in a folder, on the CPU with one job and changed settings."""
+    """Run the printed command in a folder, on the CPU with two jobs and changed settings."""
     script, *command = shlex.split(printed["console"])
     assert script == "sigma-bench"
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *command, "--device", "cpu", "--jobs", "1"]
+        [sys.executable, "-m", "bench", *command, "--device", "cpu", "--jobs", "2"]
         + [word for setting in settings for word in ("--set", setting)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(README.parent)},

@@ -87,8 +87,9 @@ def unpack(parcel: bytes, folder: Path) -> None:
     """
     if not parcel:
         return
-    packed = parcel[hashlib.sha256().digest_size :]
-    if sealed(packed) != parcel:
+    size = hashlib.sha256().digest_size
+    seal, packed = parcel[:size], parcel[size:]
+    if hashlib.sha256(packed).digest() != seal:
         raise Torn("its content does not have its checksum")
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}

@@ -89,7 +89,7 @@ def plugin(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_example_is_short_and_runs_as_printed(tmp_path: Path, tiny: Path) -> None:
-    """Its three blocks, on little data: a table with every decoder's row."""
+    """Its three blocks, on little data and two jobs: a table with every decoder's row."""
     printed = PRINTED
     assert len(printed["python"].splitlines()) < 23
     (tmp_path / "my_decoder.py").write_text(printed["python"])

@@ -50,6 +50,7 @@ def of_readme() -> Iterator[Claim]:
         f"{number(printed(per_pixel)[0])}",
         behind.min() > 0 and farther.min() > 0,
     )
+    full = (shared, table3.row("optimal"), tuned, per_pixel)
     learned, analytic, tuned, pixel = map(decoders.row, ("shared", "optimal", "beta", "per_pixel"))
     yield Says(
         place,
@@ -57,7 +58,6 @@ def of_readme() -> Iterator[Claim]:
         f"for a tuned β and {pixel.text(FD)} for a σ of every pixel (MNIST-5k, {decoders.seeds};",
         max(learned[FD], analytic[FD]) < min(tuned[FD], pixel[FD]),
     )
-    full = [table3.row(name) for name in ("shared", "optimal", "beta", "per_pixel")]
     cells = [row.text(FD) for row in full]
     yield Says(
         place,

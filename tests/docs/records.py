@@ -193,7 +193,7 @@ class Grid:
     @property
     def minutes(self) -> str:
         """The computing that all runs took, in minutes."""
-        return number(self.table.frame["seconds"].sum() / 60)
+        return number(self.everything["cost.seconds"].sum() / 60)
 
     @property
     def runs(self) -> str:
