@@ -31,6 +31,7 @@ CLAIMS: dict[str, tuple[Claims, ...]] = {
     "README.md": (other_pages.of_readme,),
     "docs/results.md": (
         results_paper.of_table3,
+        results_paper.of_fashion,
         results_paper.of_figure4,
         results_paper.of_decoders,
         results_tuning.of_learning_rates,

@@ -134,14 +134,19 @@ class Row:
 
 
 class Grid:
-    """A grid's committed records."""
+    """A grid's committed records, or those on one of its data sets."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dataset: str | None = None) -> None:
         self.name = name
+        self.dataset = dataset
 
     @cached_property
     def _loaded(self) -> tuple[pd.DataFrame, list[Record]]:
-        return load([REFERENCE / self.name])
+        frame, searches = load([REFERENCE / self.name])
+        if self.dataset is None:
+            return frame, searches
+        searches = [search for search in searches if search["dataset"] == self.dataset]
+        return frame[frame["run.dataset"] == self.dataset], searches
 
     @property
     def everything(self) -> pd.DataFrame:
