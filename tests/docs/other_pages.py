@@ -50,8 +50,8 @@ def of_readme() -> Iterator[Claim]:
         f"{number(printed(per_pixel)[0])}",
         behind.min() > 0 and farther.min() > 0,
     )
-    clothes, best = fashion.row("beta"), fashion.row("shared")
-    behind, farther = clothes.minus(best, "neg_log_p"), clothes.minus(best, FD)
+    tuned_there, shared_there = map(fashion.row, ("beta", "shared"))
+    behind, farther = (tuned_there.minus(shared_there, name) for name in ("neg_log_p", FD))
     yield Says(
         place,
         "On full Fashion-MNIST, which the paper's table does not have, the tuned β is "
