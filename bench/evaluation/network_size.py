@@ -3,10 +3,40 @@
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from baselines.state import State
 from baselines.vae import Vae
+
+
+class Arithmetic(TorchDispatchMode):
+    """Counts the FLOP of convolutions and products by torch's formulas.
+
+    torch's `FlopCounterMode` counts the same for each module and imports torch's compiler first,
+    which takes each worker a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=made)
+        return made
 
 
 def network_size(vae: Vae, state: State) -> dict[str, Any]:
@@ -30,9 +60,8 @@ def network_size(vae: Vae, state: State) -> dict[str, Any]:
     device = parameters[0].device if parameters else torch.device("cpu")
     item = torch.zeros(1, *model.data_shape, device=device)
     noise = torch.zeros(1, model.noise_size, device=device)
-    # The counter follows modules by their gradients. In `inference_mode` a linear layer would also
-    # be one operation that is not counted.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    # In `inference_mode` a linear layer would be one operation, which has no formula.
+    with torch.no_grad(), Arithmetic() as counter:
         context, _ = model.encode(item, state, training=False)
         posteriors = model.draw(context, noise, state, training=False).posteriors
     shapes = [list(mean.shape[1:]) for mean, _ in posteriors or ()]
@@ -41,5 +70,5 @@ def network_size(vae: Vae, state: State) -> dict[str, Any]:
         "latents": model.noise_size,
         **({"latent_shape": shapes[0]} if len(shapes) == 1 else {}),
         "compression": model.target(item).numel() / model.noise_size,
-        "multiply_adds": counter.get_total_flops() // 2,
+        "multiply_adds": counter.flops // 2,
     }

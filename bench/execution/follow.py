@@ -64,7 +64,7 @@ def follow(
     before = {record["id"] for record in store.records() if done(record)}
     outcome = schedule.rows(rows)
     # A pilot may have computed a run of a search before the schedule here asks for it.
-    outcome.new = len(schedule.records.keys() - before)
+    outcome.computed = schedule.records.keys() - before
     return outcome
 
 

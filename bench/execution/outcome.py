@@ -15,17 +15,22 @@ HELD = "other pilots compute what is left"
 class Outcome:
     """The final runs that were asked for, with their records.
 
-    `new` counts the runs that this call computed, `failed_searches` the searches that found no
-    value that works. `left` final runs have no record; `stopped` says why, and is empty where
-    every run has one. `signal` is the number of the signal that came, or 0.
+    `computed` has the ids of the runs that this call computed, trials among them, and
+    `failed_searches` counts the searches that found no value that works. `left` final runs have no
+    record; `stopped` says why, and is empty where every run has one. `signal` is the number of the
+    signal that came, or 0.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
-    new: int = 0
+    computed: set[str] = field(default_factory=set)
     failed_searches: int = 0
     left: int = 0
     stopped: str = ""
     signal: int = 0
+
+    @property
+    def new(self) -> int:
+        return len(self.computed)
 
     def count(self, status: str) -> int:
         return sum(record["status"] == status for record in self.records.values())
@@ -36,9 +41,12 @@ class Outcome:
         return not (self.left or self.count(FAILED) or self.failed_searches)
 
     def summary(self) -> str:
+        finals = len(self.computed & self.records.keys())
+        trials = self.new - finals
         searches = f", {self.failed_searches} searches found no value that works"
         return (
             f"{counted(self.count(COMPLETED), 'run')} done, {self.count(FAILED)} failed, "
-            f"{self.count(DIVERGED)} diverged, {self.left} left, {self.new} computed now"
+            f"{self.count(DIVERGED)} diverged, {self.left} left, {finals} computed now"
+            + (f" and {counted(trials, 'trial')}" if trials else "")
             + (searches if self.failed_searches else "")
         )

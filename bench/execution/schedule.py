@@ -219,7 +219,7 @@ class Schedule:
         del self.current[run.id]
         match message.kind:
             case "record":
-                self.outcome.new += 1
+                self.outcome.computed.add(run.id)
                 self._finished(run, content)
             case "found":
                 self.listener.found(run.id)

@@ -1,16 +1,20 @@
 """From gradients to new parameters: skip, clip, schedule, Adam, average."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from baselines.vae import Vae
 from bench.run import TrainingSettings
 
-KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+KINDS = {"adam": adam, "adamw": adamw}
+"""torch's functions. Its classes import its compiler first, which takes each worker a second."""
 
 
 def rate_factor(taken: Tensor, settings: TrainingSettings, total: int) -> Tensor:
@@ -34,6 +38,46 @@ def rate_factor(taken: Tensor, settings: TrainingSettings, total: int) -> Tensor
     return factor
 
 
+@dataclass
+class Group:
+    """Parameters of one learning rate, and what Adam keeps of each.
+
+    A rate that a schedule changes is `moving`, (), which a CUDA graph reads anew at each step.
+    """
+
+    rate: float
+    moving: Tensor | None = None
+    parameters: list[Tensor] = field(default_factory=list)
+    kept: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def add(self, parameter: Tensor) -> None:
+        self.parameters.append(parameter)
+        moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        self.kept.append({"step": torch.zeros((), device=parameter.device), **moments})
+
+    def update(self, settings: TrainingSettings, skipped: Tensor | None) -> None:
+        """One step of those that have a gradient; none where `skipped`, (), is 1."""
+        pairs = zip(self.parameters, self.kept, strict=True)
+        moved = [(parameter, kept) for parameter, kept in pairs if parameter.grad is not None]
+        KINDS[settings.optimizer](
+            [parameter for parameter, _ in moved],
+            [parameter.grad for parameter, _ in moved if parameter.grad is not None],
+            [kept["exp_avg"] for _, kept in moved],
+            [kept["exp_avg_sq"] for _, kept in moved],
+            [],
+            [kept["step"] for _, kept in moved],
+            fused=True,
+            found_inf=skipped,
+            amsgrad=False,
+            beta1=settings.betas[0],
+            beta2=settings.betas[1],
+            lr=self.rate if self.moving is None else self.moving,
+            weight_decay=settings.weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+
 class Optimiser:
     """Adam or AdamW on the parameters of a VAE, with what the settings add to it.
 
@@ -55,26 +99,19 @@ class Optimiser:
         self._parameters: list[Tensor] = list(named.values())
         device = self._parameters[0].device
         self._settings, self._total = settings, total
-        factors = {f"decoder.{k}": v for k, v in vae.decoder.learning_rates().items()}
-        groups: dict[float, list[Tensor]] = {}
-        for name, parameter in named.items():
-            groups.setdefault(factors.get(name, 1.0), []).append(parameter)
-        self._rates = [settings.lr * factor for factor in groups]
         self._scheduled = settings.warm_up > 0 or settings.schedule != "constant"
-        rates = [torch.tensor(r, device=device) if self._scheduled else r for r in self._rates]
-        self._adam: torch.optim.Optimizer = KINDS[settings.optimizer](
-            [{"params": group, "lr": r} for group, r in zip(groups.values(), rates, strict=True)],
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
-            # Adam's step count is then on the device, where a CUDA graph can increment it.
-            capturable=device.type == "cuda",
-        )
+        factors = {f"decoder.{k}": v for k, v in vae.decoder.learning_rates().items()}
+        groups: dict[float, Group] = {}
+        for name, parameter in named.items():
+            rate = settings.lr * factors.get(name, 1.0)
+            if rate not in groups:
+                moving = torch.tensor(rate, device=device) if self._scheduled else None
+                groups[rate] = Group(rate, moving)
+            groups[rate].add(parameter)
+        self._groups = list(groups.values())
         self.skipped: Tensor | None = None
         if settings.skip is not None:
             self.skipped = torch.zeros((), dtype=torch.bool, device=device)
-            # Fused Adam changes nothing where this is 1. It is what a GradScaler sets.
-            self._adam.found_inf = torch.zeros((), device=device)
         # float64: 1 - dᵗ of a small t has few digits in float32.
         self._taken = torch.zeros((), dtype=torch.float64, device=device)
         self._average = (
@@ -96,12 +133,15 @@ class Optimiser:
             if skip is not None and self.skipped is not None:
                 # So written that a norm of NaN is skipped.
                 self.skipped.copy_(~(terms.isfinite().all() & (norm <= skip)))
-                self._adam.found_inf.copy_(self.skipped)  # type: ignore[attr-defined]
         if self._scheduled:
             factor = rate_factor(self._taken, self._settings, self._total)
-            for rate, group in zip(self._rates, self._adam.param_groups, strict=True):
-                group["lr"].copy_(rate * factor)
-        self._adam.step()
+            for group in self._groups:
+                if group.moving is not None:
+                    group.moving.copy_(group.rate * factor)
+        # Fused Adam changes nothing where `found_inf` is 1. It is what a GradScaler sets.
+        found_inf = None if self.skipped is None else self.skipped.float()
+        for group in self._groups:
+            group.update(self._settings, found_inf)
         if self._scheduled or self._average:
             self._taken.add_(1 if self.skipped is None else ~self.skipped)
         if self._average:
@@ -119,7 +159,8 @@ class Optimiser:
         torch._foreach_add_(averages, difference)
 
     def zero_grad(self) -> None:
-        self._adam.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
 
     @torch.no_grad()
     def adopt_average(self) -> None:
@@ -127,19 +168,23 @@ class Optimiser:
         if self._average:
             torch._foreach_copy_(self._parameters, list(self._average.values()))
 
+    @property
+    def _kept(self) -> list[dict[str, Tensor]]:
+        return [kept for group in self._groups for kept in group.kept]
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
         return {
-            "optimizer": self._adam.state_dict()["state"],
+            "optimizer": dict(enumerate(self._kept)),
             "taken": self._taken,
             "average": self._average,
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned; what else `content` has is not read."""
-        # The groups stay this process's: on another device their options differ.
-        groups = self._adam.state_dict()["param_groups"]
-        self._adam.load_state_dict({"state": content["optimizer"], "param_groups": groups})
+        for place, kept in enumerate(self._kept):
+            for name, value in content["optimizer"].get(place, {}).items():
+                kept[name].copy_(value)
         self._taken.copy_(content["taken"])
         for name, average in self._average.items():
             average.copy_(content["average"][name])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.build import build_model
 from baselines.decoders.discrete import CategoricalDecoder
@@ -9,6 +10,7 @@ from baselines.decoders.gaussian import SharedGaussian, UnitGaussian
 from baselines.models.conv_vae import ConvVae
 from baselines.models.hierarchical import Hierarchical
 from baselines.models.svg import Svg
+from baselines.options import MODELS
 from baselines.vae import Vae
 from bench.evaluation.network_size import network_size
 from tests.specs import model_spec
@@ -27,6 +29,19 @@ def test_parameters_are_those_of_model_and_decoder(outputs: int) -> None:
     vae = Vae(ConvVae(channels=1, resolution=28, width=4, outputs=outputs), decoder)
     counted = network_size(vae, vae.initial_state())
     assert counted["parameters"] == sum(p.numel() for p in vae.parameters())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_arithmetic_is_what_torchs_counter_finds(name: str) -> None:
+    spec = model_spec(name)
+    model = build_model(spec, channels=3, resolution=min(spec.resolutions, default=28))
+    vae = Vae(model, UnitGaussian())
+    state = vae.initial_state()
+    images, noise = torch.zeros(1, *model.data_shape), torch.zeros(1, model.noise_size)
+    with FlopCounterMode(display=False) as counter:
+        context, _ = model.encode(images, state, training=False)
+        model.draw(context, noise, state, training=False)
+    assert network_size(vae, state)["multiply_adds"] == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize(("resolution", "expected"), [(28, 0.09e9), (32, 0.13e9)])

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from torchvision.utils import make_grid
 
 from baselines.build import build_decoder, build_model
 from baselines.vae import Vae
@@ -15,7 +16,7 @@ from bench.data.dataset import Description
 from bench.evaluation.reconstruction import Quality, by_frame, psnr, ssim
 from bench.evaluation.rollouts import Rollouts
 from bench.evaluation.scorer import Scorer, eight_bit
-from bench.execution.artifacts import save, sharing
+from bench.execution.artifacts import save, sharing, write_picture
 from bench.run import Evaluation, Run, Training
 from bench.training.checkpoint import Trained
 from tests.sequences import FUTURE, PAST, clips, dataset, gaussian, run_of, walk
@@ -58,6 +59,17 @@ def tiles(path: Path) -> npt.NDArray[np.uint8]:
     rows, columns = (side // (SIDE + 1) for side in pixels.shape)
     cells = pixels.reshape(rows, SIDE + 1, columns, SIDE + 1)[:, :-1, :, :-1]
     return cells.transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("count", "columns"), [(7, 3), (6, 3), (2, 5)])
+def test_a_sheet_is_that_of_torchvision(
+    count: int, columns: int, channels: int, tmp_path: Path
+) -> None:
+    images = torch.randint(0, 256, (count, channels, 5, 4), dtype=torch.uint8)
+    write_picture(tmp_path / "sheet.png", images, columns)
+    expected = make_grid(images, nrow=columns, padding=1, pad_value=255).permute(1, 2, 0)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), expected.numpy())
 
 
 def test_each_row_of_a_hierarchy_shares_more_levels(tmp_path: Path) -> None:

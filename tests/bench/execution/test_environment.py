@@ -1,5 +1,6 @@
 """Where a number comes from, and which process may load what."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import torch
 from bench import processor
 from bench.devices import cores
 from bench.execution import environment
+from bench.execution.chains import BY_HAND
+from bench.execution.messages import Task
+from bench.grid.expand import Row
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -23,6 +27,17 @@ try:
     main()
 finally:
     print(sorted({"torch", "torchvision"} & sys.modules.keys()))
+"""
+
+WORKER = """
+import json, sys
+from pathlib import Path
+from bench.execution.messages import Task
+from bench.execution.worker import Worker
+from bench.records.store import Store
+task = Task.read(json.load(sys.stdin))
+last = Worker("cpu").attempt(task, Store.open(Path("r"), "small"), lambda message: None)
+print(last.content["status"], sorted({"torch._dynamo", "torchvision"} & sys.modules.keys()))
 """
 
 
@@ -55,6 +70,24 @@ def test_the_parent_never_imports_torch(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_worker_trains_and_measures_without_torchs_compiler(
+    expand: Callable[..., list[Row]], tmp_path: Path
+) -> None:
+    """Its import takes a second, and that of torchvision contains it."""
+    rows = expand(decoders=["optimal"])
+    task = Task(rows[0].runs[0], BY_HAND)
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=json.dumps(task.dump()),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "completed []"
 
 
 def test_a_permitted_instruction_set_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

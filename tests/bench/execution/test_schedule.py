@@ -59,6 +59,8 @@ def test_a_grid_with_a_search_runs_to_its_end_and_is_found_again(
     assert {line.state for line in before} == {"to do", "not chosen yet"}
     outcome, told = go(rows, tmp_path, jobs=2)
     assert outcome.new == 6
+    now = "3 runs done, 0 failed, 0 diverged, 0 left, 3 computed now and 3 trials"
+    assert outcome.summary() == now
     assert outcome.well
     assert "search" in told
     assert "chose" in told
