@@ -78,6 +78,9 @@ class _Selection(TypedDict):
 class _Likelihood(TypedDict):
     dimensions: NotRequired[Annotated[int, Field(ge=1, le=INT64)]]
     images: NotRequired[Whole]
+    frames: NotRequired[Whole]
+    given: NotRequired[Whole]
+    frames_are: NotRequired[str]
     fitted_sigma_images: NotRequired[Whole]
     fitted_sigma_split: NotRequired[str]
     split: NotRequired[str]
@@ -101,8 +104,16 @@ class _Distance(TypedDict):
     real_images: NotRequired[Whole]
     real_split: NotRequired[str]
     dimension: NotRequired[Whole]
+    training_images: NotRequired[Whole]
     batch: NotRequired[Whole]
     precision: NotRequired[str]
+
+
+class _Prediction(TypedDict):
+    given: NotRequired[Whole]
+    predicted: NotRequired[Whole]
+    clips: NotRequired[Whole]
+    rollouts: NotRequired[Whole]
 
 
 class _Protocol(TypedDict):
@@ -110,6 +121,7 @@ class _Protocol(TypedDict):
     likelihood: NotRequired[_Likelihood]
     information: NotRequired[_Information]
     distance: NotRequired[_Distance]
+    prediction: NotRequired[_Prediction]
 
 
 class _Coverage(TypedDict):

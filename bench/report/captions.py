@@ -12,7 +12,7 @@ from bench.metric import Metric
 from bench.metrics import better, extractor, find, floor_of, heading, is_distance, is_shown
 from bench.records.frame import Line, column_of, lines_of
 from bench.records.labels import symbols
-from bench.records.rows import metrics_of
+from bench.records.rows import metrics_of, natural
 from bench.records.searches import chosen_by, knobs_of
 from bench.records.store import Record
 from bench.report.items import FRAMES, GIVEN, PREDICTED, PROTOCOL, item
@@ -224,10 +224,11 @@ def _distance(tests: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
 def _floor(group: pd.DataFrame, metric: str, noun: str) -> Iterator[str]:
     """What training images have in place of samples, by data set."""
     column, count = f"metrics.{floor_of(metric)}", "protocol.distance.training_images"
-    if column not in group or "run.dataset" not in group:
+    if not {column, count, "run.dataset"} <= set(group):
         return
-    known = group.dropna(subset=column).groupby(["run.dataset", count])[column].mean()
-    told = [f"{value:.3g} on {name} ({n:.0f} {noun})" for (name, n), value in known.items()]
+    known = group.dropna(subset=[column, count])
+    means = known.groupby(["run.dataset", known[count].map(plain)])[column].mean()
+    told = [f"{value:.3g} on {name} ({n} {noun})" for (name, n), value in means.items()]
     if told:
         yield (
             f"{heading(metric)} of training images in place of samples: {words(told)}; a perfect "
@@ -334,4 +335,4 @@ def _paper(rows: pd.DataFrame) -> Iterator[str]:
 def _values(frame: pd.DataFrame, column: str, digits: int | None = None) -> str:
     """The values that a column takes, as `a`, `a or b`, `a, b or c`."""
     values = frame[column].dropna().unique().tolist() if column in frame else []
-    return words([plain(value)[:digits] for value in sorted(values)], "or")
+    return words(sorted((plain(value)[:digits] for value in values), key=natural), "or")

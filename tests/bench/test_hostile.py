@@ -26,7 +26,8 @@ from bench.report.figures.subset import subsets
 from bench.run import HISTORY, SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ROOT / "results" / "reference" / "decoders-quick"
+REFERENCES = ROOT / "results" / "reference"
+REFERENCE = REFERENCES / "decoders-quick"
 Place = tuple[str | int, ...]
 
 
@@ -61,12 +62,17 @@ def complaint(read: Callable[[], object]) -> str:
     return ""
 
 
-def records() -> list[Record]:
-    chosen = sorted(REFERENCE.glob("runs/**/record.json"))
+def records(grid: Path = REFERENCE) -> list[Record]:
+    chosen = sorted(grid.glob("runs/**/record.json"))
     return [json.loads(path.read_text()) for path in chosen]
 
 
-SOUND = next(record for record in records() if record["run"]["evaluation"]["features"])
+def whole(found: list[Record]) -> Record:
+    """The first record that has distances too."""
+    return next(record for record in found if record["run"]["evaluation"]["features"])
+
+
+SOUND = whole(records())
 
 VALUES = st.recursive(
     st.none()
@@ -79,14 +85,19 @@ VALUES = st.recursive(
 )
 
 
+def three_beside(sound: Record, grid: Path, made: Path) -> Path:
+    """Three other records of a grid and its searches, in the folder `made`."""
+    for record in [r for r in records(grid) if r["id"] != sound["id"]][:3]:
+        write_checked(Store(made).folder_of(record["id"]) / "record.json", record)
+    shutil.copytree(grid / "searches", made / "searches")
+    return made
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three sound records and their search, to which each test adds a forged one."""
     made = tmp_path_factory.mktemp("hostile") / "results" / "forged"
-    for record in [r for r in records() if r["id"] != SOUND["id"]][:3]:
-        write_checked(Store(made).folder_of(record["id"]) / "record.json", record)
-    shutil.copytree(REFERENCE / "searches", made / "searches")
-    return made
+    return three_beside(SOUND, REFERENCE, made)
 
 
 @pytest.fixture
@@ -97,17 +108,15 @@ def quiet() -> Iterator[None]:
     logger.disabled = False
 
 
-@settings(
-    max_examples=80,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(place=st.sampled_from(list(places(SOUND))), value=VALUES | st.just(...))
-def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
-    place: Place, value: Any, folder: Path, quiet: None
-) -> None:
-    run = Store(folder).folder_of(SOUND["id"])
+def place_in(folder: Path, record: Record, history: bytes = b"", of: Record = SOUND) -> None:
+    """Put a forged record in place of what is there of the run that it was forged `of`."""
+    run = Store(folder).folder_of(of["id"])
     shutil.rmtree(run, ignore_errors=True)
-    write_checked(run / "record.json", changed(SOUND, place, value))
+    write_checked(run / "record.json", record)
+    (run / HISTORY).write_bytes(history)
+
+
+def read_everywhere(folder: Path) -> None:
     for read in (
         lambda: tables.build(*load([folder]), "forged"),
         lambda: survey([], Store(folder)),
@@ -115,6 +124,30 @@ def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
         lambda: read_results(folder),
     ):
         assert "\n" not in complaint(read)
+
+
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(place=st.sampled_from(list(places(SOUND))), value=VALUES | st.just(...))
+def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
+    place: Place, value: Any, folder: Path, quiet: None
+) -> None:
+    place_in(folder, changed(SOUND, place, value))
+    read_everywhere(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("grid", ["decoders-quick", "hierarchical-quick", "video-quick"])
+def test_every_place_of_a_record_may_hold_anything(grid: str, quiet: None, tmp_path: Path) -> None:
+    sound = whole(records(REFERENCES / grid))
+    folder = three_beside(sound, REFERENCES / grid, tmp_path / "forged")
+    for place in places(sound):
+        for value in (..., None, True, -3, 10**400, "completed", [], {}):
+            place_in(folder, changed(sound, place, value), of=sound)
+            read_everywhere(folder)
 
 
 def draw_all(folder: Path) -> None:
@@ -130,13 +163,6 @@ def draw_all(folder: Path) -> None:
     for run in run_pages.chosen(table, "all"):
         content = run_pages.content(Store(folder).folder_of(run), "forged", None)
         assert template.render(name="run", grid="forged", **content)
-
-
-def place_in(folder: Path, record: Record, history: bytes = b"") -> None:
-    run = Store(folder).folder_of(SOUND["id"])
-    shutil.rmtree(run, ignore_errors=True)
-    write_checked(run / "record.json", record)
-    (run / HISTORY).write_bytes(history)
 
 
 LINES = st.lists(
@@ -222,6 +248,9 @@ WRONG: dict[str, tuple[Place, Any]] = {
     "a data set that is a list": (("run", "dataset"), ["mnist"]),
     "an id of another folder": (("id",), "0" * 16),
     "a schema that is text": (("schema",), "1"),
+    "training images that are a list": (("protocol", "distance", "training_images"), []),
+    "rollouts that are text": (("protocol", "prediction"), {"rollouts": "many"}),
+    "frames that are a list": (("protocol", "likelihood", "frames"), [9]),
     "curves of unlike length": (("curves", "coverage", "nominal"), [0.5]),
 }
 
@@ -270,7 +299,7 @@ def test_a_record_that_is_a_pipe_is_set_aside(folder: Path) -> None:
 
 
 def test_every_reference_record_and_search_is_sound() -> None:
-    for grid in sorted((ROOT / "results" / "reference").glob("*/runs")):
+    for grid in sorted(REFERENCES.glob("*/runs")):
         store = Store(grid.parent)
         assert len(list(store.records())) == len(list(grid.rglob("run.json")))
         assert len(list(store.searches())) == len(list(grid.parent.glob("searches/*.json")))

@@ -34,14 +34,14 @@ from tests.specs import decoder_spec, model_spec
 SIDE = 12
 
 
-def make_run(decoder: str, epochs: int, **options: object) -> Run:
+def make_run(decoder: str, training: Training, **options: object) -> Run:
     return Run(
         dataset="made",
         content="0" * 64,
         split_seed=0,
         model=model_spec("linear_vae", latent=3),
         decoder=decoder_spec(decoder, link="identity", **options),
-        training=Training(epochs=epochs, batch=256, lr=5e-3),
+        training=training,
         evaluation=Evaluation(),
         seed=0,
     )
@@ -64,7 +64,9 @@ def test_the_sigma_of_the_data_is_recovered(
     decoder: str, options: dict[str, object], sigma: float, tmp_path: Path
 ) -> None:
     images = around_means(sigma)
-    run = make_run(decoder, epochs=120, **options)
+    # A large rate that falls to zero arrives as near in half the steps of a small one.
+    training = Training(epochs=50, batch=256, lr=0.04, schedule="cosine")
+    run = make_run(decoder, training, **options)
     trained = train(run, images, tmp_path)
     scorer = Scorer(trained.vae, trained.state, torch.float32)
     measures = {"variance": mean_variance, "squared_error": squared_error}
@@ -92,7 +94,7 @@ def test_per_pixel_recovers_a_sigma_that_varies_over_the_image(tmp_path: Path) -
     sigma = np.full((SIDE, SIDE), 0.04)
     sigma[:, SIDE // 2 :] = 0.12
     images = around_means(sigma)
-    run = make_run("per_pixel", epochs=200)
+    run = make_run("per_pixel", Training(epochs=150, batch=256, lr=0.01))
     trained = train(run, images, tmp_path)
     with torch.no_grad():
         noise = torch.randn(512, 3, generator=torch.Generator().manual_seed(0))
@@ -168,7 +170,7 @@ def test_monte_carlo_error_is_the_spread_over_repeats(
     pca: tuple[Scorer, torch.Tensor, torch.Tensor],
 ) -> None:
     scorer, images, _ = pca
-    bounds = [importance_weighted(scorer, images, 256, seed=seed) for seed in range(12)]
+    bounds = [importance_weighted(scorer, images[:64], 256, seed=seed) for seed in range(12)]
     spread = torch.stack([bound.log_p for bound in bounds]).var(0).mean()
     stated = torch.stack([bound.monte_carlo_variance for bound in bounds]).mean()
     assert stated.item() == pytest.approx(spread.item(), rel=0.25)
