@@ -61,7 +61,7 @@ def test_the_norm_over_all_parameters_is_clipped(
     ],
 )
 def test_adam_and_adamw_are_torchs(kind: type[torch.optim.Adam], options: dict[str, Any]) -> None:
-    """Its implementation for single tensors, on all parameters."""
+    """Its implementation for single tensors, on all parameters, and what it keeps of each."""
     training = SmallTraining(optimizer=kind.__name__.lower(), **options)
     copies = [torch.nn.Parameter(p.detach().clone()) for p in training.vae.parameters()]
     peer = kind(copies, lr=0.01, foreach=False, **{"weight_decay": 0.0, **options})
@@ -71,6 +71,8 @@ def test_adam_and_adamw_are_torchs(kind: type[torch.optim.Adam], options: dict[s
         training.optimiser.update(terms())
         peer.step()
     torch.testing.assert_close(list(training.vae.parameters()), copies)
+    kept = training.optimiser.state_dict()["optimizer"]
+    torch.testing.assert_close(kept, peer.state_dict()["state"])
 
 
 def test_the_average_is_the_closed_form() -> None:
