@@ -138,6 +138,10 @@ def test_any_value_anywhere_in_a_record_is_believed_set_aside_or_refused(
     read_everywhere(folder)
 
 
+ODD: tuple[Any, ...] = (..., None, True, -3, 10**400, "completed", [], {})
+"""What each place of a record may hold instead; `...` is nothing."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("grid", ["decoders-quick", "hierarchical-quick", "video-quick"])
@@ -145,7 +149,7 @@ def test_every_place_of_a_record_may_hold_anything(grid: str, quiet: None, tmp_p
     sound = whole(records(REFERENCES / grid))
     folder = three_beside(sound, REFERENCES / grid, tmp_path / "forged")
     for place in places(sound):
-        for value in (..., None, True, -3, 10**400, "completed", [], {}):
+        for value in ODD:
             place_in(folder, changed(sound, place, value), of=sound)
             read_everywhere(folder)
 
