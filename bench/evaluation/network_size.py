@@ -32,10 +32,11 @@ class Arithmetic(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
+        named = kwargs or {}
+        made = func(*args, **named)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            self.flops += formula(*args, **(kwargs or {}), out_val=made)
+            self.flops += formula(*args, **named, out_val=made)
         return made
 
 

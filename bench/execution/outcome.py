@@ -30,6 +30,7 @@ class Outcome:
 
     @property
     def new(self) -> int:
+        """How many runs this call computed."""
         return len(self.computed)
 
     def count(self, status: str) -> int:

@@ -58,14 +58,14 @@ class Group:
     def update(self, settings: TrainingSettings, skipped: Tensor | None) -> None:
         """One step of those that have a gradient; none where `skipped`, (), is 1."""
         pairs = zip(self.parameters, self.kept, strict=True)
-        moved = [(parameter, kept) for parameter, kept in pairs if parameter.grad is not None]
+        moved = [(value, value.grad, kept) for value, kept in pairs if value.grad is not None]
         KINDS[settings.optimizer](
-            [parameter for parameter, _ in moved],
-            [parameter.grad for parameter, _ in moved if parameter.grad is not None],
-            [kept["exp_avg"] for _, kept in moved],
-            [kept["exp_avg_sq"] for _, kept in moved],
+            [value for value, _, _ in moved],
+            [gradient for _, gradient, _ in moved],
+            [kept["exp_avg"] for _, _, kept in moved],
+            [kept["exp_avg_sq"] for _, _, kept in moved],
             [],
-            [kept["step"] for _, kept in moved],
+            [kept["step"] for _, _, kept in moved],
             fused=True,
             found_inf=skipped,
             amsgrad=False,
